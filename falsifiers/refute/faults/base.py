@@ -1,0 +1,52 @@
+"""What a falsifier must catch: a fault is data (a name, a dose, the seam it goes in), planted by a target.
+
+A fault never lives in the runtime. `seam` says where a target has to wrap or change something:
+`cache`, `sampler` and `backend` wrap an object of one request, `clock` wraps the clock that is read,
+`file` rewrites the model file.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Seam = Literal["cache", "sampler", "backend", "clock", "file"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault at one dose. `name` or `name=dose` in a contract."""
+
+    name: str
+    dose: float
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.dose:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class FaultSpec:
+    """A kind of fault: its seam, what it breaks, the dose a falsifier must catch and smaller ones to try.
+
+    doses: smaller doses, from near miss up to (not including) `default`, in ascending severity.
+    unit: what the dose counts ("rows", "x", "tokens"), for people.
+    """
+
+    name: str
+    seam: Seam
+    breaks: str
+    default: float
+    doses: tuple[float, ...]
+    unit: str
+
+
+class UnknownFault(KeyError):
+    """No fault has that name; the message lists the near ones."""
+
+
+def parse_fault(text: str, known: Mapping[str, FaultSpec]) -> Fault:
+    """Read `name` or `name=dose`. Raises `UnknownFault` or `ValueError` with a sentence."""
+    name, _, dose = text.partition("=")
+    spec = known.get(name)
+    if spec is None:
+        raise UnknownFault(name)
+    return Fault(name, float(dose) if dose else spec.default)

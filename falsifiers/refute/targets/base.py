@@ -1,0 +1,158 @@
+"""What is attacked: the smallest surface that every falsifier needs of an engine.
+
+A target is asked, it answers with what it did, and it says what it can promise (`capabilities`). Tokens
+are ids, times are nanoseconds on the target's own monotonic clock, logits are raw (before temperature).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from refute.contract import Bound
+    from refute.faults.base import Fault
+
+
+Clock = Callable[[], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Sampling settings. temperature 0 is greedy; top_k 0, top_p 1, min_p 0, penalty 1 switch off.
+
+    Order of application: repetition penalty, temperature, top-k, top-p, min-p (the order of
+    Hugging Face's logits processors).
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One generation.
+
+    cache: True decodes over the KV cache; False is the slow twin, a full prefill for every token.
+    chunks: sizes of the prefill chunks in order, the last one repeated; () is one chunk.
+    stop: whether stop tokens end the generation (False always computes `max_tokens`).
+    margins, routing: also report these, where the target has the capability.
+    """
+
+    prompt: tuple[int, ...]
+    max_tokens: int
+    sampling: Sampling = Sampling()
+    cache: bool = True
+    chunks: tuple[int, ...] = ()
+    stop: bool = False
+    margins: bool = False
+    routing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What the engine did, counted where it was done; sums over the forwards of one generation."""
+
+    forwards: int = 0
+    moe_layers: int = 0
+    dense_layers: int = 0
+    experts_run: int = 0
+    cache_positions_read: int = 0
+    guards_fired: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """Experts chosen for the last prompt position and every generated one.
+
+    experts: [position][layer][k], ids in ascending order. gaps: [position][layer], the router
+    probability of the last expert chosen minus that of the first one not chosen.
+    """
+
+    experts: tuple[tuple[tuple[int, ...], ...], ...]
+    gaps: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What came back. started_ns <= prefilled_ns <= token_ns[0] <= ...; token_ns[i] is when tokens[i] was whole.
+
+    margins[i]: top logit minus second logit at the step that chose tokens[i].
+    """
+
+    tokens: tuple[int, ...]
+    started_ns: int
+    prefilled_ns: int
+    token_ns: tuple[int, ...]
+    counters: Counters = Counters()
+    margins: tuple[float, ...] | None = None
+    routing: Routing | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What was attacked, read from the engine itself, never from flags.
+
+    engine_digest: content digest of the engine's code (or the server's reported build).
+    settings: backend, device, numerics, threads and the like, as the engine reports them.
+    """
+
+    name: str
+    engine: str
+    engine_version: str
+    engine_digest: str
+    model_path: str | None
+    model_name: str
+    model_sha256: str | None
+    architecture: str
+    layers: int
+    moe_layers: int
+    dense_layers: int
+    vocabulary: int
+    context: int
+    simulated: bool = False
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+
+class Target(Protocol):
+    """An engine under attack.
+
+    Capabilities in use: token_ids (prompts and answers as ids), cache_off (the slow twin), chunks,
+    margins, routing, counters, logits, seed, plant (faults can be planted in this very target), timing.
+    """
+
+    @property
+    def identity(self) -> Identity: ...
+
+    @property
+    def capabilities(self) -> frozenset[str]: ...
+
+    @property
+    def ordinary_tokens(self) -> Sequence[int]:
+        """Ids of plain text tokens: no control tokens, no padding."""
+        ...
+
+    def encode(self, text: str) -> tuple[int, ...]: ...
+
+    def decode(self, tokens: Sequence[int]) -> str: ...
+
+    def generate(self, request: Request) -> Generation: ...
+
+    def logits(self, tokens: Sequence[int]) -> "np.ndarray":
+        """Raw reference logits (len(tokens), vocabulary), float32, by one full prefill without faults."""
+        ...
+
+    def plant(self, fault: "Fault", bound: "Bound | None" = None) -> AbstractContextManager["Target"]:
+        """Give a target that has `fault`; raises `CannotPlant` where this target has no such seam."""
+        ...
+
+
+class CannotPlant(Exception):  # noqa: N818 (it is an answer, not a failure)
+    """This target has no seam for the fault; plant it in the stand-in instead."""

@@ -1,0 +1,98 @@
+"""The operations that a model is made of, as a Protocol with shapes.
+
+Letters: T new tokens, R cache rows (old and new), H hidden, N query heads, G kv heads, D head size,
+E experts, K experts per token, V vocabulary. Arrays belong to the backend's namespace and are float32
+unless said otherwise. Weights are named as in the GGUF file.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+Array = Any  # numpy.ndarray or cupy.ndarray: there is no common static type
+
+
+class Cache(Protocol):
+    """Keys and values of one sequence. The model asks it for positions, so a wrapper can lie about them."""
+
+    @property
+    def length(self) -> int:
+        """Rows stored by finished forwards."""
+        ...
+
+    @property
+    def capacity(self) -> int: ...
+
+    def positions(self, count: int) -> np.ndarray:
+        """Absolute positions (count,) int64 of the next tokens."""
+        ...
+
+    def append(self, layer: int, k: Array, v: Array) -> None:
+        """Store rows (T, G, D) of one layer after the rows of finished forwards."""
+        ...
+
+    def rows(self, layer: int) -> tuple[Array, Array]:
+        """All rows (R, G, D) of one layer, the ones just appended included."""
+        ...
+
+    def advance(self, count: int) -> None:
+        """Finish a forward of `count` tokens."""
+        ...
+
+    def truncate(self, length: int) -> None:
+        """Forget all rows from `length` on."""
+        ...
+
+
+class Backend(Protocol):
+    """What runs the operations. Stateless between calls but for caches of dequantized weights."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def numerics(self) -> str:
+        """`f32` or `q8`."""
+        ...
+
+    def new_cache(self, capacity: int) -> Cache: ...
+
+    def embed(self, tokens: Sequence[int]) -> Array:
+        """(T, H)"""
+        ...
+
+    def norm(self, x: Array, weight: str) -> Array:
+        """RMSNorm over the last axis: (T, H) -> (T, H)"""
+        ...
+
+    def qkv(self, layer: int, x: Array, positions: np.ndarray) -> tuple[Array, Array, Array]:
+        """Projections, per-head QK-norm, RoPE: q (T, N, D), k and v (T, G, D)."""
+        ...
+
+    def attention(self, q: Array, k: Array, v: Array) -> Array:
+        """Causal GQA of T queries over R rows, query t sees rows <= R - T + t: (T, N * D)."""
+        ...
+
+    def project(self, x: Array, weight: str) -> Array:
+        """x @ weight.T: (T, in) -> (T, out)"""
+        ...
+
+    def route(self, layer: int, x: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Experts (T, K) int, ascending; their weights (T, K), summing to 1; gap (T,), see `Routing`."""
+        ...
+
+    def experts(self, layer: int, x: Array, chosen: np.ndarray, weights: np.ndarray) -> Array:
+        """SwiGLU experts, weighted sum: (T, H)"""
+        ...
+
+    def dense(self, layer: int, x: Array) -> Array:
+        """SwiGLU feed-forward of a dense layer: (T, H)"""
+        ...
+
+    def logits(self, x: Array) -> np.ndarray:
+        """Output layer on normed x: (T, V), a NumPy array"""
+        ...
