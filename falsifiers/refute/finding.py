@@ -1,0 +1,118 @@
+"""What one falsifier found in one run: the record's unit, as plain data that survives a JSON round trip.
+
+Everything that `judge` needs is in here, so that the verdict can be derived again from the file alone
+(with the contract that lies beside it).
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from refute.kinds.base import Observation
+from refute.verdict import Judgement, Outcome, Verdict
+
+SCHEMA = "urn:refute:schema:finding:1"
+
+
+@dataclass(frozen=True, slots=True)
+class FaultTrial:
+    """One fault at one dose, planted and attacked. must: the contract names it; else a smaller dose.
+
+    planted: `target`, or `stand-in` where the target has no seam for it.
+    """
+
+    name: str
+    dose: float
+    unit: str
+    planted: str
+    must: bool
+    caught: bool
+    reason: str
+    observations: tuple[Observation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """The known-good fake, attacked by the same falsifier; it must come out green."""
+
+    target: str
+    green: bool
+    judgement: Judgement
+    observations: tuple[Observation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """The smallest dose of one fault that was caught (None: not even the largest)."""
+
+    fault: str
+    unit: str
+    smallest_caught: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The verdict of one falsifier with all that it rests on."""
+
+    run: str
+    contract: str
+    contract_version: str
+    contract_semantic_sha256: str
+    falsifier: str
+    alias: str | None
+    claim: str
+    kind: str
+    rule_version: str
+    verdict: Verdict
+    reason: str
+    figure: str
+    bound: Mapping[str, Any]
+    parameters: Mapping[str, Any]
+    seed: int
+    target: Mapping[str, Any]
+    observations: tuple[Observation, ...] = ()
+    counterexample: Observation | None = None
+    judgement: Judgement | None = None
+    control: Control | None = None
+    faults: tuple[FaultTrial, ...] = ()
+    sensitivity: tuple[Sensitivity, ...] = ()
+    counters: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    started: str = ""
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data; `from_json(to_json())` is the same finding."""
+        return {"schema": SCHEMA, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Finding":
+        """Read plain data that has passed the schema; unknown or missing keys raise TypeError or KeyError."""
+        fields = dict(data)
+        if fields.pop("schema") != SCHEMA:
+            raise ValueError(f"schema {data['schema']!r}, expected {SCHEMA!r}")
+        fields["verdict"] = Verdict(fields["verdict"])
+        fields["observations"] = _observations(fields["observations"])
+        fields["faults"] = tuple(
+            FaultTrial(**{**trial, "observations": _observations(trial["observations"])})
+            for trial in fields["faults"]
+        )
+        fields["sensitivity"] = tuple(Sensitivity(**entry) for entry in fields["sensitivity"])
+        if fields["counterexample"] is not None:
+            fields["counterexample"] = Observation(**fields["counterexample"])
+        if fields["judgement"] is not None:
+            fields["judgement"] = _judgement(fields["judgement"])
+        if fields["control"] is not None:
+            control = dict(fields["control"])
+            control["judgement"] = _judgement(control["judgement"])
+            control["observations"] = _observations(control["observations"])
+            fields["control"] = Control(**control)
+        return cls(**fields)
+
+
+def _observations(entries: list[Mapping[str, Any]]) -> tuple[Observation, ...]:
+    return tuple(Observation(**entry) for entry in entries)
+
+
+def _judgement(entry: Mapping[str, Any]) -> Judgement:
+    return Judgement(**{**entry, "outcome": Outcome(entry["outcome"])})
