@@ -81,6 +81,10 @@ class Backend(Protocol):
         """x @ weight.T: (T, in) -> (T, out)"""
         ...
 
+    def routed(self, layer: int) -> bool:
+        """Whether the layer has a router and experts (else a dense feed-forward)."""
+        ...
+
     def route(self, layer: int, x: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Experts (T, K) int, ascending; their weights (T, K), summing to 1; gap (T,), see `Routing`."""
         ...

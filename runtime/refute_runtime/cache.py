@@ -1,0 +1,72 @@
+"""The KV cache of one sequence."""
+
+from typing import Any
+
+import numpy as np
+
+from refute_runtime.backends.base import Array
+from refute_runtime.errors import ContextOverflow
+
+
+class KVCache:
+    """Keys and values of one sequence, float32, allocated once for `capacity` rows.
+
+    R is the rows stored, T the rows of the forward under way, G the kv heads, D the head size.
+    """
+
+    def __init__(self, layers: int, kv_heads: int, head_dim: int, capacity: int, xp: Any = np) -> None:
+        self._k = xp.empty((layers, capacity, kv_heads, head_dim), dtype=np.float32)
+        self._v = xp.empty_like(self._k)
+        self._stored = [0] * layers  # rows of each layer, those of the forward under way included
+        self._length = 0
+        self._capacity = capacity
+
+    @property
+    def length(self) -> int:
+        """Rows stored by finished forwards."""
+        return self._length
+
+    @property
+    def capacity(self) -> int:
+        """Rows that fit."""
+        return self._capacity
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by keys and values."""
+        return int(self._k.nbytes + self._v.nbytes)
+
+    def positions(self, count: int) -> np.ndarray:
+        """Absolute positions (count,) int64 of the next tokens."""
+        return np.arange(self._length, self._length + count)
+
+    def append(self, layer: int, k: Array, v: Array) -> None:
+        """Store rows (T, G, D) of one layer after the rows of finished forwards.
+
+        Raises `ContextOverflow` where they do not fit.
+        """
+        end = self._length + k.shape[0]
+        if end > self._capacity:
+            raise ContextOverflow(
+                f"the cache holds {self._length} of {self._capacity} rows, so {k.shape[0]} more do not fit; "
+                "make a cache of larger capacity"
+            )
+        self._k[layer, self._length : end] = k
+        self._v[layer, self._length : end] = v
+        self._stored[layer] = end
+
+    def rows(self, layer: int) -> tuple[Array, Array]:
+        """All rows (R, G, D) of one layer, the ones just appended included; views, not copies."""
+        stored = self._stored[layer]
+        return self._k[layer, :stored], self._v[layer, :stored]
+
+    def advance(self, count: int) -> None:
+        """Finish a forward of `count` tokens."""
+        self._length += count
+
+    def truncate(self, length: int) -> None:
+        """Forget all rows from `length` on. Raises `ValueError` unless 0 <= length <= rows stored."""
+        if not 0 <= length <= self._length:
+            raise ValueError(f"cannot truncate {self._length} rows to {length}")
+        self._length = length
+        self._stored = [length] * len(self._stored)

@@ -1,0 +1,109 @@
+"""The model: Qwen3-MoE and dense Qwen3, one forward from token ids to logits.
+
+Letters: T new tokens, R cache rows (old and new), H hidden, N query heads, G kv heads, D head size,
+E experts, K experts per token, V vocabulary. `backends/base.py` says what each operation computes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+
+import numpy as np
+
+from refute_runtime.backends.base import Backend, Cache
+from refute_runtime.config import ModelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What was done, counted where it is done; the sum of two is what both did.
+
+    experts_run: (token, expert) pairs evaluated. cache_positions_read: rows of earlier forwards that
+    attention read, summed over layers. guards_fired: how often a forward noticed that something was off:
+    a layer's cache held another number of rows than its length promises, or the logits were not finite.
+    A guard only counts: the forward goes on, so that a falsifier sees what comes of it.
+    """
+
+    forwards: int = 0
+    moe_layers: int = 0
+    dense_layers: int = 0
+    experts_run: int = 0
+    cache_positions_read: int = 0
+    guards_fired: int = 0
+
+    def __add__(self, other: "Counters") -> "Counters":
+        return Counters(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRouting:
+    """What one layer's router decided. A layer without router has no experts (K = 0) and a gap of 1.
+
+    experts: (T, K) ids, ascending. gap: (T,) probability of the last expert chosen minus that of the
+    first one not chosen.
+    """
+
+    experts: np.ndarray
+    gap: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Logits (T, V), or (1, V) for the last token only; routing has one entry per layer, where asked for."""
+
+    logits: np.ndarray
+    counters: Counters
+    routing: tuple[LayerRouting, ...] | None
+
+
+class Model:
+    """The layers of the file, run by a backend."""
+
+    def __init__(self, config: ModelConfig, backend: Backend) -> None:
+        self.config = config
+        self.backend = backend
+
+    def forward(
+        self, tokens: Sequence[int], cache: Cache, *, last_only: bool = True, routing: bool = False
+    ) -> Forward:
+        """Run new tokens after those in the cache, which then holds them too."""
+        run = self.backend
+        T = len(tokens)
+        past = cache.length
+        positions = cache.positions(T)  # (T,)
+        moe_layers = dense_layers = experts_run = cache_positions_read = guards_fired = 0
+        decided: list[LayerRouting] = []
+
+        x = run.embed(tokens)  # (T, H)
+        for layer in range(self.config.layers):
+            name = f"blk.{layer}"
+
+            h = run.norm(x, f"{name}.attn_norm.weight")
+            q, k, v = run.qkv(layer, h, positions)  # (T, N, D), (T, G, D), (T, G, D)
+            cache.append(layer, k, v)
+            k, v = cache.rows(layer)  # (R, G, D)
+            cache_positions_read += max(len(k) - T, 0)
+            guards_fired += len(k) != past + T
+            x = x + run.project(run.attention(q, k, v), f"{name}.attn_output.weight")
+
+            h = run.norm(x, f"{name}.ffn_norm.weight")
+            if run.routed(layer):
+                chosen, shares, gap = run.route(layer, h)  # (T, K), (T, K), (T,)
+                x = x + run.experts(layer, h, chosen, shares)
+                moe_layers += 1
+                experts_run += sum(len(set(experts)) for experts in chosen.tolist())
+            else:
+                chosen, gap = np.empty((T, 0), dtype=np.int64), np.ones(T, dtype=np.float32)
+                x = x + run.dense(layer, h)
+                dense_layers += 1
+            if routing:
+                decided.append(LayerRouting(chosen, gap))
+        cache.advance(T)
+
+        x = run.norm(x[-1:] if last_only else x, "output_norm.weight")
+        logits = run.logits(x)  # (1 or T, V)
+        guards_fired += not np.isfinite(logits).all()
+        return Forward(
+            logits,
+            Counters(1, moe_layers, dense_layers, experts_run, cache_positions_read, guards_fired),
+            tuple(decided) if routing else None,
+        )
