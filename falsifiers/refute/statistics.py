@@ -22,7 +22,7 @@ _PERCENTILE = re.compile(r"p([1-9][0-9]?)")
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Two one-sided bounds, each at the confidence asked for: `lower` is sample k_lower, `upper` k_upper (from 1)."""
+    """Two one-sided bounds, each at the confidence asked for; k_lower and k_upper are their ranks, from 1."""
 
     lower: float
     upper: float
@@ -58,7 +58,7 @@ def order_statistic_interval(samples: Sequence[float], quantile: float, confiden
 
 
 def minimum_runs(quantile: float, confidence: float) -> int:
-    """Count the samples that `order_statistic_interval` needs to give both bounds (median: 5 at 0.95, 7 at 0.99)."""
+    """Count the samples that an order-statistic interval needs (median: 5 at 0.95, 7 at 0.99)."""
     q, miss = _decimal(quantile, "quantile"), 1 - _decimal(confidence, "confidence")
     rarest = max(q, 1 - q)
     n, power = 1, rarest
@@ -68,7 +68,7 @@ def minimum_runs(quantile: float, confidence: float) -> int:
 
 
 def excluded_rate(n: int, confidence: float) -> float:
-    """Give the failure rate that n cases without a failure exclude: 1 - (1 - confidence) ** (1 / n), rounded up.
+    """Give the failure rate that n clean cases exclude: 1 - (1 - confidence) ** (1 / n), rounded up.
 
     Any larger rate would have shown a failure with at least `confidence`. 1.0 where n is 0.
     """

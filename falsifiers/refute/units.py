@@ -5,7 +5,7 @@
 | tok/s | tok/s | 1 |
 | s, ms, us | s | 1, 0.001, 0.000001 |
 | x | x (a ratio of two times or rates) | 1 |
-| % | fraction | 0.01 |
+| % | % (kept as a fraction) | 0.01 |
 | logit | logit | 1 |
 """
 
@@ -21,7 +21,7 @@ UNITS: dict[str, tuple[str, Fraction]] = {
     "ms": ("s", Fraction(1, 1_000)),
     "us": ("s", Fraction(1, 1_000_000)),
     "x": ("x", Fraction(1)),
-    "%": ("fraction", Fraction(1, 100)),
+    "%": ("%", Fraction(1, 100)),
     "logit": ("logit", Fraction(1)),
 }
 
@@ -34,7 +34,7 @@ _QUANTITY = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?(?:[eE][+-]?[0-9]{1,3})?)
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A value in a base unit: tok/s, s, x, fraction or logit."""
+    """A value in a base unit: tok/s, s, x, logit, or % (the value is then the fraction: 6 % is 0.06)."""
 
     value: float
     unit: str
@@ -67,12 +67,12 @@ def parse_quantity(text: str) -> Quantity:
 
 
 def format_quantity(value: float, unit: str | None) -> str:
-    """Write a value in its base unit for people: 0.0423 s is `42.3 ms`, 0.06 fraction is `6 %`."""
+    """Write a value in its base unit for people: 0.0423 s is `42.3 ms`, 0.06 in % is `6 %`."""
     if unit == "s":
         for name, size in (("s", 1.0), ("ms", 1e-3)):
             if abs(value) >= size or value == 0:
                 return f"{value / size:.4g} {name}"
         return f"{value / 1e-6:.4g} us"
-    if unit == "fraction":
+    if unit == "%":
         return f"{value * 100:.3g} %"
     return f"{value:.4g} {unit}" if unit else f"{value:.4g}"
