@@ -39,7 +39,7 @@ class FaultSpec:
     unit: str
 
 
-class UnknownFault(KeyError):
+class UnknownFault(KeyError):  # noqa: N818 (the name says it all)
     """No fault has that name; the message lists the near ones."""
 
 

@@ -81,8 +81,9 @@ class Routing:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What came back. started_ns <= prefilled_ns <= token_ns[0] <= ...; token_ns[i] is when tokens[i] was whole.
+    """What came back; started_ns <= prefilled_ns <= token_ns[0] <= ...
 
+    token_ns[i]: when tokens[i] was whole.
     margins[i]: top logit minus second logit at the step that chose tokens[i].
     """
 
@@ -155,4 +156,8 @@ class Target(Protocol):
 
 
 class CannotPlant(Exception):  # noqa: N818 (it is an answer, not a failure)
-    """This target has no seam for the fault; plant it in the stand-in instead."""
+    """The target has no seam for the fault; plant it in the stand-in instead."""
+
+
+class TargetError(Exception):
+    """The target refused or could not serve a request; the message is one sentence for a person."""
