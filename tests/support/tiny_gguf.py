@@ -97,7 +97,10 @@ def vocabulary(model: TinyModel) -> tuple[list[str], list[int]]:
     types += [int(gguf.TokenType.CONTROL)] * len(CONTROL_TOKENS)
     types += [int(gguf.TokenType.USER_DEFINED)] * len(USER_TOKENS)
     padding = range(len(tokens), model.vocabulary or 0)
-    return [*tokens, *(f"[PAD{i}]" for i in padding)], [*types, *(int(gguf.TokenType.UNUSED) for _ in padding)]
+    return [*tokens, *(f"[PAD{i}]" for i in padding)], [
+        *types,
+        *(int(gguf.TokenType.UNUSED) for _ in padding),
+    ]
 
 
 def metadata(model: TinyModel) -> dict[str, tuple[Any, gguf.GGUFValueType]]:

@@ -1,0 +1,98 @@
+"""A model's weights: checked against its configuration, dequantized when asked for, a bounded number kept."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from refute_runtime.config import ModelConfig
+from refute_runtime.errors import FormatError, RequestError, UnsupportedError
+from refute_runtime.gguf_reader import GgufFile, TensorInfo
+from refute_runtime.quant import Array, dequantizable, dequantize
+
+__all__ = ["GgufFile", "TensorInfo", "Weights"]
+
+
+class Weights:
+    """Tensors of one file as float32 arrays of `xp` (NumPy or CuPy); treat them as read-only."""
+
+    def __init__(self, file: GgufFile, config: ModelConfig, xp: Any = np, cache_bytes: int = 1 << 30) -> None:
+        """Check every tensor that the model needs, and that there is no other.
+
+        `cache_bytes` bounds what is kept of dequantized tensors; the least recently used go first.
+        """
+        self._file = file
+        self._xp = xp
+        self._cache_bytes = cache_bytes
+        self._cache: OrderedDict[tuple[str, int | None], Array] = OrderedDict()
+        self._cached_bytes = 0
+        self._refuse_mismatch(config.tensor_shapes(), config.architecture)
+
+    def tensor(self, name: str) -> Array:
+        """Return a whole tensor in its NumPy shape."""
+        return self._kept(name, None)
+
+    def expert(self, name: str, expert: int) -> Array:
+        """Return one expert's matrix (rows, columns) of a tensor (experts, rows, columns)."""
+        return self._kept(name, expert)
+
+    def rows(self, name: str, ids: Sequence[int] | np.ndarray) -> Array:
+        """Return some rows (ids, columns) of a matrix, for embeddings; nothing is kept.
+
+        Raises RequestError for an id that is not a row.
+        """
+        raw = self._file.raw(name)
+        index = np.asarray(ids, dtype=np.int64)
+        wrong = index[(index < 0) | (index >= len(raw))]
+        if wrong.size:
+            raise RequestError(f"token {wrong[0]} is not in the vocabulary; expected 0 to {len(raw) - 1}")
+        return dequantize(raw[index], self._file.tensors[name].type, self._xp)
+
+    def _kept(self, name: str, expert: int | None) -> Array:
+        key = (name, expert)
+        found = self._cache.get(key)
+        if found is not None:
+            self._cache.move_to_end(key)
+            return found
+        info = self._file.tensors[name]
+        raw, shape = self._file.raw(name), info.shape
+        if expert is not None:
+            count, *matrix = shape
+            raw, shape = raw.reshape(count, -1, raw.shape[-1])[expert], tuple(matrix)
+        value = dequantize(raw, info.type, self._xp).reshape(shape)
+        self._keep(key, value)
+        return value
+
+    def _keep(self, key: tuple[str, int | None], value: Array) -> None:
+        if value.nbytes > self._cache_bytes:
+            return
+        self._cache[key] = value
+        self._cached_bytes += value.nbytes
+        while self._cached_bytes > self._cache_bytes:
+            _, gone = self._cache.popitem(last=False)
+            self._cached_bytes -= gone.nbytes
+
+    def _refuse_mismatch(self, shapes: dict[str, tuple[int, ...]], architecture: str) -> None:
+        path, tensors = self._file.path, self._file.tensors
+        for name, shape in shapes.items():
+            info = tensors.get(name)
+            if info is None:
+                raise FormatError(f"{path}: the tensor {name} is missing; expected it with shape {shape}")
+            if info.shape != shape:
+                raise FormatError(
+                    f"{path}: the tensor {name} has shape {info.shape}; expected {shape} by the metadata"
+                )
+            if not dequantizable(info.type):
+                raise UnsupportedError(
+                    f"{path}: the tensor {name} has type {info.type.name}, which cannot be dequantized; "
+                    "expected F32, F16, BF16, Q8_0, a K type or another that gguf dequantizes"
+                )
+        for name in tensors:
+            if name not in shapes:
+                raise UnsupportedError(
+                    f"{path}: the tensor {name} is not part of a plain {architecture} model, and this runtime "
+                    "would ignore it; expected only tensors that it computes with"
+                )
