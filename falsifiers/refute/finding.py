@@ -81,6 +81,11 @@ class Finding:
     started: str = ""
     seconds: float = 0.0
 
+    @property
+    def judged(self) -> tuple[Observation, ...]:
+        """What the verdict is judged from: all observations, and the shrunk counterexample."""
+        return self.observations if self.counterexample is None else (*self.observations, self.counterexample)
+
     def to_json(self) -> dict[str, Any]:
         """Return plain data; `from_json(to_json())` is the same finding."""
         return {"schema": SCHEMA, **dataclasses.asdict(self)}

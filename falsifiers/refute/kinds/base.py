@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from refute.statistics import excluded_rate, order_statistic_interval, quantile_of
 from refute.targets.base import Target
-from refute.verdict import Judgement
+from refute.verdict import Judgement, Outcome
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -34,14 +35,16 @@ class Kind(ABC, Generic[P]):
     """A family of attacks. `parameters` is the frozen dataclass that the contract's `with` fills.
 
     name: as contracts write it. rule_version: changes whenever `judge` can judge the same samples
-    otherwise. requires: capabilities without which the kind does not apply. timing: samples are
-    times, so nothing else may run beside it.
+    otherwise. requires: capabilities without which the kind does not apply. bound_fields: what the
+    contract's bound must give, and may give no more than. timing: samples are times, so nothing else
+    may run beside it.
     """
 
     name: ClassVar[str]
     rule_version: ClassVar[str]
     requires: ClassVar[frozenset[str]]
     parameters_type: ClassVar[type]
+    bound_fields: ClassVar[frozenset[str]]
     timing: ClassVar[bool] = False
 
     def __init__(self, parameters: P) -> None:
@@ -59,13 +62,15 @@ class Kind(ABC, Generic[P]):
     def caught(self, observations: Sequence[Observation], bound: "Bound") -> bool:
         """Whether these observations, taken under a fault, already rule a green verdict out."""
 
+    @abstractmethod
     def figure(self, judgement: Judgement, bound: "Bound") -> str:
         """Say figure against bound in one short phrase, for tables."""
-        raise NotImplementedError
 
 
 class Searched(Kind[P]):
     """A claim that one counterexample refutes; cases come from a Hypothesis strategy and shrink."""
+
+    bound_fields = frozenset({"cases", "confidence"})
 
     @abstractmethod
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":
@@ -75,14 +80,110 @@ class Searched(Kind[P]):
     def refutes(self, observation: Observation) -> bool:
         """Whether this one case contradicts the claim."""
 
+    def informative(self, observation: Observation) -> bool:  # noqa: ARG002 (for subclasses)
+        """Whether this case could have contradicted the claim; the others are not counted."""
+        return True
 
-class Measured(Kind[P]):
-    """A claim about a quantity; independent runs of planned cases."""
+    def judge(self, observations: Sequence[Observation], bound: "Bound") -> Judgement:
+        """One counterexample falsifies; `bound.cases` informative clean cases survive."""
+        assert bound.cases is not None
+        refuting = sum(map(self.refutes, observations))
+        n = sum(map(self.informative, observations))
+        if refuting:
+            reason = f"{refuting} of {len(observations)} cases contradict the claim"
+            return Judgement(Outcome.FALSIFIED, reason, len(observations), refuting)
+        if n < bound.cases:
+            reason = f"{n} informative cases of {bound.cases} planned"
+            return Judgement(Outcome.INCONCLUSIVE, reason, n, 0)
+        rate = excluded_rate(n, bound.confidence)
+        reason = f"no counterexample in {n} cases; a failure rate above {rate:.2%} is excluded"
+        return Judgement(Outcome.SURVIVED, reason, n, 0, excluded_rate=rate)
+
+    def caught(self, observations: Sequence[Observation], bound: "Bound") -> bool:  # noqa: ARG002
+        """A fault is caught by a counterexample."""
+        return any(map(self.refutes, observations))
+
+    def figure(self, judgement: Judgement, bound: "Bound") -> str:
+        """Counterexamples, cases, and the failure rate that they exclude."""
+        tried = f"{judgement.violations} of {judgement.n} cases"
+        if judgement.excluded_rate is None:
+            return f"{tried} (planned {bound.cases})"
+        return f"{tried}, rate < {judgement.excluded_rate:.1%}"
+
+
+class Planned(Kind[P]):
+    """A claim that is judged over independent runs, planned in advance."""
 
     @abstractmethod
     def plan(self, target: Target, runs: int, seed: int) -> Sequence[Case]:
         """The cases of `runs` independent runs."""
 
+
+class Measured(Planned[P]):
+    """A claim about a quantity: the median of independent runs lies above (or below) a bound."""
+
+    bound_fields = frozenset({"of", "statistic", "above", "below", "confidence", "runs", "testbeds"})
+
     @abstractmethod
     def measure(self, observation: Observation) -> float:
         """The figure of one run, in the bound's base unit."""
+
+    def judge(self, observations: Sequence[Observation], bound: "Bound") -> Judgement:
+        """Compare an exact order-statistic interval of the median with the bound."""
+        assert bound.runs is not None
+        assert bound.statistic is not None
+        samples = [self.measure(observation) for observation in observations]
+        bad = sum(not _within(sample, bound) for sample in samples)
+        interval = order_statistic_interval(samples, quantile_of(bound.statistic), bound.confidence)
+        if len(samples) < bound.runs or interval is None:
+            reason = f"{len(samples)} runs of {bound.runs} planned"
+            return Judgement(Outcome.INCONCLUSIVE, reason, len(samples), bad, unit=bound.unit)
+        ends = (interval.lower, interval.upper)
+        inside = [_within(end, bound) for end in ends]
+        if all(inside):
+            outcome, relation = Outcome.SURVIVED, "on the claimed side of"
+        elif not any(inside):
+            outcome, relation = Outcome.FALSIFIED, "on the wrong side of"
+        else:
+            outcome, relation = Outcome.INCONCLUSIVE, "straddles"
+        reason = f"the median's interval [{ends[0]:.4g}, {ends[1]:.4g}] {bound.unit} is {relation} the bound"
+        return Judgement(
+            outcome, reason, len(samples), bad, _median(samples), ends[0], ends[1], bound.unit
+        )
+
+    def caught(self, observations: Sequence[Observation], bound: "Bound") -> bool:
+        """A fault is caught once so many runs violate the bound that the planned ones cannot survive.
+
+        Survival needs the order statistic at one end of the interval inside the bound; that end is
+        the k-th smallest of `runs` samples, so k violations settle it.
+        """
+        assert bound.runs is not None
+        assert bound.statistic is not None
+        interval = order_statistic_interval(
+            list(range(bound.runs)), quantile_of(bound.statistic), bound.confidence
+        )
+        if interval is None:
+            return False
+        needed = interval.k_lower if bound.above is not None else bound.runs - interval.k_upper + 1
+        return sum(not _within(self.measure(each), bound) for each in observations) >= needed
+
+    def figure(self, judgement: Judgement, bound: "Bound") -> str:
+        """The end of the interval that counts, against the bound."""
+        limit, sign = (bound.above, "≥") if bound.above is not None else (bound.below, "≤")
+        end = judgement.lower if bound.above is not None else judgement.upper
+        if end is None:
+            return f"{judgement.n} runs of {bound.runs} ({sign} {limit:g} {bound.unit})"
+        return f"{end:.4g} {sign} {limit:g} {bound.unit}"
+
+
+def _within(value: float, bound: "Bound") -> bool:
+    if bound.above is not None:
+        return value >= bound.above
+    assert bound.below is not None
+    return value <= bound.below
+
+
+def _median(samples: Sequence[float]) -> float:
+    ordered = sorted(samples)
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2

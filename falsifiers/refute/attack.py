@@ -1,0 +1,301 @@
+"""One falsifier against one target: known-good control, faults, then the real attack, then the verdict.
+
+The order is the point. A check that cannot fail, or that fails on an honest engine, must show it before
+its verdict on the engine counts.
+"""
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from refute.contract import Bound, Contract, Falsifier
+from refute.faults import FAULTS
+from refute.faults.base import Fault
+from refute.finding import Control, FaultTrial, Finding, Sensitivity
+from refute.kinds import kind_named
+from refute.kinds.base import Kind, Observation, Planned, Searched
+from refute.targets.base import CannotPlant, Target, TargetError
+from refute.verdict import Judgement, Outcome, Verdict, conclude
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where an attack is: what it does, how many cases of how many."""
+
+    falsifier: str
+    doing: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """Where the known-good fake comes from, and the stand-in for faults that the target has no seam for."""
+
+    fake: Callable[[int], Target]
+    stand_in: Callable[[], Target] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Attack:
+    """What every step of one falsifier's attack shares."""
+
+    falsifier: Falsifier
+    kind: Kind[Any]
+    target: Target
+    controls: Controls
+    seed: int
+    report: Callable[[Stage], None]
+
+    @property
+    def size(self) -> int:
+        """Planned cases or runs."""
+        bound = self.falsifier.bound
+        size = bound.cases if isinstance(self.kind, Searched) else bound.runs
+        assert size is not None
+        return size
+
+    def say(self, doing: str, done: int = 0) -> None:
+        self.report(Stage(self.falsifier.id, doing, done, self.size))
+
+
+def attack(
+    falsifier: Falsifier,
+    target: Target,
+    *,
+    contract: Contract,
+    run: str,
+    seed: int,
+    controls: Controls,
+    report: Callable[[Stage], None] = lambda _: None,
+    faults_only: bool = False,
+) -> Finding:
+    """Attack and conclude; every failure of the target or of the falsifier becomes a verdict.
+
+    faults_only: plant the faults and skip the real attack; the verdict then only says whether they
+    were caught (`invalid` if not, else `inconclusive`, for nothing was attacked).
+    """
+    started, clock = datetime.now(UTC), time.monotonic()
+    kind = kind_named(falsifier.kind)(kind_named(falsifier.kind).parameters_type(**falsifier.parameters))
+    blank = Finding(
+        run=run,
+        contract=contract.id,
+        contract_version=contract.version,
+        contract_semantic_sha256=contract.semantic_sha256,
+        falsifier=falsifier.id,
+        alias=falsifier.alias,
+        claim=falsifier.claim,
+        kind=falsifier.kind,
+        rule_version=kind.rule_version,
+        verdict=Verdict.ERROR,
+        reason="",
+        figure="",
+        bound=bound_as_data(falsifier.bound),
+        parameters=dict(falsifier.parameters),
+        seed=seed,
+        target=identity_as_data(target),
+        started=started.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+    )
+    plan = _Attack(falsifier, kind, target, controls, seed, report)
+    try:
+        finding = _run(plan, blank, faults_only=faults_only)
+    except TargetError as error:
+        finding = dataclasses.replace(blank, reason=f"the target failed: {error}")
+    except Exception as error:  # noqa: BLE001 (a broken falsifier is a verdict, and must reach the record)
+        finding = dataclasses.replace(blank, reason=f"the falsifier broke: {type(error).__name__}: {error}")
+    return dataclasses.replace(finding, seconds=round(time.monotonic() - clock, 3))
+
+
+def _run(plan: _Attack, blank: Finding, *, faults_only: bool) -> Finding:
+    missing = (plan.kind.requires | set(plan.falsifier.requires)) - plan.target.capabilities
+    if missing:
+        reason = f"the target lacks {', '.join(sorted(missing))}"
+        return dataclasses.replace(blank, verdict=Verdict.NOT_APPLICABLE, reason=reason)
+    control = _control(plan)
+    trials = [trial for fault in plan.falsifier.must_catch for trial in _trials(plan, fault)]
+    with_controls = dataclasses.replace(
+        blank, control=control, faults=tuple(trials), sensitivity=_sensitivity(trials)
+    )
+    caught = all(trial.caught for trial in trials if trial.must)
+    if faults_only:
+        verdict = Verdict.INCONCLUSIVE if caught and control.green else Verdict.INVALID
+        return dataclasses.replace(
+            with_controls, verdict=verdict, reason=explain(verdict, None, control, trials), figure="faults only"
+        )
+    observations, counterexample = _observe(plan)
+    attacked = dataclasses.replace(with_controls, observations=observations, counterexample=counterexample)
+    judgement = plan.kind.judge(attacked.judged, plan.falsifier.bound)
+    verdict = conclude(judgement, faults_caught=caught, control_green=control.green, valid=True)
+    return dataclasses.replace(
+        attacked,
+        verdict=verdict,
+        reason=explain(verdict, judgement, control, trials),
+        figure=plan.kind.figure(judgement, plan.falsifier.bound),
+        judgement=judgement,
+        counters=_summed(attacked.judged),
+    )
+
+
+def _control(plan: _Attack) -> Control:
+    """Attack the known-good fake with the same plan; it must survive."""
+    plan.say("known-good control")
+    fake = plan.controls.fake(derive_seed(plan.seed, plan.falsifier.id, "fake"))
+    observations = _sample(plan, fake, "control")
+    judgement = plan.kind.judge(observations, plan.falsifier.bound)
+    return Control(fake.identity.name, judgement.outcome is Outcome.SURVIVED, judgement, observations)
+
+
+def _trials(plan: _Attack, fault: Fault) -> list[FaultTrial]:
+    """Try the fault that must be caught, then smaller doses until one is missed."""
+    trials = [_trial(plan, fault, must=True)]
+    for dose in _milder(fault):
+        if not trials[-1].caught:
+            break
+        trials.append(_trial(plan, Fault(fault.name, dose), must=False))
+    return trials
+
+
+def _milder(fault: Fault) -> list[float]:
+    """Doses milder than this one, severest first; a dose that the list does not know has none."""
+    spec = FAULTS[fault.name]
+    severity = [*spec.doses, spec.default]
+    return severity[: severity.index(fault.dose)][::-1] if fault.dose in severity else []
+
+
+def _trial(plan: _Attack, fault: Fault, *, must: bool) -> FaultTrial:
+    plan.say(f"fault {fault}")
+    bound = plan.falsifier.bound
+    planted = "target"
+    with ExitStack() as stack:
+        try:
+            faulty = stack.enter_context(plan.target.plant(fault, bound))
+        except CannotPlant as why:
+            if plan.controls.stand_in is None:
+                return _untried(fault, str(why), must=must)
+            planted = "stand-in"
+            try:
+                faulty = stack.enter_context(plan.controls.stand_in().plant(fault, bound))
+            except CannotPlant as neither:
+                return _untried(fault, f"{why}; stand-in: {neither}", must=must)
+        observations = _until_caught(plan, faulty)
+    caught = plan.kind.caught(observations, bound)
+    reason = "turned red" if caught else f"stayed green over {len(observations)} cases"
+    unit = FAULTS[fault.name].unit
+    return FaultTrial(fault.name, fault.dose, unit, planted, must, caught, reason, observations)
+
+
+def _untried(fault: Fault, why: str, *, must: bool) -> FaultTrial:
+    """A fault that could be planted nowhere counts as missed: nothing shows that the falsifier sees it."""
+    return FaultTrial(
+        fault.name, fault.dose, FAULTS[fault.name].unit, "nowhere", must, caught=False, reason=why, observations=()
+    )
+
+
+def _until_caught(plan: _Attack, faulty: Target) -> tuple[Observation, ...]:
+    """Observe under a fault; stop at the first red."""
+    seed = derive_seed(plan.seed, plan.falsifier.id, "attack")
+    if isinstance(plan.kind, Searched):
+        return first_counterexample_of(plan.kind, faulty, plan.size, seed)
+    assert isinstance(plan.kind, Planned)
+    observations: list[Observation] = []
+    for case in plan.kind.plan(faulty, plan.size, seed):
+        observations.append(plan.kind.observe(faulty, case))
+        if plan.kind.caught(observations, plan.falsifier.bound):
+            break
+    return tuple(observations)
+
+
+def first_counterexample_of(
+    kind: Searched[Any], target: Target, cases: int, seed: int
+) -> tuple[Observation, ...]:
+    """Search until red; Hypothesis is imported by the first search."""
+    from refute.search import first_counterexample  # noqa: PLC0415 (start-up time)
+
+    return first_counterexample(kind, target, cases=cases, seed=seed)
+
+
+def _observe(plan: _Attack) -> tuple[tuple[Observation, ...], Observation | None]:
+    """The real attack: all observations, and the shrunk counterexample if there is one."""
+    plan.say("attack")
+    seed = derive_seed(plan.seed, plan.falsifier.id, "attack")
+    if not isinstance(plan.kind, Searched):
+        return _sample(plan, plan.target, "attack"), None
+    from refute.search import search  # noqa: PLC0415 (start-up time)
+
+    result = search(
+        plan.kind, plan.target, cases=plan.size, seed=seed, on_case=lambda n: plan.say("attack", n)
+    )
+    return result.observations, result.counterexample
+
+
+def _sample(plan: _Attack, target: Target, what: str) -> tuple[Observation, ...]:
+    """All planned cases, without stopping or shrinking."""
+    seed = derive_seed(plan.seed, plan.falsifier.id, what)
+    if isinstance(plan.kind, Searched):
+        return first_counterexample_of(plan.kind, target, plan.size, seed)
+    assert isinstance(plan.kind, Planned)
+    observations = []
+    for done, case in enumerate(plan.kind.plan(target, plan.size, seed)):
+        plan.say(what, done)
+        observations.append(plan.kind.observe(target, case))
+    return tuple(observations)
+
+
+def explain(
+    verdict: Verdict, judgement: Judgement | None, control: Control, trials: Sequence[FaultTrial]
+) -> str:
+    """Say in one sentence why the verdict is what it is; derived, so that an audit can say it again."""
+    if not control.green:
+        return f"the known-good control came out {control.judgement.outcome}: {control.judgement.reason}"
+    missed = [f"{trial.name}={trial.dose:g}" for trial in trials if trial.must and not trial.caught]
+    if missed and verdict is Verdict.INVALID:
+        return f"not caught: {', '.join(missed)}"
+    if judgement is None:
+        return "every fault was caught; nothing was attacked"
+    return judgement.reason
+
+
+def _sensitivity(trials: Sequence[FaultTrial]) -> tuple[Sensitivity, ...]:
+    """Per fault the smallest dose that was caught."""
+    smallest: dict[tuple[str, str], float | None] = {}
+    for trial in trials:  # severest first
+        key = (trial.name, trial.unit)
+        smallest[key] = trial.dose if trial.caught else smallest.get(key)
+    return tuple(Sensitivity(name, unit, dose) for (name, unit), dose in smallest.items())
+
+
+def derive_seed(seed: int, *labels: str) -> int:
+    """Derive an independent seed below 2**32 from a seed and labels."""
+    text = "/".join([str(seed), *labels])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+def bound_as_data(bound: Bound) -> dict[str, Any]:
+    """The fields of a bound that are given, as JSON data."""
+    given = {name: value for name, value in dataclasses.asdict(bound).items() if value is not None}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
+
+
+def identity_as_data(target: Target) -> dict[str, Any]:
+    """The target's identity and capabilities as JSON data; of the path only the file's name is kept."""
+    data = dataclasses.asdict(target.identity)
+    path = data["model_path"]
+    data["model_path"] = None if path is None else path.replace("\\", "/").rsplit("/", 1)[-1]
+    return {**data, "settings": dict(data["settings"]), "capabilities": sorted(target.capabilities)}
+
+
+def _summed(observations: Sequence[Observation]) -> Mapping[str, int]:
+    """Sum the counters that observations carry; kinds that keep none give none."""
+    totals: dict[str, int] = {}
+    for observation in observations:
+        counters = observation.samples.get("counters", {})
+        arms = counters.values() if all(isinstance(v, Mapping) for v in counters.values()) else [counters]
+        for arm in arms:
+            for name, value in arm.items():
+                totals[name] = totals.get(name, 0) + value
+    return totals

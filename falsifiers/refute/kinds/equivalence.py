@@ -1,0 +1,197 @@
+"""Cache equivalence: decode over the KV cache against the slow twin, a full prefill for every token."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from refute.kinds.base import Case, Observation, Searched
+from refute.targets.base import Generation, Request, Target
+from refute.units import parse_quantity
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+
+@dataclass(frozen=True, slots=True)
+class EquivalenceParameters:
+    """Lengths to search, and the tie bound.
+
+    margin: two arms compute the same logits only up to rounding, so where the top two logits lie
+    closer than this, a different token is a tie and the comparison of this case ends there.
+    """
+
+    max_tokens: int
+    prompt_tokens: tuple[int, int]
+    margin: str
+
+    def __post_init__(self) -> None:
+        from refute.kinds.cases import prompt_range  # noqa: PLC0415 (keeps Hypothesis out of imports)
+
+        object.__setattr__(self, "prompt_tokens", tuple(self.prompt_tokens))
+        prompt_range(self.prompt_tokens)
+        _positive("max_tokens", self.max_tokens)
+        _in_unit("margin", self.margin, "logit")
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingParameters:
+    """Lengths to search; gap: router probabilities closer than this are a tie."""
+
+    max_tokens: int
+    prompt_tokens: tuple[int, int]
+    gap: str
+
+    def __post_init__(self) -> None:
+        from refute.kinds.cases import prompt_range  # noqa: PLC0415
+
+        object.__setattr__(self, "prompt_tokens", tuple(self.prompt_tokens))
+        prompt_range(self.prompt_tokens)
+        _positive("max_tokens", self.max_tokens)
+        _in_unit("gap", self.gap, "fraction")
+
+
+class CacheEquivalence(Searched[EquivalenceParameters]):
+    """Greedy tokens over the cache equal those of full prefill, for any prompt and chunking."""
+
+    name = "cache-equivalence"
+    rule_version = "1"
+    requires = frozenset({"token_ids", "cache_off", "chunks"})
+    parameters_type = EquivalenceParameters
+
+    def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":
+        """Prompts, chunkings."""
+        return _two_arm_cases(target, self.parameters.prompt_tokens, self.parameters.max_tokens)
+
+    def observe(self, target: Target, case: Case) -> Observation:
+        """Generate greedily in both arms; the twin is one chunk and never sees the cache."""
+        margins = "margins" in target.capabilities
+        cached = _arm(target, case, cache=True, margins=margins)
+        full = _arm(target, case, cache=False, margins=margins)
+        samples: dict[str, Any] = {
+            "cached": list(cached.tokens),
+            "full": list(full.tokens),
+            "full_margins": None if full.margins is None else list(full.margins),
+            "counters": {"cached": asdict(cached.counters), "full": asdict(full.counters)},
+        }
+        return Observation(case, samples)
+
+    def refutes(self, observation: Observation) -> bool:
+        """The first difference refutes, unless the twin's own top two logits tie there."""
+        cached, full = observation.samples["cached"], observation.samples["full"]
+        if len(cached) != len(full):
+            return True
+        first = _first_difference(cached, full)
+        if first is None:
+            return False
+        margins = observation.samples["full_margins"]
+        return margins is None or bool(margins[first] > parse_quantity(self.parameters.margin).value)
+
+    def informative(self, observation: Observation) -> bool:
+        """A case counts when tokens were compared and the engine says that the cached arm read its cache."""
+        samples = observation.samples
+        compared = _first_difference(samples["cached"], samples["full"])
+        read = samples["counters"]["cached"]["cache_positions_read"]
+        decoded = len(samples["full"]) > 1
+        return decoded and (compared is None or compared > 0) and read > 0
+
+
+class RoutingEquivalence(Searched[RoutingParameters]):
+    """The experts chosen for a token do not depend on whether its past comes from the cache."""
+
+    name = "routing-equivalence"
+    rule_version = "1"
+    requires = frozenset({"token_ids", "cache_off", "chunks", "routing"})
+    parameters_type = RoutingParameters
+
+    def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":
+        """Prompts, chunkings."""
+        return _two_arm_cases(target, self.parameters.prompt_tokens, self.parameters.max_tokens)
+
+    def observe(self, target: Target, case: Case) -> Observation:
+        """Compare the experts of both arms at every position whose prefix is the same in both."""
+        cached = _arm(target, case, cache=True, routing=True)
+        full = _arm(target, case, cache=False, routing=True)
+        if cached.routing is None or full.routing is None:
+            raise ValueError("the target promises routing but reported none")
+        shared = _first_difference(cached.tokens, full.tokens)
+        positions = len(full.tokens) if shared is None else shared + 1
+        mismatches = [
+            {"position": p, "layer": layer, "cached": list(ours), "full": list(theirs), "gap": gap}
+            for p, (a, b, gaps) in enumerate(
+                zip(cached.routing.experts[:positions], full.routing.experts, full.routing.gaps, strict=False)
+            )
+            for layer, (ours, theirs, gap) in enumerate(zip(a, b, gaps, strict=True))
+            if tuple(ours) != tuple(theirs)
+        ]
+        samples = {
+            "compared": sum(map(len, full.routing.experts[:positions])),
+            "mismatches": mismatches,
+            "cached_sha256": _digest(cached.routing.experts[:positions]),
+            "full_sha256": _digest(full.routing.experts[:positions]),
+        }
+        return Observation(case, samples)
+
+    def refutes(self, observation: Observation) -> bool:
+        """Other experts refute, unless the first mismatch is a tie.
+
+        Within a position a flipped tie changes every later layer, and it changes every later position,
+        so only the first mismatch says whose fault it is.
+        """
+        mismatches = observation.samples["mismatches"]
+        if not mismatches:
+            return False
+        return bool(mismatches[0]["gap"] > parse_quantity(self.parameters.gap).value)
+
+    def informative(self, observation: Observation) -> bool:
+        """A case counts when choices were compared."""
+        return bool(observation.samples["compared"] > 0)
+
+
+def _two_arm_cases(
+    target: Target, prompt_tokens: tuple[int, int], max_tokens: int
+) -> "SearchStrategy[dict[str, Any]]":
+    from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
+
+    from refute.kinds.cases import chunkings, prompt_range, prompts  # noqa: PLC0415
+
+    return st.fixed_dictionaries(
+        {
+            "prompt": prompts(target, prompt_range(prompt_tokens), max_tokens),
+            "chunks": chunkings(),
+            "max_tokens": st.just(max_tokens),
+        }
+    )
+
+
+def _arm(
+    target: Target, case: Case, *, cache: bool, margins: bool = False, routing: bool = False
+) -> Generation:
+    request = Request(
+        prompt=tuple(case["prompt"]),
+        max_tokens=case["max_tokens"],
+        cache=cache,
+        chunks=tuple(case["chunks"]) if cache else (),
+        margins=margins,
+        routing=routing,
+    )
+    return target.generate(request)
+
+
+def _first_difference(a: Sequence[int], b: Sequence[int]) -> int | None:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), None)
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+def _positive(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} is {value!r}, expected a whole number of at least 1")
+
+
+def _in_unit(name: str, value: str, unit: str) -> None:
+    if not isinstance(value, str) or parse_quantity(value).unit != unit:
+        raise ValueError(f"{name} is {value!r}, expected a quantity in {unit}")

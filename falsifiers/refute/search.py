@@ -1,0 +1,127 @@
+"""Search for a counterexample with Hypothesis, shrink it, run it again.
+
+Nothing is kept between searches: the cases follow from the seed alone, so that a record can say which
+ones were tried. An engine that does not repeat itself is no reason to lose a counterexample: the smallest
+one that was ever seen counts, whether or not it shows again.
+"""
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import hypothesis
+from hypothesis import HealthCheck, Phase, Verbosity, settings
+from hypothesis.errors import Flaky
+
+from refute.kinds.base import Case, Observation, Searched
+from refute.targets.base import Target
+
+_SHRINK_CALLS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """observations: one per case tried before shrinking. counterexample: the smallest seen, or None.
+
+    replays: whether the counterexample refuted again when it was run once more.
+    """
+
+    observations: tuple[Observation, ...]
+    counterexample: Observation | None
+    replays: bool
+
+
+def search(
+    kind: Searched[Any],
+    target: Target,
+    *,
+    cases: int,
+    seed: int,
+    on_case: Callable[[int], None] | None = None,
+) -> SearchResult:
+    """Try `cases` cases; shrink the first counterexample. Target errors pass through."""
+    tried: list[Observation] = []
+    refuting: list[Observation] = []
+    shrinking = 0
+
+    def attempt(case: dict[str, Any]) -> None:
+        nonlocal shrinking
+        if refuting:
+            shrinking += 1
+            if shrinking > _SHRINK_CALLS:
+                return
+        observation = kind.observe(target, case)
+        if not refuting:
+            tried.append(observation)
+            if on_case is not None:
+                on_case(len(tried))
+        if kind.refutes(observation):
+            refuting.append(observation)
+            raise _Refuted
+
+    with suppress(_Refuted, Flaky):
+        _drive(kind, target, cases, seed, attempt, (Phase.generate, Phase.shrink))
+    if not refuting:
+        return SearchResult(tuple(tried), None, replays=False)
+    smallest = min(refuting, key=lambda found: len(json.dumps(found.case)))
+    again = kind.observe(target, smallest.case)
+    return SearchResult(tuple(tried), smallest, replays=kind.refutes(again))
+
+
+def first_counterexample(
+    kind: Searched[Any], target: Target, *, cases: int, seed: int
+) -> tuple[Observation, ...]:
+    """Return the one case that refutes, else all cases tried: what a fault trial needs."""
+    tried: list[Observation] = []
+
+    def attempt(case: dict[str, Any]) -> None:
+        observation = kind.observe(target, case)
+        tried.append(observation)
+        if kind.refutes(observation):
+            raise _Stop
+
+    try:
+        _drive(kind, target, cases, seed, attempt, (Phase.generate,))
+    except _Stop:
+        return (tried[-1],)
+    return tuple(tried)
+
+
+def observe_again(kind: Searched[Any], target: Target, case: Case) -> tuple[Observation, bool]:
+    """Run one recorded case; return what it gave and whether it refutes."""
+    observation = kind.observe(target, case)
+    return observation, kind.refutes(observation)
+
+
+class _Refuted(Exception):  # noqa: N818 (a signal to Hypothesis, never seen outside)
+    """This case contradicts the claim; Hypothesis shrinks it."""
+
+
+class _Stop(BaseException):  # noqa: N818
+    """Ends a search at once: Hypothesis replays every Exception, but lets this one through."""
+
+
+def _drive(
+    kind: Searched[Any],
+    target: Target,
+    cases: int,
+    seed: int,
+    attempt: Callable[[dict[str, Any]], None],
+    phases: tuple[Phase, ...],
+) -> None:
+    """Let Hypothesis call `attempt`; every setting is fixed here, whatever profile the user's tests load."""
+    decorated = settings(
+        max_examples=cases,
+        phases=phases,
+        database=None,
+        deadline=None,
+        derandomize=False,
+        print_blob=False,
+        report_multiple_bugs=False,
+        stateful_step_count=50,
+        suppress_health_check=list(HealthCheck),
+        verbosity=Verbosity.quiet,
+    )(hypothesis.seed(seed)(hypothesis.given(case=kind.cases(target))(attempt)))
+    decorated()
