@@ -74,15 +74,42 @@ def attack(
     controls: Controls,
     report: Callable[[Stage], None] = lambda _: None,
     faults_only: bool = False,
+    on_bug: Callable[[Exception], None] = lambda _: None,
 ) -> Finding:
     """Attack and conclude; every failure of the target or of the falsifier becomes a verdict.
 
     faults_only: plant the faults and skip the real attack; the verdict then only says whether they
-    were caught (`invalid` if not, else `inconclusive`, for nothing was attacked).
+    were caught (`invalid` if not, else `inconclusive`, for nothing was attacked). on_bug: given the
+    exception of a falsifier that broke, whose traceback the finding does not keep.
     """
-    started, clock = datetime.now(UTC), time.monotonic()
+    clock = time.monotonic()
     kind = kind_named(falsifier.kind)(kind_named(falsifier.kind).parameters_type(**falsifier.parameters))
-    blank = Finding(
+    blank = unattacked(
+        falsifier, Verdict.ERROR, "", contract=contract, run=run, seed=seed, target=identity_as_data(target)
+    )
+    plan = _Attack(falsifier, kind, target, controls, seed, report)
+    try:
+        finding = _run(plan, blank, faults_only=faults_only)
+    except TargetError as error:
+        finding = dataclasses.replace(blank, reason=f"the target failed: {error}")
+    except Exception as error:  # noqa: BLE001 (a broken falsifier is a verdict, and must reach the record)
+        on_bug(error)
+        finding = dataclasses.replace(blank, reason=f"the falsifier broke: {type(error).__name__}: {error}")
+    return dataclasses.replace(finding, seconds=round(time.monotonic() - clock, 3))
+
+
+def unattacked(
+    falsifier: Falsifier,
+    verdict: Verdict,
+    reason: str,
+    *,
+    contract: Contract,
+    run: str,
+    seed: int,
+    target: Mapping[str, Any],
+) -> Finding:
+    """Return a finding without any observation: where every attack starts, or where none can be made."""
+    return Finding(
         run=run,
         contract=contract.id,
         contract_version=contract.version,
@@ -91,24 +118,16 @@ def attack(
         alias=falsifier.alias,
         claim=falsifier.claim,
         kind=falsifier.kind,
-        rule_version=kind.rule_version,
-        verdict=Verdict.ERROR,
-        reason="",
+        rule_version=kind_named(falsifier.kind).rule_version,
+        verdict=verdict,
+        reason=reason,
         figure="",
         bound=bound_as_data(falsifier.bound),
         parameters=dict(falsifier.parameters),
         seed=seed,
-        target=identity_as_data(target),
-        started=started.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        target=target,
+        started=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
     )
-    plan = _Attack(falsifier, kind, target, controls, seed, report)
-    try:
-        finding = _run(plan, blank, faults_only=faults_only)
-    except TargetError as error:
-        finding = dataclasses.replace(blank, reason=f"the target failed: {error}")
-    except Exception as error:  # noqa: BLE001 (a broken falsifier is a verdict, and must reach the record)
-        finding = dataclasses.replace(blank, reason=f"the falsifier broke: {type(error).__name__}: {error}")
-    return dataclasses.replace(finding, seconds=round(time.monotonic() - clock, 3))
 
 
 def _run(plan: _Attack, blank: Finding, *, faults_only: bool) -> Finding:
@@ -125,7 +144,7 @@ def _run(plan: _Attack, blank: Finding, *, faults_only: bool) -> Finding:
     if faults_only:
         verdict = Verdict.INCONCLUSIVE if caught and control.green else Verdict.INVALID
         return dataclasses.replace(
-            with_controls, verdict=verdict, reason=explain(verdict, None, control, trials), figure="faults only"
+            with_controls, verdict=verdict, reason=reason_for(verdict, None, control, trials), figure="faults only"
         )
     observations, counterexample = _observe(plan)
     attacked = dataclasses.replace(with_controls, observations=observations, counterexample=counterexample)
@@ -134,7 +153,7 @@ def _run(plan: _Attack, blank: Finding, *, faults_only: bool) -> Finding:
     return dataclasses.replace(
         attacked,
         verdict=verdict,
-        reason=explain(verdict, judgement, control, trials),
+        reason=reason_for(verdict, judgement, control, trials),
         figure=plan.kind.figure(judgement, plan.falsifier.bound),
         judgement=judgement,
         counters=_summed(attacked.judged),
@@ -246,7 +265,7 @@ def _sample(plan: _Attack, target: Target, what: str) -> tuple[Observation, ...]
     return tuple(observations)
 
 
-def explain(
+def reason_for(
     verdict: Verdict, judgement: Judgement | None, control: Control, trials: Sequence[FaultTrial]
 ) -> str:
     """Say in one sentence why the verdict is what it is; derived, so that an audit can say it again."""
