@@ -62,6 +62,7 @@ class Model:
         self.config = config
         self.backend = backend
 
+    @np.errstate(over="ignore", invalid="ignore")  # what is not finite in the end, a guard counts
     def forward(
         self, tokens: Sequence[int], cache: Cache, *, last_only: bool = True, routing: bool = False
     ) -> Forward:

@@ -1,0 +1,1 @@
+"""What runs the operations of the model: `base.py` names them, `array.py` specifies them."""

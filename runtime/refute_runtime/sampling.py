@@ -1,0 +1,136 @@
+"""From logits to a token: the exact distribution, and a sampler that draws from it.
+
+Settings apply in the order of Hugging Face's logits processors: repetition penalty, temperature, top-k,
+top-p, min-p. Logits that are equal rank by id, the lower first, so that every cut is deterministic.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from refute_runtime.errors import RequestError, RuntimeFailure
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """Sampling settings. temperature 0 is greedy; top_k 0, top_p 1, min_p 0, penalty 1 switch off.
+
+    seed None draws from fresh entropy. Raises `RequestError` naming the field.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        _check("temperature", self.temperature, "a number of at least 0", lambda t: t >= 0)
+        _check("top_p", self.top_p, "a number above 0 and at most 1", lambda p: 0 < p <= 1)
+        _check("min_p", self.min_p, "a number from 0 to 1", lambda p: 0 <= p <= 1)
+        _check("repetition_penalty", self.repetition_penalty, "a number above 0", lambda p: p > 0)
+        _check_whole("top_k", self.top_k)
+        if self.seed is not None:
+            _check_whole("seed", self.seed)
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the token of highest logit is certain."""
+        return self.temperature == 0 or self.top_k == 1
+
+
+class Sampler:
+    """Draws tokens for one request, with a generator of its own."""
+
+    def __init__(self, params: SamplingParams) -> None:
+        self.params = params
+        self._generator = np.random.Generator(np.random.PCG64(params.seed))
+
+    def next(self, logits: np.ndarray, history: Sequence[int]) -> int:
+        """Draw a token id from raw logits (V,); `history` holds prompt and answer so far.
+
+        Raises `RuntimeFailure` for logits that are no distribution.
+        """
+        if self.params.greedy:
+            return _highest(_penalised(logits, self.params.repetition_penalty, history))
+        p = probabilities(logits, self.params, history)
+        support = np.flatnonzero(p)
+        cumulative = np.cumsum(p[support])
+        # Inverse CDF. Rounding may put the draw on the very end, which belongs to the last token.
+        place = np.searchsorted(cumulative, self._generator.random() * cumulative[-1], side="right")
+        return int(support[min(int(place), len(support) - 1)])
+
+
+def probabilities(logits: np.ndarray, params: SamplingParams, history: Sequence[int] = ()) -> np.ndarray:
+    """Return the exact distribution (V,) float64 that `Sampler` draws from.
+
+    Raises `RuntimeFailure` for logits that are no distribution.
+    """
+    scores = _penalised(logits, params.repetition_penalty, history)
+    best = _highest(scores)
+    p = np.zeros(len(scores))
+    if params.greedy:
+        p[best] = 1.0
+        return p
+
+    with np.errstate(over="ignore"):  # a tiny temperature takes all but the best to minus infinity
+        p = np.exp((scores - scores[best]) / params.temperature)
+    p /= p.sum()
+    if params.top_k or params.top_p < 1:
+        kept = _ranked(scores, params.top_k or len(scores))
+        cumulative = np.cumsum(p[kept])
+        before = cumulative - p[kept]
+        kept = kept[before < params.top_p * cumulative[-1]]  # up to the token that reaches top_p
+    else:
+        kept = np.arange(len(scores))
+    kept = kept[p[kept] >= params.min_p * p[best]]
+    truncated = np.zeros_like(p)
+    truncated[kept] = p[kept] / p[kept].sum()
+    return truncated
+
+
+def _ranked(scores: np.ndarray, count: int) -> np.ndarray:
+    """The ids of the `count` highest scores, highest first, the lower id first among equals."""
+    count = min(count, len(scores))
+    candidates = np.flatnonzero(scores >= np.partition(scores, -count)[-count])  # also all that tie
+    in_order: np.ndarray = candidates[np.argsort(-scores[candidates], kind="stable")]
+    return in_order[:count]
+
+
+def _penalised(logits: np.ndarray, penalty: float, history: Sequence[int]) -> np.ndarray:
+    """float64 logits (V,), those of tokens in history made less likely, each once however often it occurs."""
+    scores = logits.astype(np.float64)
+    if penalty != 1 and len(history):
+        ids = np.unique(np.asarray(history))
+        seen = scores[ids]
+        scores[ids] = np.where(seen > 0, seen / penalty, seen * penalty)
+    return scores
+
+
+def _highest(scores: np.ndarray) -> int:
+    """The id of the highest score, the lowest id among equals."""
+    best = int(scores.argmax())  # NaN counts as highest
+    if not np.isfinite(scores[best]):
+        raise RuntimeFailure(
+            f"the highest logit is {scores[best]} at token {best}, expected a finite number; the model "
+            "or its backend is broken"
+        )
+    return best
+
+
+def _check(field: str, value: object, expected: str, holds: Callable[[float], bool]) -> None:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not math.isfinite(value)
+        or not holds(value)
+    ):
+        raise RequestError(f"{field} is {value!r}, expected {expected}")
+
+
+def _check_whole(field: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise RequestError(f"{field} is {value!r}, expected a whole number of at least 0")
