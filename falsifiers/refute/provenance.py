@@ -1,0 +1,266 @@
+"""Where a run comes from: code, host, Python, command line and model file, read from the system itself.
+
+What cannot be known is null, never a guess. Secrets never leave this module: values of options and
+variables that look like credentials are replaced, and of the environment only names are kept.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import rfc8785
+
+REDACTED = "<redacted>"
+_SECRET = re.compile(r"api[-_]?key|token|secret|passw(or)?d|credential|authorization|bearer", re.IGNORECASE)
+_SECRET_VALUE = re.compile(r"\b(sk-[\w-]{8,}|hf_\w{8,}|gh[pousr]_\w{8,}|eyJ[\w-]{8,}\.[\w.-]+)")
+_USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
+_RELEVANT = re.compile(r"(REFUTE_|QWEN3_|HYPOTHESIS_|PYTEST_|OMP_|OPENBLAS_|MKL_|NUMBA_|CUDA_|PYTHON|CI$)")
+_CHUNK = 1 << 22
+Progress = Callable[[int, int], None]
+
+
+def collect(
+    *,
+    argv: Sequence[str],
+    seeds: Mapping[str, int],
+    directory: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Return the provenance of a run that starts now, as `findings.json` holds it.
+
+    directory: whose repository is named; the working directory, if not given.
+    """
+    environment = os.environ if environment is None else environment
+    described = host()
+    return {
+        "git": git_state(directory or Path.cwd()),
+        "host": described,
+        "testbed": testbed(described),
+        "python": {"implementation": platform.python_implementation(), "version": platform.python_version()},
+        "packages": packages(),
+        "argv": redact(argv),
+        "environment": sorted(name for name in environment if _RELEVANT.match(name)),
+        "seeds": dict(seeds),
+        "harness": {
+            "name": "refute",
+            "version": _version("refute"),
+            "digest": package_digest("refute", suffixes=(".py", ".json")),
+        },
+    }
+
+
+def git_state(directory: Path) -> dict[str, Any]:
+    """Return commit and dirty flag of the repository around a directory; null and a reason without one."""
+    try:
+        commit = _git(directory, "rev-parse", "HEAD")
+        changes = _git(directory, "status", "--porcelain", "--untracked-files=normal")
+    except FileNotFoundError:
+        return {"commit": None, "dirty": None, "reason": "git is not installed"}
+    except subprocess.SubprocessError as error:
+        text = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+        return {"commit": None, "dirty": None, "reason": text[0][:200] if text else "git failed"}
+    return {"commit": commit, "dirty": bool(changes), "reason": None}
+
+
+def host() -> dict[str, Any]:
+    """Describe this host: platform, kernel, CPU, memory, GPUs and whether it is a container."""
+    return {
+        "system": platform.system(),
+        "kernel": platform.release(),
+        "machine": platform.machine(),
+        "cpu_model": _cpu_model(),
+        "logical_cpus": os.cpu_count(),
+        "memory_gib": _memory_gib(),
+        "gpus": _gpus(),
+        "container": _container(),
+    }
+
+
+def testbed(described: Mapping[str, Any]) -> str:
+    """Return the fingerprint of a host: sha256 of the RFC 8785 form of what its speed rests on."""
+    keys = ("cpu_model", "logical_cpus", "memory_gib", "gpus")
+    return hashlib.sha256(rfc8785.dumps({key: described[key] for key in keys})).hexdigest()
+
+
+def packages() -> dict[str, str]:
+    """Return every installed distribution and its version."""
+    found = {}
+    for distribution in importlib.metadata.distributions():
+        name = distribution.metadata["Name"]
+        if name:
+            found[name.lower().replace("_", "-")] = distribution.version
+    return dict(sorted(found.items()))
+
+
+def redact(argv: Sequence[str]) -> list[str]:
+    """Return a command line without secrets, its program and the home directory cut short."""
+    home = str(Path.home())
+    cleaned: list[str] = []
+    hide_next = False
+    for position, argument in enumerate(argv):
+        name, equals, _ = argument.partition("=")
+        option = bool(_SECRET.search(name)) and (argument.startswith("-") or bool(equals))
+        if hide_next and not argument.startswith("-"):
+            text = REDACTED
+        elif option and equals:
+            text = f"{name}={REDACTED}"
+        else:
+            text = _USER_INFO.sub(f"{REDACTED}@", _SECRET_VALUE.sub(REDACTED, argument))
+        hide_next = option and not equals
+        if home != "/":
+            text = text.replace(home, "~")
+        cleaned.append(Path(text).name if position == 0 else text)
+    return cleaned
+
+
+def package_digest(package: str, *, suffixes: Sequence[str] = (".py",)) -> str | None:
+    """Return the content digest of an installed package without importing it; None if it is not there.
+
+    sha256 over its sources in the order of their paths, each as path, NUL, size, NUL, content: what
+    the bundled engine reports of itself. The recipe of the embedded model runs nothing and is left out.
+    """
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        return None
+    root = Path(spec.origin).parent
+    recipe = root / "pocket" / "recipe"
+    sources = (path for path in root.rglob("*") if path.suffix in suffixes)
+    digest = hashlib.sha256()
+    for source in sorted(sources, key=lambda path: path.relative_to(root).parts):
+        if not source.is_relative_to(recipe):
+            content = source.read_bytes()
+            digest.update(f"{source.relative_to(root).as_posix()}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def process_identity() -> dict[str, Any]:
+    """Name this process so that no later one can be taken for it; nulls where there is no /proc."""
+    return {"pid": os.getpid(), "boot_id": _boot_id(), "start_ticks": _start_ticks(os.getpid())}
+
+
+def process_alive(identity: Mapping[str, Any]) -> bool:
+    """Whether that process runs on this host now; False where nobody can tell."""
+    if identity["boot_id"] is None or identity["start_ticks"] is None:
+        return False
+    same_boot = identity["boot_id"] == _boot_id()
+    return bool(same_boot and _start_ticks(identity["pid"]) == identity["start_ticks"])
+
+
+def cache_directory(environment: Mapping[str, str] | None = None) -> Path:
+    """Return where digests are remembered: $XDG_CACHE_HOME/refute, else ~/.cache/refute."""
+    environment = os.environ if environment is None else environment
+    base = environment.get("XDG_CACHE_HOME", "")
+    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "refute"
+
+
+def model_sha256(path: Path, *, progress: Progress | None = None, cache: Path | None = None) -> str:
+    """Return the sha256 of a model file, remembered by real path, inode, size and modification time.
+
+    progress: called with (bytes done, bytes in all). cache: the file to remember in; a cache that
+    cannot be read or written only costs time. Raises OSError where the model cannot be read.
+    """
+    path = path.resolve(strict=True)
+    cache = cache_directory() / "model-digests.json" if cache is None else cache
+    key = _file_key(path)
+    known = _read_cache(cache)
+    if key in known:
+        return known[key]
+    digest = hashlib.sha256()
+    total, done = path.stat().st_size, 0
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+            done += len(chunk)
+            if progress is not None:
+                progress(done, total)
+    if _file_key(path) == key:  # else it changed while it was read
+        _write_cache(cache, {**_read_cache(cache), key: digest.hexdigest()})
+    return digest.hexdigest()
+
+
+def _file_key(path: Path) -> str:
+    status = path.stat()
+    return f"{path}|{status.st_ino}|{status.st_size}|{status.st_mtime_ns}"
+
+
+def _read_cache(cache: Path) -> dict[str, str]:
+    try:
+        known = json.loads(cache.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(known, dict):
+        return {}
+    return {key: value for key, value in known.items() if re.fullmatch("[0-9a-f]{64}", str(value))}
+
+
+def _write_cache(cache: Path, known: Mapping[str, str]) -> None:
+    temporary = cache.with_name(f".{cache.name}.{os.getpid()}.tmp")
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(known, indent=1))
+        temporary.replace(cache)
+    except OSError:
+        return
+
+
+def _git(directory: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(directory), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    return done.stdout.strip()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _cpu_model() -> str | None:
+    found = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or None
+
+
+def _memory_gib() -> int | None:
+    found = re.search(r"^MemTotal:\s*(\d+) kB", _read("/proc/meminfo"), re.MULTILINE)
+    return round(int(found[1]) / 2**20) if found else None
+
+
+def _gpus() -> list[str]:
+    drivers = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    models = (re.search(r"^Model:\s*(.+)$", _read(str(driver)), re.MULTILINE) for driver in drivers)
+    return [found[1].strip() for found in models if found]
+
+
+def _container() -> str | None:
+    if Path("/.dockerenv").exists():
+        return "docker"
+    if Path("/run/.containerenv").exists():
+        return "podman"
+    found = re.search(r"(kubepods|docker|containerd|lxc)", _read("/proc/1/cgroup"))
+    return found[1] if found else None
+
+
+def _boot_id() -> str | None:
+    return _read("/proc/sys/kernel/random/boot_id").strip() or None
+
+
+def _start_ticks(pid: int) -> int | None:
+    # Field 22 of stat; the name in field 2 may hold spaces and brackets, so count from its last one.
+    fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return int(fields[19]) if len(fields) > 19 and fields[0] not in ("Z", "X") else None

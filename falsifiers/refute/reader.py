@@ -1,0 +1,247 @@
+"""Records as they are read: every run under a tree, with all that is wrong with it as problems.
+
+Nothing in a record is believed: JSON is strict, schemas are checked, digests and listings are compared,
+links and files that nobody listed are problems. Whether the verdicts follow from the samples is for
+`refute.rejudge`.
+"""
+
+import functools
+import hashlib
+import importlib.resources
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from refute.finding import Finding
+from refute.provenance import process_alive
+from refute.strict_json import StrictJsonError, escaped, load_strict
+
+if TYPE_CHECKING:
+    from jsonschema.protocols import Validator
+
+SCHEMA = "urn:refute:schema:findings:1"
+SUMMARY = "findings.json"
+CONTRACT = "contract.yaml"
+LOG = "run.log"
+State = Literal["running", "complete", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something in a record that is not as it was written, or cannot have been.
+
+    falsifier: whose finding it spoils; None is the whole run.
+    """
+
+    where: str
+    pointer: str
+    found: str
+    expected: str
+    falsifier: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.where}#{self.pointer}: found {self.found}, expected {self.expected}"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One finding as it lies in a run. data: its JSON, as read."""
+
+    finding: Finding
+    data: Mapping[str, Any]
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run as read. summary: `findings.json`, empty where it is unreadable or was never written."""
+
+    path: Path
+    contract: str
+    run: str
+    state: State
+    summary: Mapping[str, Any]
+    source: bytes
+    records: tuple[Record, ...]
+    problems: tuple[Problem, ...]
+
+
+def read_runs(tree: Path) -> list[Run]:
+    """Read every run under a tree, in the order of their ids; a tree that is not there has none."""
+    if not tree.is_dir():
+        return []
+    contracts = sorted(entry for entry in tree.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    runs = [entry for contract in contracts for entry in contract.iterdir() if entry.is_dir()]
+    return [read_run(path) for path in sorted(runs, key=lambda path: (path.name, path.parent.name))]
+
+
+def read_run(path: Path) -> Run:
+    """Read one run; whatever is wrong with it becomes one of its problems, never an exception."""
+    return _Reader(path).read()
+
+
+class _Reader:
+    """One pass over one run directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.where = f"{path.parent.name}/{path.name}"
+        self.problems: list[Problem] = []
+
+    def read(self) -> Run:
+        if self.path.is_symlink() or self.path.parent.is_symlink():
+            self._problem("", "", "a symbolic link", "a directory")
+            return self._run("interrupted", {}, b"", [])
+        entries = {entry.name: entry for entry in os.scandir(self.path)}
+        for entry in entries.values():
+            if entry.is_symlink() or not entry.is_file(follow_symlinks=False):
+                self._problem(entry.name, "", "a link or a folder", "a plain file")
+        names = {name for name, entry in entries.items() if entry.is_file(follow_symlinks=False)}
+        if SUMMARY not in names:
+            # A run killed while it was opened has nothing else; with findings, someone took the list away.
+            if any(name.endswith(".json") and not name.startswith(".") for name in names):
+                self._problem(SUMMARY, "", "no file", "the list of findings")
+            return self._run("interrupted", {}, b"", [])
+        summary = self._document(SUMMARY, "findings", None, (self.path / SUMMARY).read_bytes())
+        if summary is None:
+            return self._run("interrupted", {}, b"", [])
+        state = self._state(summary)
+        source = self._identity(summary, names)
+        records = self._findings(summary, names)
+        return self._run(state, summary, source, records)
+
+    def _run(self, state: State, summary: Mapping[str, Any], source: bytes, records: list[Record]) -> Run:
+        contract, run = self.path.parent.name, self.path.name
+        return Run(self.path, contract, run, state, summary, source, tuple(records), tuple(self.problems))
+
+    def _state(self, summary: Mapping[str, Any]) -> State:
+        if summary["state"] != "running":
+            state: State = summary["state"]
+            return state
+        return "running" if process_alive(summary["provenance"]["process"]) else "interrupted"
+
+    def _identity(self, summary: Mapping[str, Any], names: set[str]) -> bytes:
+        """Check the run's own names and its other files; return the contract's bytes."""
+        if summary["run"] != self.path.name:
+            self._problem(SUMMARY, "/run", summary["run"], self.path.name)
+        if summary["contract"]["id"] != self.path.parent.name:
+            self._problem(SUMMARY, "/contract/id", summary["contract"]["id"], self.path.parent.name)
+        source = b""
+        listed = {SUMMARY}
+        for index, entry in enumerate(summary["files"]):
+            listed.add(entry["file"])
+            data = self._listed(entry, f"/files/{index}", None, names)
+            if entry["file"] == CONTRACT:
+                source = data
+        digest = hashlib.sha256(source).hexdigest()
+        if digest != summary["contract"]["bytes_sha256"]:
+            self._problem(CONTRACT, "", digest, f"sha256 {summary['contract']['bytes_sha256']}")
+        listed.update(entry["file"] for entry in summary["findings"])
+        if summary["state"] == "running":  # killed between a rename and the next list
+            listed.add(LOG)
+            listed.update(f"{falsifier}.json" for falsifier in summary["plan"]["selected"])
+            listed.update(name for name in names if name.startswith(".") and name.endswith(".tmp"))
+        for name in sorted(names - listed):
+            falsifier = name.removesuffix(".json")
+            planned = falsifier in summary["plan"]["falsifiers"]
+            self._problem(name, "", "a file", "nothing: it is not listed", falsifier if planned else None)
+        return source
+
+    def _findings(self, summary: Mapping[str, Any], names: set[str]) -> list[Record]:
+        listed = {entry["falsifier"]: (index, entry) for index, entry in enumerate(summary["findings"])}
+        if len(listed) != len(summary["findings"]):
+            self._problem(SUMMARY, "/findings", "a falsifier twice", "each once")
+        if summary["state"] == "complete" and set(listed) != set(summary["plan"]["selected"]):
+            missing = sorted(set(summary["plan"]["selected"]) ^ set(listed))
+            self._problem(SUMMARY, "/findings", f"a difference in {missing}", "the selected falsifiers")
+        records = []
+        for falsifier, (index, entry) in listed.items():
+            if entry["file"] != f"{falsifier}.json":
+                pointer = f"/findings/{index}/file"
+                self._problem(SUMMARY, pointer, entry["file"], f"{falsifier}.json", falsifier)
+            data = self._listed(entry, f"/findings/{index}", falsifier, names)
+            record = self._record(entry["file"], falsifier, summary, data) if data else None
+            if record is not None:
+                records.append(record)
+                if record.finding.verdict != entry["verdict"]:
+                    expected = f"{entry['verdict']}, as listed"
+                    self._problem(record.file, "/verdict", record.finding.verdict, expected, falsifier)
+        if summary["state"] == "running":
+            for falsifier in summary["plan"]["selected"]:
+                name = f"{falsifier}.json"
+                if falsifier not in listed and name in names:
+                    record = self._record(name, falsifier, summary, (self.path / name).read_bytes())
+                    records.extend([record] if record is not None else [])
+        return records
+
+    def _record(self, name: str, falsifier: str, summary: Mapping[str, Any], data: bytes) -> Record | None:
+        document = self._document(name, "finding", falsifier, data)
+        if document is None:
+            return None
+        for key, expected in (
+            ("run", self.path.name),
+            ("contract", self.path.parent.name),
+            ("falsifier", falsifier),
+            ("contract_version", summary["contract"]["version"]),
+            ("contract_semantic_sha256", summary["contract"]["semantic_sha256"]),
+        ):
+            if document[key] != expected:
+                self._problem(name, f"/{key}", document[key], expected, falsifier)
+        return Record(Finding.from_json(document), document, name, hashlib.sha256(data).hexdigest())
+
+    def _listed(
+        self, entry: Mapping[str, Any], pointer: str, falsifier: str | None, names: set[str]
+    ) -> bytes:
+        """Read a listed file and compare it with its listing; empty where it is not there."""
+        if entry["file"] not in names:
+            self._problem(entry["file"], "", "no file", f"{entry['bytes']} bytes, as listed", falsifier)
+            return b""
+        data: bytes = (self.path / entry["file"]).read_bytes()
+        expected = listing(entry["file"], data)
+        for key in ("bytes", "sha256"):
+            if entry[key] != expected[key]:
+                found = f"{expected[key]} of {entry['file']}"
+                self._problem(SUMMARY, f"{pointer}/{key}", found, f"{entry[key]}, as listed", falsifier)
+        return data
+
+    def _document(self, name: str, schema: str, falsifier: str | None, data: bytes) -> dict[str, Any] | None:
+        try:
+            document: dict[str, Any] = load_strict(data)
+        except StrictJsonError as error:
+            self._problem(name, "", str(error), "strict JSON", falsifier)
+            return None
+        faults = list(schema_faults(document, schema))
+        for pointer, message in faults[:5]:
+            self._problem(name, pointer, message, f"what the {schema} schema says", falsifier)
+        return None if faults else document
+
+    def _problem(
+        self, name: str, pointer: str, found: str, expected: str, falsifier: str | None = None
+    ) -> None:
+        where = f"{self.where}/{name}" if name else self.where
+        self.problems.append(Problem(where, pointer, found, expected, falsifier))
+
+
+def schema_faults(document: Any, schema: str) -> Iterator[tuple[str, str]]:
+    """Yield where a document (`finding` or `findings`) departs from its schema: JSON pointer, message."""
+    for error in _validator(schema).iter_errors(document):
+        pointer = "".join(f"/{escaped(str(step))}" for step in error.absolute_path)
+        message = error.message if len(error.message) < 200 else error.message[:200] + " …"
+        yield pointer, message
+
+
+@functools.cache
+def _validator(schema: str) -> "Validator":
+    # Imported here: it takes longer than everything else that a command line needs.
+    from jsonschema import Draft202012Validator  # noqa: PLC0415
+
+    source = importlib.resources.files("refute").joinpath(f"schemas/{schema}.schema.json").read_bytes()
+    return Draft202012Validator(load_strict(source), format_checker=Draft202012Validator.FORMAT_CHECKER)
+
+
+def listing(name: str, data: bytes) -> dict[str, Any]:
+    """Return how `findings.json` lists a file: its name, sha256 and size in bytes."""
+    return {"file": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}

@@ -1,0 +1,240 @@
+"""The record of one run of one contract: `evidence/<contract>/<run>/`, written so that no kill can spoil it.
+
+A run holds `contract.yaml` verbatim, one file per finding, `run.log`, and `findings.json`, which lists
+them with their digests. Every file is whole or absent (temporary file, fsync, rename, fsync of the
+directory); `findings.json` is rewritten after each finding and says `running` until it is sealed. A
+running run whose process is gone reads as interrupted; a finding that was finished but not yet listed
+counts.
+"""
+
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refute.finding import Finding
+from refute.provenance import process_identity
+from refute.reader import CONTRACT, LOG, SCHEMA, SUMMARY, State, listing, schema_faults
+from refute.strict_json import StrictJsonError, dump_strict, load_strict
+
+if TYPE_CHECKING:
+    from refute.contract import Contract
+
+
+class RecordError(Exception):
+    """A record that cannot be written; the message says what, where and what was expected."""
+
+
+class FileSystem:
+    """What a writer does to the disk, one method per step; tests stop a run at each of them."""
+
+    def mkdir(self, path: Path) -> None:
+        """Make one directory, which must not be there."""
+        path.mkdir()
+
+    def write(self, path: Path, data: bytes) -> int:
+        """Create a file that must not be there and write it; return its open descriptor."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        try:
+            _write_all(descriptor, data)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def append(self, path: Path, data: bytes) -> None:
+        """Append to a file."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            _write_all(descriptor, data)
+        finally:
+            os.close(descriptor)
+
+    def fsync(self, descriptor: int) -> None:
+        """Bring a file to the disk."""
+        os.fsync(descriptor)
+
+    def replace(self, source: Path, destination: Path) -> None:
+        """Rename over the destination, atomically."""
+        source.replace(destination)
+
+    def fsync_directory(self, path: Path) -> None:
+        """Bring a directory's entries to the disk."""
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def new_run_id() -> str:
+    """Return an id that sorts by time: UTC to the millisecond, then eight random hex digits."""
+    now = datetime.now(UTC)
+    return f"{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03d}Z-{secrets.token_hex(4)}"
+
+
+def timestamp() -> str:
+    """Return now in RFC 3339, UTC, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class RunWriter:
+    """Writes one run. Not safe for threads; any number of writers may share a tree."""
+
+    def __init__(self, path: Path, summary: dict[str, Any], files: FileSystem) -> None:
+        self.path = path
+        self._summary = summary
+        self._fs = files
+
+    @classmethod
+    def open(
+        cls,
+        tree: Path,
+        contract: "Contract",
+        *,
+        selected: Sequence[str],
+        provenance: Mapping[str, Any],
+        run: str | None = None,
+        files: FileSystem | None = None,
+    ) -> "RunWriter":
+        """Start a run and bring its plan to the disk. Raises `RecordError` where the run is there already.
+
+        selected: the falsifiers that are going to be attacked, of all that the contract declares.
+        """
+        declared = [falsifier.id for falsifier in contract.falsifiers]
+        refused = sorted(set(selected) - set(declared) or {Path(SUMMARY).stem} & set(declared))
+        if refused:
+            raise RecordError(
+                f"{contract.id}: {', '.join(refused)} cannot be recorded, expected its falsifiers"
+            )
+        files = files or FileSystem()
+        run = run or new_run_id()
+        path = tree / contract.id / run
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            files.mkdir(path)
+        except FileExistsError:
+            raise RecordError(f"{path}: this run is there already; records are never written again") from None
+        summary: dict[str, Any] = {
+            "schema": SCHEMA,
+            "run": run,
+            "state": "running",
+            "contract": {
+                "id": contract.id,
+                "version": contract.version,
+                "bytes_sha256": contract.bytes_sha256,
+                "semantic_sha256": contract.semantic_sha256,
+            },
+            "plan": {
+                "falsifiers": declared,
+                "selected": [each for each in declared if each in set(selected)],
+            },
+            "time": {"started": timestamp(), "ended": None},
+            "findings": [],
+            "files": [],
+            "provenance": {**provenance, "process": process_identity()},
+        }
+        writer = cls(path, summary, files)
+        writer._attach(CONTRACT, contract.source)
+        writer._publish()
+        return writer
+
+    @property
+    def run(self) -> str:
+        """The run's id, as findings name it."""
+        return str(self._summary["run"])
+
+    @property
+    def pending(self) -> tuple[str, ...]:
+        """The falsifiers that are selected and have no finding yet."""
+        done = {entry["falsifier"] for entry in self._summary["findings"]}
+        return tuple(each for each in self._summary["plan"]["selected"] if each not in done)
+
+    def log(self, message: str) -> None:
+        """Append lines to the run's log, each with the time."""
+        now = timestamp()
+        lines = "".join(f"{now} {line}\n" for line in message.splitlines())
+        self._fs.append(self.path / LOG, lines.encode(errors="backslashreplace"))
+
+    def attach(self, name: str, data: bytes) -> Path:
+        """Keep one more file, such as a replay; it is listed at once. Raises `RecordError`."""
+        self._refuse_sealed()
+        if not _plain(name) or name in (SUMMARY, CONTRACT, LOG) or (self.path / name).exists():
+            raise RecordError(f"{self.path / name}: cannot be attached, expected a new plain file name")
+        self._attach(name, data)
+        self._publish()
+        return self.path / name
+
+    def write(self, finding: Finding) -> Path:
+        """Bring one finding to the disk, then list it. Raises `RecordError` for one not planned, or twice."""
+        self._refuse_sealed()
+        where = f"{self.path.parent.name}/{finding.falsifier}"
+        if (finding.run, finding.contract) != (self.run, self.path.parent.name):
+            raise RecordError(f"{where}: belongs to run {finding.run}, expected {self.run}")
+        if finding.falsifier not in self.pending:
+            raise RecordError(f"{where}: not selected, or written before; a verdict is never written again")
+        data = _encode(finding.to_json(), "finding", where)
+        name = f"{finding.falsifier}.json"
+        self._replace(name, data)
+        entry = {"falsifier": finding.falsifier, "verdict": finding.verdict.value, **listing(name, data)}
+        self._summary["findings"].append(entry)
+        self._publish()
+        return self.path / name
+
+    def seal(self, *, interrupted: bool = False) -> State:
+        """Close the run: complete if every selected falsifier has a finding, else interrupted."""
+        self._refuse_sealed()
+        log = self.path / LOG
+        if log.exists():
+            self._summary["files"].append(listing(LOG, log.read_bytes()))
+        state: State = "interrupted" if interrupted or self.pending else "complete"
+        self._summary["state"] = state
+        self._summary["time"]["ended"] = timestamp()
+        self._publish()
+        return state
+
+    def _refuse_sealed(self) -> None:
+        if self._summary["state"] != "running":
+            raise RecordError(f"{self.path}: sealed as {self._summary['state']}; open a new run")
+
+    def _attach(self, name: str, data: bytes) -> None:
+        self._replace(name, data)
+        self._summary["files"].append(listing(name, data))
+
+    def _publish(self) -> None:
+        self._replace(SUMMARY, _encode(self._summary, "findings", str(self.path)))
+
+    def _replace(self, name: str, data: bytes) -> None:
+        """Leave the old file or the new one, whole, whenever the process or the host dies."""
+        temporary = self.path / f".{name}.{os.getpid()}.tmp"
+        descriptor = self._fs.write(temporary, data)
+        try:
+            self._fs.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        self._fs.replace(temporary, self.path / name)
+        self._fs.fsync_directory(self.path)
+
+
+def _encode(document: Mapping[str, Any], schema: str, where: str) -> bytes:
+    """Write strict JSON that passes the schema when it is read again."""
+    try:
+        data = dump_strict(document)
+        faults = next(schema_faults(load_strict(data), schema), None)
+    except StrictJsonError as error:
+        raise RecordError(f"{where}: {error}") from None
+    if faults:
+        raise RecordError(f"{where}#{faults[0]}: {faults[1]}")
+    return data
+
+
+def _plain(name: str) -> bool:
+    return name not in ("", ".", "..") and not name.startswith(".") and Path(name).name == name
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
