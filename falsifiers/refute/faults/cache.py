@@ -96,7 +96,7 @@ class StaleRows(HonestWrapper):
         index = np.arange(len(k))
         index[max(self.prompt - self.dose, 0) : self.prompt] -= self.dose
         index = np.maximum(index, 0)
-        return k[index], v[index]
+        return _taken(k, index), _taken(v, index)
 
 
 class LostRows(HonestWrapper):
@@ -111,7 +111,7 @@ class LostRows(HonestWrapper):
     def rows(self, layer: int) -> tuple[Array, Array]:
         k, v = self.inner.rows(layer)
         kept = np.delete(np.arange(len(k)), self.lost)
-        return k[kept], v[kept]
+        return _taken(k, kept), _taken(v, kept)
 
     def advance(self, count: int) -> None:
         start = self.inner.length
@@ -197,6 +197,11 @@ def cache_wrapper(fault: Fault, *, layers: int, kv_heads: int) -> Wrap:
     if fault.name not in makers:
         raise CannotPlant(f"{fault}: not a fault of the cache")
     return makers[fault.name]
+
+
+def _taken(rows: Array, index: np.ndarray) -> Array:
+    """The rows of these indices, in this order."""
+    return rows[_namespace(rows).asarray(index)]
 
 
 def _namespace(array: Array) -> Any:

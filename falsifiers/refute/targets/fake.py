@@ -118,7 +118,7 @@ class _Work:
         self._pace = noise.lognormvariate(0.0, target.noise / 2)
         self.counters = Counters()
 
-    def forward(self, count: int, read: int, experts: np.ndarray, dense_layers: int) -> None:
+    def forward(self, count: int, read: int, dense_layers: int) -> None:
         target, done = self._target, self.counters
         seconds = (1 + (count - 1) / target.prefill_speedup) / target.rate
         seconds *= self._pace * self._noise.lognormvariate(0.0, target.noise)
@@ -128,8 +128,7 @@ class _Work:
             forwards=done.forwards + 1,
             moe_layers=done.moe_layers + moe_layers,
             dense_layers=done.dense_layers + LAYERS - moe_layers,
-            experts_run=done.experts_run
-            + sum(len(np.unique(experts[:, layer])) for layer in range(LAYERS - moe_layers, LAYERS)),
+            experts_run=done.experts_run + count * moe_layers * EXPERTS_PER_TOKEN,
             cache_positions_read=done.cache_positions_read + read,
         )
 
@@ -272,7 +271,7 @@ class FakeTarget:
                 if misrouted and request.cache and len(piece) == 1:
                     experts = _misroute(experts, misrouted)
                     states = mix(states)
-                work.forward(len(piece), read, experts, dense_layers)
+                work.forward(len(piece), read, dense_layers)
             if not tokens:
                 prefilled = clock()
             logits = _logits(states[-1:])[0]

@@ -1,0 +1,230 @@
+"""The bundled runtime as a target. It is the only module that imports `refute_runtime`, and does so late."""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import refute
+from refute.faults.backend import wrap_backend
+from refute.faults.base import Fault
+from refute.faults.planted import HEALTHY, Planted, prepare
+from refute.targets.base import (
+    CannotPlant,
+    Clock,
+    Counters,
+    Generation,
+    Identity,
+    Request,
+    Routing,
+    TargetError,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from refute_runtime.engine import Engine, Token
+
+    from refute.contract import Bound
+
+_CAPABILITIES = frozenset(
+    ("token_ids", "cache_off", "chunks", "margins", "counters", "logits", "seed", "plant", "timing")
+)
+
+
+class BundledTarget:
+    """A model file, run by the bundled runtime.
+
+    model_sha256: the file's digest, or what computes it; None where nobody knows. clock: monotonic
+    nanoseconds. Raises `TargetError` for a file or a device that does not work.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        backend: str = "array",
+        device: str = "auto",
+        *,
+        model_sha256: str | Callable[[Path], str] | None = None,
+        clock: Clock = time.perf_counter_ns,
+    ) -> None:
+        from refute_runtime.engine import Engine  # noqa: PLC0415  (heavy)
+
+        self._path = Path(path)
+        with _failures():
+            self._engine = Engine.load(self._path, backend, device)
+        self._sha256 = model_sha256(self._path) if callable(model_sha256) else model_sha256
+        self._clock = clock
+        self._fault = HEALTHY
+
+    def close(self) -> None:
+        """Unmap the model file."""
+        self._engine.close()
+
+    @property
+    def identity(self) -> Identity:
+        engine = self._engine
+        config = engine.config
+        moe_layers = sum(engine.backend.routed(layer) for layer in range(config.layers))
+        return Identity(
+            name="bundled",
+            engine="refute_runtime",
+            engine_version=refute.__version__,
+            engine_digest=engine.digest,
+            model_path=str(self._path),
+            model_name=config.name,
+            model_sha256=self._sha256,
+            architecture=config.architecture,
+            layers=config.layers,
+            moe_layers=moe_layers,
+            dense_layers=config.layers - moe_layers,
+            vocabulary=config.vocabulary,
+            context=config.context,
+            settings=self._settings(),
+        )
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        return _CAPABILITIES | {"routing"} if self._engine.config.moe else _CAPABILITIES
+
+    @property
+    def ordinary_tokens(self) -> Sequence[int]:
+        return self._engine.tokenizer.ordinary_ids
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        with _failures():
+            return tuple(self._engine.tokenizer.encode(text))
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        with _failures():
+            return self._engine.tokenizer.decode(list(tokens))
+
+    def generate(self, request: Request) -> Generation:
+        """Run one request; raises `TargetError` for one that the engine refuses or fails at."""
+        with _failures():
+            if self._fault.clock is None:
+                return self._run(request, self._fault, self._clock)
+            clock = self._fault.clock.clock(
+                self._clock, lambda honest: self._run(honest, HEALTHY, self._clock), request
+            )
+            return self._run(request, self._fault, clock)
+
+    def logits(self, tokens: Sequence[int]) -> "np.ndarray":
+        """Raw logits (len(tokens), vocabulary) float32, by one prefill in one chunk, without faults."""
+        vocabulary = self._engine.config.vocabulary
+        if not tokens or not all(0 <= token < vocabulary for token in tokens):
+            raise TargetError(
+                f"expected one or more token ids below {vocabulary}, found {list(tokens)!r:.80}"
+            )
+        with _failures():
+            cache = self._engine.new_cache(len(tokens))
+            return self._engine.model.forward(tokens, cache, last_only=False).logits
+
+    @contextmanager
+    def plant(self, fault: Fault, bound: "Bound | None" = None) -> Iterator["BundledTarget"]:
+        """Give a target of the same engine with this fault; this one stays as it is."""
+        if self._fault is not HEALTHY:
+            raise CannotPlant(f"{fault}: this target has {self._fault.fault} already")
+        config = self._engine.config
+        planted = prepare(
+            fault,
+            bound,
+            layers=config.layers,
+            kv_heads=config.kv_heads,
+            experts=config.experts,
+            experts_per_token=config.experts_per_token,
+        )
+        faulty = object.__new__(type(self))
+        faulty.__dict__ |= self.__dict__ | {"_fault": planted}
+        yield faulty
+
+    def _run(self, request: Request, planted: Planted, clock: Clock) -> Generation:
+        from refute_runtime.sampling import SamplingParams  # noqa: PLC0415  (heavy)
+
+        cached = request.cache and not planted.has("cache-ignored")
+        engine, cache = self._engine_for(request, planted), None
+        if cached:
+            cache = engine.new_cache(len(request.prompt) + request.max_tokens)
+            if planted.cache is not None:
+                cache = planted.cache(cache, len(request.prompt))
+        params = SamplingParams(**asdict(planted.sampling(request.sampling)))
+        started = clock()
+        tokens = list(
+            engine.generate(
+                request.prompt,
+                params,
+                max_tokens=request.max_tokens,
+                cache=cache,
+                chunks=request.chunks if cached else (),
+                twin=not cached,
+                stop=request.stop,
+                routing=request.routing and "routing" in self.capabilities,
+                clock=clock,
+            )
+        )
+        return _generation(request, started, tokens)
+
+    def _engine_for(self, request: Request, planted: Planted) -> "Engine":
+        """The engine that this request runs on: a wrapped backend only where the fault reaches it."""
+        if not planted.layers or planted.fault is None:
+            return self._engine
+        if planted.has("routing-depends-on-cache") and not request.cache:
+            return self._engine
+        layers = self._engine.config.layers
+        backend = wrap_backend(planted.fault, self._engine.backend, layers=planted.layers, of=layers)
+        return self._engine.with_backend(backend)
+
+    def _settings(self) -> dict[str, object]:
+        import numpy as np  # noqa: PLC0415  (heavy)
+
+        engine = self._engine
+        template = engine.file.metadata.get("tokenizer.chat_template")
+        blas = np.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
+        limits = {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ}
+        return {
+            **engine.settings,
+            "numpy": np.__version__,
+            "blas": f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip(),
+            "blas_threads": ",".join(f"{name}={value}" for name, value in limits.items()) or "default",
+            "chat_template_sha256": hashlib.sha256(template.encode()).hexdigest()
+            if isinstance(template, str)
+            else None,
+            "tokenizer_nfc": engine.tokenizer.nfc,
+        }
+
+
+_THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """Turn what the runtime raises for bad input into the target's own error, with the same sentence."""
+    from refute_runtime.errors import RuntimeFailure  # noqa: PLC0415
+
+    try:
+        yield
+    except RuntimeFailure as error:
+        raise TargetError(str(error)) from error
+
+
+def _generation(request: Request, started: int, tokens: Sequence["Token"]) -> Generation:
+    counters = Counters()
+    for token in tokens:
+        done = asdict(token.counters)
+        counters = Counters(**{name: value + done[name] for name, value in asdict(counters).items()})
+    routing = [token.routing for token in tokens if token.routing is not None]
+    return Generation(
+        tokens=tuple(token.id for token in tokens),
+        started_ns=started,
+        prefilled_ns=tokens[0].prefilled_ns,
+        token_ns=tuple(token.time_ns for token in tokens),
+        counters=counters,
+        margins=tuple(token.margin for token in tokens) if request.margins else None,
+        routing=Routing(tuple(r.experts for r in routing), tuple(r.gaps for r in routing))
+        if routing
+        else None,
+        text="".join(token.text for token in tokens),
+    )
