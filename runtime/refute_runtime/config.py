@@ -43,7 +43,10 @@ _KNOWN = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """Dimensions of a `qwen3moe` or `qwen3` model; the expert fields are 0 in a dense one, `dense_ffn` in MoE."""
+    """Dimensions of a `qwen3moe` or `qwen3` model.
+
+    The expert fields are 0 in a dense model, `dense_ffn` is 0 in a MoE one.
+    """
 
     architecture: str
     name: str
@@ -84,8 +87,10 @@ class ModelConfig:
 
         layers = read.size("block_count")
         if layers > len(tensor_names):  # before anything is listed per layer
-            found = f"{read.prefix}block_count is {layers}, but the file has {len(tensor_names)} tensors"
-            raise FormatError(f"{source}: {found}; expected several tensors per layer")
+            raise FormatError(
+                f"{source}: {read.prefix}block_count is {layers}; expected no more layers than tensors, "
+                f"{len(tensor_names)}"
+            )
         hidden, heads = read.size("embedding_length"), read.size("attention.head_count")
         kv_heads = read.size("attention.head_count_kv", default=heads)
         if heads % kv_heads:
@@ -167,9 +172,11 @@ class _Reader:
     def _wrong(self, key: str, expected: str) -> FormatError:
         if key not in self._metadata:
             return FormatError(f"{self._source}: {key} is missing; expected {expected}")
-        found = self._metadata[key]
-        shown = f"{found!r:.60}" if isinstance(found, int | float | str) else f"a {type(found).__name__}"
-        return FormatError(f"{self._source}: {key} is {shown}; expected {expected}")
+        return FormatError(f"{self._source}: {key} is {self._shown(key)}; expected {expected}")
+
+    def _shown(self, key: str) -> str:
+        value = self._metadata[key]
+        return f"{value!r:.60}" if isinstance(value, int | float | str) else "an array"
 
     def text(self, key: str, default: str | None = None) -> str:
         value = self._metadata.get(key, default)
@@ -217,7 +224,9 @@ class _Reader:
         key = "tokenizer.ggml.tokens"
         tokens = self._metadata.get(key)
         if not isinstance(tokens, Sequence) or isinstance(tokens, str) or not tokens:
-            raise self._wrong(key, "a list of tokens")
+            raise self._wrong(key, "an array of tokens")
+        if not isinstance(tokens[0], str):  # arrays are of one type
+            raise FormatError(f"{self._source}: {key} is an array of numbers; expected an array of tokens")
         stated = self.size("vocab_size", default=len(tokens))
         if stated != len(tokens):
             raise FormatError(
@@ -238,8 +247,9 @@ class _Reader:
                     f"expected only keys of a plain {self.prefix[:-1]} model"
                 )
             neutral = _NEUTRAL[name]
-            if not any(type(value) is type(accepted) and value == accepted for accepted in neutral):
-                shown = " or ".join(repr(accepted) for accepted in neutral)
+            if not any(type(value) is type(plain) and value == plain for plain in neutral):
+                accepted = " or ".join(map(repr, neutral))
                 raise UnsupportedError(
-                    f"{self._source}: {key} = {value!r:.60} is not supported; expected {shown}, or no such key"
+                    f"{self._source}: {key} is {self._shown(key)}, which is not supported; "
+                    f"expected {accepted}, or no such key"
                 )

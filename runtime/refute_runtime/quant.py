@@ -8,6 +8,7 @@ the number of blocks and the comments show a block's bytes. The operations and t
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gguf
@@ -24,30 +25,35 @@ _CHUNK = 1 << 18  # elements dequantized at once: the intermediate arrays stay i
 
 def dequantizable(tensor_type: TensorType) -> bool:
     """Tell whether `dequantize` knows the type."""
-    return tensor_type in _DEQUANTIZERS or tensor_type in gguf.quants._type_traits  # noqa: SLF001 (no public list)
+    known = tensor_type is TensorType.F32 or tensor_type in _DEQUANTIZERS
+    return known or tensor_type in gguf.quants._type_traits  # noqa: SLF001 (no public list)
 
 
 def dequantize(raw: Array, tensor_type: TensorType, xp: Any = np) -> Array:
-    """Turn bytes (..., row_bytes) into float32 (..., row_elements) of `xp`.
+    """Turn bytes (..., row_bytes) into float32 (..., row_elements) of `xp`; float32 itself is only viewed.
 
-    `raw` is uint8, of NumPy or of `xp`. Types not written out below go through `gguf`, on the host.
+    `raw` is uint8, of NumPy or of `xp`. The types that are not written out below go through `gguf`, on the
+    host.
     """
     elements, size = BLOCKS[tensor_type]
     *outer, row_bytes = raw.shape
     shape = (*outer, row_bytes // size * elements)
+    if tensor_type is TensorType.F32:
+        return xp.ascontiguousarray(xp.asarray(raw)).view(xp.float32)
+    convert = _DEQUANTIZERS.get(tensor_type) or partial(_by_gguf, tensor_type)
+    blocks = xp.asarray(raw).reshape(-1, size)
+    out = xp.empty((len(blocks), elements), dtype=xp.float32)
     step = max(1, _CHUNK // elements)
     with np.errstate(all="ignore"):  # infinities and NaNs of a broken model are the model's to show
-        convert = _DEQUANTIZERS.get(tensor_type)
-        if convert is None:
-            host = raw.get() if hasattr(raw, "get") else raw
-            return xp.asarray(gguf.dequantize(np.ascontiguousarray(host), tensor_type)).reshape(shape)
-        blocks = xp.asarray(raw).reshape(-1, size)
-        if len(blocks) <= step:
-            return convert(blocks, xp).reshape(shape)
-        out = xp.empty((len(blocks), elements), dtype=xp.float32)
         for start in range(0, len(blocks), step):
             out[start : start + step] = convert(blocks[start : start + step], xp)
-        return out.reshape(shape)
+    return out.reshape(shape)
+
+
+def _by_gguf(tensor_type: TensorType, blocks: Array, xp: Any) -> Array:
+    host = blocks.get() if hasattr(blocks, "get") else blocks
+    row = np.ascontiguousarray(host).reshape(1, -1)  # gguf loops over rows: one long row is ten times faster
+    return xp.asarray(gguf.dequantize(row, tensor_type)).reshape(len(blocks), -1)
 
 
 def _halves(blocks: Array, start: int, xp: Any) -> Array:
@@ -56,14 +62,10 @@ def _halves(blocks: Array, start: int, xp: Any) -> Array:
 
 
 def _unpack(packed: Array, shifts: tuple[int, ...], mask: int, group: int, xp: Any) -> Array:
-    """Cut (B, n) bytes into groups and each group, for every shift, into its bits: (B, groups * shifts, group)."""
+    """Cut (B, n) bytes into groups, and each group into a row of bits per shift: (B, n/group*shifts, group)."""
     parts = xp.asarray(shifts, dtype=xp.uint8).reshape(1, 1, -1, 1)
     bits = (packed.reshape(len(packed), -1, 1, group) >> parts) & xp.uint8(mask)
     return bits.reshape(len(packed), -1, group)
-
-
-def _f32(blocks: Array, xp: Any) -> Array:
-    return xp.ascontiguousarray(blocks).view(xp.float32)
 
 
 def _f16(blocks: Array, xp: Any) -> Array:
@@ -107,7 +109,7 @@ def _q4_k(blocks: Array, xp: Any) -> Array:
 
 
 def _q5_k(blocks: Array, xp: Any) -> Array:
-    # scales 16 | 32 bytes: bit s of byte i is the fifth bit of element i of sub-block s | 4 x 32 bytes as Q4_K
+    # scales 16 | 32 bytes: bit s of byte i is the fifth bit of element i of sub-block s | halves as in Q4_K
     d, m = _scales_and_minimums(blocks, xp)
     high = _unpack(blocks[:, 16:48], tuple(range(8)), 0x01, 32, xp)
     low = _unpack(blocks[:, 48:], (0, 4), 0x0F, 32, xp)
@@ -126,7 +128,6 @@ def _q6_k(blocks: Array, xp: Any) -> Array:
 
 
 _DEQUANTIZERS: dict[TensorType, Callable[[Array, Any], Array]] = {
-    TensorType.F32: _f32,
     TensorType.F16: _f16,
     TensorType.BF16: _bf16,
     TensorType.Q8_0: _q8_0,

@@ -93,6 +93,6 @@ class Weights:
         for name in tensors:
             if name not in shapes:
                 raise UnsupportedError(
-                    f"{path}: the tensor {name} is not part of a plain {architecture} model, and this runtime "
-                    "would ignore it; expected only tensors that it computes with"
+                    f"{path}: the tensor {name} is not part of a plain {architecture} model; expected only "
+                    "tensors that this runtime computes with, as the others would be ignored"
                 )

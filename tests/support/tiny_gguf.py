@@ -181,7 +181,7 @@ def weights(model: TinyModel) -> dict[str, np.ndarray]:
 
 def write_tiny(
     path: Path,
-    model: TinyModel = TinyModel(),  # noqa: B008 (frozen)
+    model: TinyModel = TinyModel(),
     *,
     values: Mapping[str, np.ndarray] | None = None,
     overrides: Mapping[str, tuple[Any, gguf.GGUFValueType] | None] | None = None,
