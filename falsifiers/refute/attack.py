@@ -138,7 +138,7 @@ def _run(plan: _Attack, blank: Finding, *, faults_only: bool) -> Finding:
     control = _control(plan)
     trials = [trial for fault in plan.falsifier.must_catch for trial in _trials(plan, fault)]
     with_controls = dataclasses.replace(
-        blank, control=control, faults=tuple(trials), sensitivity=_sensitivity(trials)
+        blank, control=control, faults=tuple(trials), sensitivity=sensitivity_of(trials)
     )
     caught = all(trial.caught for trial in trials if trial.must)
     if faults_only:
@@ -156,7 +156,7 @@ def _run(plan: _Attack, blank: Finding, *, faults_only: bool) -> Finding:
         reason=reason_for(verdict, judgement, control, trials),
         figure=plan.kind.figure(judgement, plan.falsifier.bound),
         judgement=judgement,
-        counters=_summed(attacked.judged),
+        counters=counters_of(attacked.judged),
     )
 
 
@@ -279,7 +279,7 @@ def reason_for(
     return judgement.reason
 
 
-def _sensitivity(trials: Sequence[FaultTrial]) -> tuple[Sensitivity, ...]:
+def sensitivity_of(trials: Sequence[FaultTrial]) -> tuple[Sensitivity, ...]:
     """Per fault the smallest dose that was caught."""
     smallest: dict[tuple[str, str], float | None] = {}
     for trial in trials:  # severest first
@@ -308,7 +308,7 @@ def identity_as_data(target: Target) -> dict[str, Any]:
     return {**data, "settings": dict(data["settings"]), "capabilities": sorted(target.capabilities)}
 
 
-def _summed(observations: Sequence[Observation]) -> Mapping[str, int]:
+def counters_of(observations: Sequence[Observation]) -> Mapping[str, int]:
     """Sum the counters that observations carry; kinds that keep none give none."""
     totals: dict[str, int] = {}
     for observation in observations:
