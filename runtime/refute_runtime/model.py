@@ -5,7 +5,7 @@ E experts, K experts per token, V vocabulary. `backends/base.py` says what each 
 """
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -31,7 +31,14 @@ class Counters:
     guards_fired: int = 0
 
     def __add__(self, other: "Counters") -> "Counters":
-        return Counters(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return Counters(
+            self.forwards + other.forwards,
+            self.moe_layers + other.moe_layers,
+            self.dense_layers + other.dense_layers,
+            self.experts_run + other.experts_run,
+            self.cache_positions_read + other.cache_positions_read,
+            self.guards_fired + other.guards_fired,
+        )
 
 
 @dataclass(frozen=True, slots=True)
