@@ -1,1 +1,89 @@
-"""The pytest plugin: contracts are collected, each falsifier is an item, findings become records."""
+"""The pytest plugin: contracts are collected, falsifiers are items, findings become records.
+
+It is loaded into every pytest run of everyone who has refute installed. So it imports nothing heavy,
+takes no file but contracts, and says nothing where there are none.
+"""
+
+import json
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from refute import hooks
+from refute.collect import ATTACKER, FINDING, ContractFile, FalsifierItem
+from refute.controller import Controller
+from refute.ledger import Ledger
+from refute.options import Options, add_options, is_contract, reruns, shows_contracts
+from refute.session import Attacker
+
+OPTIONS: pytest.StashKey[Options] = pytest.StashKey()
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare the hooks that displays implement."""
+    pluginmanager.add_hookspecs(hooks)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add one group of options, `--refute-*`, and the ini keys `refute_*`."""
+    add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker; choose what is attacked; open the books, except where a controller keeps them."""
+    config.addinivalue_line(
+        "markers",
+        "falsifier(kind, contract, alias): an attack on one claim; "
+        "select with -m \"falsifier(kind='tok-floor')\"",
+    )
+    options = config.stash[OPTIONS] = Options.read(config)
+    worker: dict[str, Any] = getattr(config, "workerinput", {})
+    evidence = None if options.faults_only else options.evidence
+    ledger = Ledger(options.seed, evidence, config.invocation_params.dir)
+    if not worker:
+        config.pluginmanager.register(Controller(config, ledger), "refute-controller")
+    config.stash[ATTACKER] = Attacker(
+        selection=options.selection,
+        run=worker.get("refute_run", ledger.run),
+        seed=options.seed,
+        workers=worker.get("workercount", 1),
+        evidence=evidence,
+        faults_only=options.faults_only,
+        report=lambda contract, stage: config.hook.pytest_refute_stage(contract=contract, stage=stage),
+    )
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Take contracts, and nothing else."""
+    if not is_contract(parent.config, file_path):
+        return None
+    return ContractFile.from_parent(parent, path=file_path)
+
+
+def pytest_report_header(config: pytest.Config) -> list[str] | None:
+    """Say what is attacked and where the evidence goes, where contracts are to be collected."""
+    return config.stash[OPTIONS].header() if shows_contracts(config) else None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
+    """Refuse reruns: a verdict is not drawn again until it pleases."""
+    falsifiers = [item for item in items if isinstance(item, FalsifierItem)]
+    if falsifiers and reruns(config, falsifiers):
+        raise pytest.UsageError(
+            "refute: falsifiers are never run again until they pass; run contracts without --reruns "
+            "and without flaky markers"
+        )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Send the finding to the controller with the report of the attack, as a JSON string."""
+    report = yield
+    if isinstance(item, FalsifierItem) and call.when == "call" and item.finding is not None:
+        report.user_properties.append((FINDING, json.dumps(item.finding.to_json(), allow_nan=False)))
+    return report

@@ -1,0 +1,92 @@
+"""Contracts as pytest nodes: a file is a module, a falsifier is a function, so that fixtures work."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from refute.explain import explain
+from refute.verdict import Verdict
+
+if TYPE_CHECKING:
+    from refute.contract import Contract, Falsifier
+    from refute.finding import Finding
+    from refute.session import Attacker
+
+FINDING = "refute.finding"  # the user property that carries a finding to the controller, as a JSON string
+ATTACKER: pytest.StashKey["Attacker"] = pytest.StashKey()
+
+
+class NotGreen(AssertionError):  # noqa: N818 (it carries a verdict)
+    """The verdict of a falsifier is not green."""
+
+    def __init__(self, finding: "Finding", record: Path | None) -> None:
+        super().__init__(f"{finding.verdict}: {finding.reason}")
+        self.finding = finding
+        self.record = record
+
+
+class ContractFile(pytest.Module):
+    """One YAML contract; its falsifiers are collected in the order of the file."""
+
+    obj = None  # no Python module stands behind it
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """Read the contract. Raises `CollectError` with one sentence for each fault in it."""
+        from refute.contract import ContractError, load_contract  # noqa: PLC0415 (start-up time)
+
+        try:
+            contract = load_contract(self.path)
+        except ContractError as error:
+            raise self.CollectError(str(error)) from None
+        for falsifier in contract.falsifiers:
+            yield FalsifierItem.from_parent(
+                self, name=falsifier.id, callobj=attack, contract=contract, falsifier=falsifier
+            )
+
+
+class FalsifierItem(pytest.Function):
+    """One falsifier of one contract."""
+
+    def __init__(self, *, contract: "Contract", falsifier: "Falsifier", **rest: Any) -> None:
+        super().__init__(**rest)
+        self.contract = contract
+        self.falsifier = falsifier
+        self.finding: Finding | None = None
+        alias = falsifier.alias
+        self.add_marker(pytest.mark.falsifier(kind=falsifier.kind, contract=contract.id, alias=alias))
+        self.extra_keyword_matches.update(filter(None, (alias, falsifier.kind)))
+
+    def attack(self) -> None:
+        """Attack the claim, keep the finding, and say its verdict in pytest's words."""
+        attacker = self.config.stash[ATTACKER]
+        finding, bug = attacker.attack(self.contract, self.falsifier)
+        self.finding = finding
+        self.user_properties += [("refute.verdict", finding.verdict.value), ("refute.figure", finding.figure)]
+        if bug is not None:
+            raise bug
+        if finding.verdict in (Verdict.BLOCKED, Verdict.NOT_APPLICABLE):
+            pytest.skip(f"{finding.verdict}: {finding.reason}")
+        if not attacker.green(finding):
+            raise NotGreen(finding, attacker.record(finding))
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """Explain a verdict without a traceback; a bug keeps pytest's own."""
+        if isinstance(excinfo.value, NotGreen):
+            path, root = self.path, self.config.rootpath
+            shown = path.relative_to(root) if path.is_relative_to(root) else path
+            return explain(excinfo.value.finding, f"{shown}:{self.falsifier.line}", excinfo.value.record)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[os.PathLike[str], int | None, str]:
+        """Point at the falsifier's line in the contract."""
+        return self.path, self.falsifier.line - 1, f"{self.contract.id}/{self.falsifier.id}"
+
+
+def attack(request: pytest.FixtureRequest) -> None:
+    """Run the falsifier whose item asks; the function behind every item."""
+    item = request.node
+    assert isinstance(item, FalsifierItem)
+    item.attack()

@@ -1,0 +1,87 @@
+"""The pytest hooks of the process that keeps the records: the only one, or the one above xdist's workers."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from refute.collect import FINDING, FalsifierItem
+from refute.ledger import Ledger
+from refute.options import contract_files
+from refute.record import RecordError
+
+if TYPE_CHECKING:
+    from refute.contract import Contract
+
+
+class Controller:
+    """Plans, keeps and shows what one session finds."""
+
+    def __init__(self, config: pytest.Config, ledger: Ledger) -> None:
+        self.config = config
+        self.ledger = ledger
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """Plan before anything is attacked; under xdist no items are here, and the workers tell."""
+        stopped = session.testsfailed and not session.config.option.continue_on_collection_errors
+        items = [item for item in session.items if isinstance(item, FalsifierItem)]
+        if items and not stopped and not session.config.option.collectonly:
+            self._plan({item.contract.id: item.contract for item in items}, (self._key(item.nodeid) for item in items))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Give every worker the id of the one run."""
+        node.workerinput["refute_run"] = self.ledger.run
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
+        """Plan what the first worker collected; the others collected the same."""
+        if self.ledger.contracts:
+            return
+        from refute.contract import load_contract  # noqa: PLC0415 (start-up time)
+
+        keys = [self._key(id) for id in ids]
+        stems = {stem for stem, _ in keys}
+        files = [path for path in contract_files(self.config) if path.stem in stems]
+        if files:
+            self._plan({path.stem: load_contract(path) for path in files}, keys)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Bring a finding to the disk as soon as it is there."""
+        document = dict(report.user_properties).get(FINDING)
+        if document is None:
+            return
+        try:
+            finding, record = self.ledger.take(str(document))
+        except (RecordError, OSError) as error:
+            pytest.exit(f"refute: a finding cannot be recorded: {error}", returncode=pytest.ExitCode.INTERNAL_ERROR)
+        self.config.hook.pytest_refute_finding(finding=finding, record=record)
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Remember that a person stopped the run; `-x` and the like are told otherwise."""
+        self.ledger.interrupted |= type(excinfo.value) is KeyboardInterrupt
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        """Close the records."""
+        self.ledger.seal()
+
+    def _plan(self, contracts: Mapping[str, "Contract"], keys: Iterable[tuple[str, str]]) -> None:
+        selected: dict[str, list[str]] = {id: [] for id in contracts}
+        for contract, falsifier in keys:
+            if contract in selected:
+                selected[contract].append(falsifier)
+        try:
+            self.ledger.plan(contracts, selected)
+        except (RecordError, OSError) as error:
+            raise pytest.UsageError(f"refute: no record can be written: {error}") from None
+        self.config.hook.pytest_refute_plan(contracts=selected)
+
+    @staticmethod
+    def _key(nodeid: str) -> tuple[str, str]:
+        """Contract and falsifier of a node id; a contract's id is the name of its file."""
+        file, _, falsifier = nodeid.partition("::")
+        return Path(file).stem, falsifier

@@ -1,0 +1,41 @@
+"""A verdict that is not green, in words: claim, place, bound, figure, counterexample, how to run it again."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from refute.finding import Finding
+
+_WIDTH = 100
+
+
+def explain(finding: "Finding", where: str, record: Path | None) -> str:
+    """Return a few labelled lines. where: `file:line` of the falsifier; record: where the finding lies."""
+    rows = [
+        (finding.verdict.value.upper(), f"{finding.contract}/{finding.falsifier}"),
+        ("claim", finding.claim),
+        ("at", where),
+        ("bound", ", ".join(f"{name} {_short(value)}" for name, value in finding.bound.items())),
+        ("figure", finding.figure),
+        ("reason", finding.reason),
+        ("missed", ", ".join(f"{t.name}={t.dose:g} ({t.reason})" for t in finding.faults if t.must and not t.caught)),
+    ]
+    if finding.counterexample is not None:
+        rows.append(("case", _fields(finding.counterexample.case)))
+        rows.append(("gave", _fields(finding.counterexample.samples)))
+        rows.append(("replay", f"refute replay {os.path.relpath(record)}" if record else ""))
+    width = max(len(label) for label, text in rows if text)
+    return "\n".join(f"{label:<{width}}  {text}" for label, text in rows if text)
+
+
+def _fields(data: Mapping[str, Any]) -> str:
+    return "; ".join(f"{name} {_short(value)}" for name, value in data.items())
+
+
+def _short(value: Any) -> str:
+    """One value on one line, long ones cut in the middle."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 25]} … {text[-20:]}"

@@ -1,0 +1,25 @@
+"""Hooks that the plugin calls; a display, or a project of its own, implements them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from refute.attack import Stage
+    from refute.finding import Finding
+
+
+@pytest.hookspec
+def pytest_refute_plan(contracts: dict[str, list[str]]) -> None:
+    """Called once, before the first attack: contract ids with the falsifiers that were selected."""
+
+
+@pytest.hookspec
+def pytest_refute_stage(contract: str, stage: "Stage") -> None:
+    """Called in the process that attacks, whenever an attack goes on; never blocks for long."""
+
+
+@pytest.hookspec
+def pytest_refute_finding(finding: "Finding", record: Path | None) -> None:
+    """Called in the controlling process once a finding is on the disk (record: None if it is not kept)."""

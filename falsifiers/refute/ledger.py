@@ -1,0 +1,82 @@
+"""One pytest session on the side that controls it: what is planned, what was found, the records on disk."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refute.finding import Finding
+from refute.record import RunWriter, new_run_id
+from refute.verdict import EXIT_OF_VERDICT, Exit, worst_exit
+
+if TYPE_CHECKING:
+    from refute.contract import Contract
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Keeps every finding as it comes.
+
+    evidence: the tree that records go to; None keeps none (faults only). contracts and selected: by
+    contract id. records: the path of each finding's file, by contract and falsifier.
+    """
+
+    seed: int
+    evidence: Path | None
+    directory: Path
+    run: str = field(default_factory=new_run_id)
+    contracts: dict[str, "Contract"] = field(default_factory=dict)
+    selected: dict[str, list[str]] = field(default_factory=dict)
+    findings: list["Finding"] = field(default_factory=list)
+    records: dict[tuple[str, str], Path] = field(default_factory=dict)
+    interrupted: bool = False
+    _writers: dict[str, "RunWriter"] = field(default_factory=dict)
+
+    def plan(self, contracts: Mapping[str, "Contract"], selected: Mapping[str, Sequence[str]]) -> None:
+        """Bring to the disk what is going to be attacked, before it is. Raises `RecordError` or OSError."""
+        self.contracts = dict(contracts)
+        self.selected = {id: list(falsifiers) for id, falsifiers in selected.items()}
+        if self.evidence is None:
+            return
+        from refute.provenance import collect  # noqa: PLC0415 (start-up time)
+
+        provenance = collect(argv=sys.argv, seeds={"run": self.seed}, directory=self.directory)
+        for id, contract in self.contracts.items():
+            self._writers[id] = RunWriter.open(
+                self.evidence, contract, selected=self.selected[id], provenance=provenance, run=self.run
+            )
+
+    def take(self, document: str) -> tuple["Finding", Path | None]:
+        """Keep a finding that came as JSON; return it, and the file that it lies in."""
+        finding = Finding.from_json(json.loads(document))
+        self.findings.append(finding)
+        writer = self._writers.get(finding.contract)
+        if writer is None:
+            return finding, None
+        path = writer.write(finding)
+        self.records[finding.contract, finding.falsifier] = path
+        return finding, path
+
+    def seal(self) -> None:
+        """Close every record; what was planned and has no finding makes it an interrupted one."""
+        for writer in self._writers.values():
+            writer.seal(interrupted=self.interrupted)
+        self._writers.clear()
+
+    @property
+    def unobserved(self) -> list[tuple[str, str]]:
+        """Declared falsifiers without a finding, as (contract, falsifier): deselected, or never reached."""
+        seen = {(finding.contract, finding.falsifier) for finding in self.findings}
+        declared = [(id, each.id) for id, contract in self.contracts.items() for each in contract.falsifiers]
+        return [key for key in declared if key not in seen]
+
+    def exit(self) -> Exit:
+        """The exit code of `refute run`: the worst verdict; nothing observed is a failure."""
+        codes = [EXIT_OF_VERDICT[finding.verdict] for finding in self.findings]
+        if self.unobserved or not self.findings:
+            codes.append(Exit.MISSING)
+        if self.interrupted:
+            codes.append(Exit.INTERRUPTED)
+        return worst_exit(codes)

@@ -1,0 +1,136 @@
+"""What a pytest session was told about refute: options, then ini keys, then defaults; and which files are ours."""
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from refute.select import MODEL_VARIABLE, Selection, select
+
+_GROUP = "refute: attacks on the claims of inference engines"
+# name: metavar, what it is, default
+_VALUES = {
+    "model": ("FILE", f"the GGUF file to attack; else ${MODEL_VARIABLE}, else the embedded model", ""),
+    "backend": ("NAME", "the runtime's backend", "array"),
+    "device": ("NAME", "the backend's device", "auto"),
+    "evidence": ("DIR", "the tree that records go to", "evidence"),
+    "seed": ("N", "the seed that every case and sample follows from", "0"),
+}
+_CONTRACT_KEY = re.compile(rb"""^["']?falsifiers["']?[ \t]*:""", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """evidence: the tree that records go to. faults_only: plant the faults, attack nothing, record nothing."""
+
+    selection: Selection
+    evidence: Path
+    seed: int
+    faults_only: bool
+
+    @classmethod
+    def read(cls, config: pytest.Config) -> "Options":
+        """Read them. Raises `UsageError` with a sentence."""
+        seed = _value(config, "seed")
+        if not seed.isascii() or not seed.isdigit():
+            raise pytest.UsageError(f"refute: seed {seed!r}: expected a whole number, 0 or more")
+        selection = select(
+            engine=config.getoption("refute_target"),
+            model=_path(config, "model"),
+            backend=_value(config, "backend"),
+            device=_value(config, "device"),
+            environ=os.environ,
+        )
+        if selection.missing and config.getoption("refute_model"):
+            raise pytest.UsageError(f"refute: {selection.missing}")
+        evidence = _path(config, "evidence")
+        assert evidence is not None
+        return cls(selection, evidence, int(seed), config.getoption("refute_faults"))
+
+    def header(self) -> list[str]:
+        """Two lines for the head of a report."""
+        kept = "none (faults only)" if self.faults_only else os.path.relpath(self.evidence)
+        return [f"refute: attacks {self.selection}", f"refute: evidence {kept}, seed {self.seed}"]
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Add the options and their ini keys."""
+    group = parser.getgroup("refute", _GROUP)
+    for name, (metavar, text, default) in _VALUES.items():
+        shown = f"{text} (default: {default})" if default else text
+        group.addoption(f"--refute-{name}", metavar=metavar, help=shown)
+        parser.addini(f"refute_{name}", text, default=default)
+    group.addoption(
+        "--refute-target",
+        choices=("bundled", "fake"),
+        default="bundled",
+        help="bundled: the runtime that comes with refute; fake: a simulated engine, to try a contract out",
+    )
+    group.addoption(
+        "--refute-faults",
+        action="store_true",
+        help="only plant the faults that must be caught: attack no claim, write no record",
+    )
+    parser.addini("refute_contracts", "folders and files with contracts (default: contracts)", type="paths")
+
+
+def is_contract(config: pytest.Config, path: Path) -> bool:
+    """Whether a file is one of this project's contracts.
+
+    In the folders that the ini key names every YAML file is one. In the default folder, which other
+    tools use too, it must declare falsifiers.
+    """
+    if path.suffix not in (".yaml", ".yml"):
+        return False
+    named: list[Path] = config.getini("refute_contracts")
+    if named:
+        return path in named or path.parent in named
+    return path.parent == config.rootpath / "contracts" and _declares(path)
+
+
+def contract_files(config: pytest.Config) -> list[Path]:
+    """Return the project's contracts, sorted."""
+    roots: list[Path] = config.getini("refute_contracts") or [config.rootpath / "contracts"]
+    files = {path for root in roots for path in ([root] if root.is_file() else root.glob("*.y*ml"))}
+    return sorted(path for path in files if is_contract(config, path))
+
+
+def shows_contracts(config: pytest.Config) -> bool:
+    """Whether this session's arguments can lead to a contract."""
+    arguments = [Path(argument.split("::")[0]).absolute() for argument in config.args]
+    return any(
+        path.is_relative_to(argument) for path in contract_files(config) for argument in arguments
+    )
+
+
+def reruns(config: pytest.Config, items: Iterable[pytest.Item]) -> bool:
+    """Whether a plugin would run any of these again after a failure."""
+    if config.getoption("reruns", None) or any(item.get_closest_marker("flaky") for item in items):
+        return True
+    try:
+        return bool(int(config.getini("reruns") or 0))
+    except (KeyError, ValueError):
+        return False
+
+
+def _value(config: pytest.Config, name: str) -> str:
+    given = config.getoption(f"refute_{name}")
+    return str(config.getini(f"refute_{name}") if given is None else given)
+
+
+def _path(config: pytest.Config, name: str) -> Path | None:
+    """A path from the command line counts from where pytest was started, one from the ini file from the root."""
+    text = _value(config, name)
+    from_line = config.getoption(f"refute_{name}") is not None
+    base = config.invocation_params.dir if from_line else config.rootpath
+    return base / Path(text).expanduser() if text else None
+
+
+def _declares(path: Path) -> bool:
+    try:
+        return _CONTRACT_KEY.search(path.read_bytes()) is not None
+    except OSError:
+        return False

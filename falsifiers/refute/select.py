@@ -1,0 +1,75 @@
+"""Which engine on which model is attacked, and where the evidence goes: options, then ini, then defaults.
+
+Nothing here opens a model; what is missing becomes a sentence, and the falsifiers are then blocked.
+"""
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from refute.targets.base import Target
+
+MODEL_VARIABLE = "QWEN3_MOE_GGUF_PATH"
+Engine = Literal["bundled", "fake"]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What is to be attacked.
+
+    origin: who chose the model, for people. missing: why nothing can be attacked, in one sentence.
+    """
+
+    engine: Engine
+    model: Path | None
+    origin: str
+    backend: str
+    device: str
+    missing: str | None = None
+
+    def __str__(self) -> str:
+        if self.engine == "fake":
+            return "the simulated engine (its records are evidence of the harness only)"
+        if self.missing:
+            return f"nothing: {self.missing}"
+        assert self.model is not None
+        return f"the bundled runtime on {self.model.name} ({self.origin}), backend {self.backend}, device {self.device}"
+
+    def open(self) -> "Target":
+        """Load the engine. Raises `TargetError` with a sentence."""
+        if self.engine == "fake":
+            from refute.targets.fake import FakeTarget  # noqa: PLC0415 (start-up time)
+
+            return FakeTarget()
+        from refute.provenance import model_sha256  # noqa: PLC0415 (start-up time)
+        from refute.targets.bundled import BundledTarget  # noqa: PLC0415 (start-up time)
+
+        assert self.model is not None
+        return BundledTarget(self.model, self.backend, self.device, model_sha256=model_sha256)
+
+
+def select(
+    *, engine: Engine, model: Path | None, backend: str, device: str, environ: Mapping[str, str]
+) -> Selection:
+    """Choose the model: the one that is named, else the environment's, else the embedded one."""
+    if engine == "fake":
+        return Selection(engine, None, "simulated", backend, device)
+    if model:
+        path, origin = model, "named"
+    elif environ.get(MODEL_VARIABLE):
+        path, origin = Path(environ[MODEL_VARIABLE]), MODEL_VARIABLE
+    else:
+        path, origin = embedded_model(), "embedded"
+    missing = None if path.is_file() else f"{path}: no such model file ({origin})"
+    return Selection(engine, path, origin, backend, device, missing)
+
+
+def embedded_model() -> Path:
+    """Return where the embedded model lies, without importing the runtime."""
+    spec = importlib.util.find_spec("refute_runtime")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    return Path(spec.submodule_search_locations[0]) / "pocket" / "pocket.gguf"

@@ -1,0 +1,94 @@
+"""One pytest session on the side that attacks: the target, opened at the first falsifier, and its attacks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refute.select import Selection, embedded_model
+from refute.verdict import Verdict
+
+if TYPE_CHECKING:
+    from refute.attack import Stage
+    from refute.contract import Contract, Falsifier
+    from refute.finding import Finding
+    from refute.targets.base import Target
+
+
+@dataclass(slots=True)
+class Attacker:
+    """Attacks falsifiers on one target, which is opened when the first of them needs it.
+
+    workers: processes that attack at the same time. report: told where the attack on a contract is.
+    """
+
+    selection: Selection
+    run: str
+    seed: int
+    workers: int
+    evidence: Path | None
+    faults_only: bool
+    report: Callable[[str, "Stage"], None]
+    _target: "Target | None" = field(default=None, init=False)
+    _missing: str | None = field(default=None, init=False)
+
+    def attack(self, contract: "Contract", falsifier: "Falsifier") -> tuple["Finding", Exception | None]:
+        """Return the finding, and the exception behind it where the falsifier itself broke."""
+        # Kinds need numpy, and pytest loads this module at start-up.
+        from refute.attack import Controls, attack, identity_as_data, unattacked  # noqa: PLC0415
+        from refute.kinds import kind_named  # noqa: PLC0415
+        from refute.targets.fake import FakeTarget  # noqa: PLC0415
+
+        common: dict[str, Any] = {"contract": contract, "run": self.run, "seed": self.seed}
+        target = self._open()
+        if target is None:
+            reason = self._missing or ""
+            return unattacked(falsifier, Verdict.BLOCKED, reason, target={}, **common), None
+        if self.workers > 1 and kind_named(falsifier.kind).timing:
+            reason = f"timing needs the host alone, but {self.workers} workers share it: run without -n"
+            identity = identity_as_data(target)
+            return unattacked(falsifier, Verdict.INCONCLUSIVE, reason, target=identity, **common), None
+        bugs: list[Exception] = []
+        finding = attack(
+            falsifier,
+            target,
+            controls=Controls(fake=FakeTarget, stand_in=self._stand_in),
+            report=lambda stage: self.report(contract.id, stage),
+            faults_only=self.faults_only,
+            on_bug=bugs.append,
+            **common,
+        )
+        return finding, bugs[0] if bugs else None
+
+    def green(self, finding: "Finding") -> bool:
+        """Whether pytest passes: the claim survived; where only faults were planted, all were caught."""
+        if not self.faults_only:
+            return finding.verdict is Verdict.SURVIVED
+        return finding.control is not None and finding.control.green and all_caught(finding)
+
+    def record(self, finding: "Finding") -> Path | None:
+        """Where the finding is going to lie; None where no record is kept."""
+        if self.evidence is None:
+            return None
+        return self.evidence / finding.contract / finding.run / f"{finding.falsifier}.json"
+
+    def _open(self) -> "Target | None":
+        from refute.targets.base import TargetError  # noqa: PLC0415 (start-up time)
+
+        if self._target is None and self._missing is None:
+            self._missing = self.selection.missing
+            if self._missing is None:
+                try:
+                    self._target = self.selection.open()
+                except TargetError as error:
+                    self._missing = str(error)
+        return self._target
+
+    def _stand_in(self) -> "Target":
+        """Open the bundled runtime on the embedded model."""
+        return Selection("bundled", embedded_model(), "embedded", "array", "auto").open()
+
+
+def all_caught(finding: "Finding") -> bool:
+    """Whether every fault that the contract names turned the falsifier red."""
+    return all(trial.caught for trial in finding.faults if trial.must)
