@@ -15,12 +15,12 @@ from functools import cached_property
 import tokenizers
 from tokenizers import Regex, models, normalizers, pre_tokenizers
 
-from .errors import FormatError, RequestError, UnsupportedError
+from refute_runtime.errors import FormatError, RequestError, UnsupportedError
 
 _KEY = "tokenizer.ggml."
 _STOP_TEXTS = ("<|im_end|>", "<|endoftext|>")
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class TokenType(IntEnum):
@@ -179,7 +179,7 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Encode plain text. `<|im_end|>` or `<tool_call>` in it stays the text that it is."""
-        if match := _SURROGATE.search(text):
+        if match := LONE_SURROGATE.search(text):
             raise RequestError(
                 f"the text holds the lone surrogate U+{ord(match[0]):04X} at character {match.start()}; "
                 "expected text that UTF-8 can write."
@@ -286,7 +286,7 @@ def _types(meta: Mapping[str, object], count: int) -> list[int]:
         raise FormatError(f"{_KEY}token_type has {len(values)} entries; expected {count}, one a token.")
     known = {int(kind) for kind in TokenType}
     for index, value in enumerate(values):
-        if value not in known:
+        if not hasattr(value, "__index__") or value not in known:
             raise FormatError(f"{_KEY}token_type[{index}] is {value!r}; expected 0 to {max(known)}.")
     return [int(value) for value in values]  # type: ignore[call-overload]
 
