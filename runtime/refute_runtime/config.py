@@ -77,9 +77,9 @@ class ModelConfig:
         read = _Reader(metadata, source)
         architecture = read.text("general.architecture")
         if architecture not in ARCHITECTURES:
-            expected = " or ".join(ARCHITECTURES)
+            known = " or ".join(ARCHITECTURES)
             raise UnsupportedError(
-                f"{source}: architecture {architecture!r} is not supported; expected {expected}"
+                f"{source}: general.architecture is {architecture!r:.60}, which is not supported; expected {known}"
             )
         read.prefix = f"{architecture}."
         read.refuse_unknown_keys()
@@ -224,7 +224,7 @@ class _Reader:
         key = "tokenizer.ggml.tokens"
         tokens = self._metadata.get(key)
         if not isinstance(tokens, Sequence) or isinstance(tokens, str) or not tokens:
-            raise self._wrong(key, "an array of tokens")
+            raise self._wrong(key, "an array with at least one token")
         if not isinstance(tokens[0], str):  # arrays are of one type
             raise FormatError(f"{self._source}: {key} is an array of numbers; expected an array of tokens")
         stated = self.size("vocab_size", default=len(tokens))

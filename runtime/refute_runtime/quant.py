@@ -62,7 +62,7 @@ def _halves(blocks: Array, start: int, xp: Any) -> Array:
 
 
 def _unpack(packed: Array, shifts: tuple[int, ...], mask: int, group: int, xp: Any) -> Array:
-    """Cut (B, n) bytes into groups, and each group into a row of bits per shift: (B, n/group*shifts, group)."""
+    """Cut (B, n) bytes into groups, each group into a row of bits per shift: (B, n/group*shifts, group)."""
     parts = xp.asarray(shifts, dtype=xp.uint8).reshape(1, 1, -1, 1)
     bits = (packed.reshape(len(packed), -1, 1, group) >> parts) & xp.uint8(mask)
     return bits.reshape(len(packed), -1, group)

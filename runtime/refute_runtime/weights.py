@@ -57,12 +57,14 @@ class Weights:
         if found is not None:
             self._cache.move_to_end(key)
             return found
-        info = self._file.tensors[name]
-        raw, shape = self._file.raw(name), info.shape
+        raw, info = self._file.raw(name), self._file.tensors[name]
+        shape = info.shape
         if expert is not None:
             count, *matrix = shape
             raw, shape = raw.reshape(count, -1, raw.shape[-1])[expert], tuple(matrix)
         value = dequantize(raw, info.type, self._xp).reshape(shape)
+        if isinstance(value, np.ndarray):
+            value.flags.writeable = False  # it is shared; CuPy has no such flag
         self._keep(key, value)
         return value
 
