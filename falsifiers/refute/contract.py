@@ -157,12 +157,12 @@ def load_contract(
 def read_contract(
     path: Path, *, kinds: Collection[str] | None = None, faults: Mapping[str, FaultSpec] | None = None
 ) -> Reading:
-    """Read as much of a contract as can be read. Raises `ContractError` where it is no YAML at all."""
+    """Read as much of a contract as can be read. Raises `ContractError` where it is no YAML."""
     kinds = _kind_names() if kinds is None else kinds
     faults = FAULTS if faults is None else faults
     document = read_yaml(path)
     misfits = list(contract_faults(document))
-    problems = [problem for _, problem in misfits]
+    problems = [*document.problems, *(problem for _, problem in misfits)]
     broken = {pointer[1] for pointer, _ in misfits if pointer[:1] == ("falsifiers",) and len(pointer) > 1}
     entries = document.data.get("falsifiers") if isinstance(document.data, dict) else None
     falsifiers: dict[int, Falsifier] = {}

@@ -75,13 +75,17 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One YAML file: its bytes, its data, and where values and keys stand, by their path in the data."""
+    """One YAML file: its bytes, its data, and where values and keys stand, by their path in the data.
+
+    problems: what is no plain data (duplicate keys, anchors, ...); `data` is then the rest of it.
+    """
 
     path: Path
     source: bytes
     data: Any
     values: Mapping[Pointer, Mark]
     keys: Mapping[Pointer, Mark]
+    problems: tuple[Problem, ...]
 
     def at(self, pointer: Pointer) -> Mark:
         """Where a value stands, or the nearest thing that holds it."""
@@ -100,7 +104,7 @@ class Document:
 
 
 def read_yaml(path: Path) -> Document:
-    """Read one document. Raises `ContractError` for whatever keeps it from being plain data."""
+    """Read one document. Raises `ContractError` where it cannot be read to its end."""
     source = _read(path)
     try:
         text = source.decode("utf-8-sig")
@@ -113,19 +117,19 @@ def read_yaml(path: Path) -> Document:
     try:
         data = builder.document(yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     except (yaml.YAMLError, ValueError) as error:
-        builder.problems.append(_syntax(path, text, error))
-    if builder.problems:
-        raise ContractError(sorted(builder.problems))
-    return Document(path, source, data, builder.values, builder.keys)
+        raise ContractError(sorted([*builder.problems, _syntax(path, text, error)])) from None
+    if () not in builder.values:
+        raise ContractError([Problem(path, 1, 1, "the file is empty", "a contract")])
+    return Document(path, source, data, builder.values, builder.keys, tuple(builder.problems))
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """Say `did you mean 'x'?`, or which words exist."""
+    """Say `did you mean 'x'?`, or which words exist where they are few."""
     words = sorted(known)
     near = get_close_matches(str(word), words, 1)
     if near:
         return f"did you mean {near[0]!r}?"
-    return f"use one of {', '.join(words)}" if words else ""
+    return f"use one of {', '.join(words)}" if 0 < len(words) <= 20 else ""
 
 
 def _read(path: Path) -> bytes:
@@ -247,17 +251,19 @@ class _Builder:
             return _CONSTANTS[text]
         if text.lower() in _SURPRISES:
             what = f"{text!r} is a boolean to some YAML readers and text to others"
-            self.add(event, what, "no doubt", f"write true or false, or quote it: '{text}'")
-            return None
+            self.add(event, what, "", f"write true or false, or quote it: '{text}'")
+            return text
         if _INTEGER.fullmatch(text):
             return self.integer(event)
         if _FLOAT.fullmatch(text):
             number = float(text)
             if not math.isfinite(number):
-                self.add(event, f"{text} is too large", "a number that a double can hold")
+                self.add(event, f"{text[:20]} is too large", "a number that a double can hold")
+                return None
             return number
         if text.lower() in _NOT_FINITE:
             self.add(event, f"{text} is no finite number", "a finite number")
+            return None
         return text
 
     def integer(self, event: ScalarEvent) -> int | None:

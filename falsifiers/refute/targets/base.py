@@ -122,6 +122,23 @@ class Identity:
     settings: Mapping[str, object] = field(default_factory=dict)
 
 
+CAPABILITIES = frozenset(
+    {
+        "token_ids",
+        "cache_off",
+        "chunks",
+        "margins",
+        "routing",
+        "counters",
+        "logits",
+        "seed",
+        "plant",
+        "timing",
+    }
+)
+"""What a target can promise, and a contract can require; `Target` says what each means."""
+
+
 class Target(Protocol):
     """An engine under attack.
 

@@ -1,0 +1,100 @@
+"""A small valid contract as data and as YAML, and kinds and faults for it to name."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from refute.faults.base import FaultSpec
+from refute.kinds.base import Kind
+
+FAULTS = {
+    name: FaultSpec(name, "cache", "something", default, (), "rows")
+    for name, default in (("stale-row", 8.0), ("slow-clock", 0.9))
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    max_tokens: int
+    margin: str = "0.001 logit"
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 2:
+            raise ValueError(f"max_tokens is {self.max_tokens}, expected at least 2")
+
+
+class Searched(Kind[Parameters]):
+    name = "searched"
+    requires = frozenset({"token_ids"})
+    parameters_type = Parameters
+    bound_fields = frozenset({"cases", "confidence"})
+
+
+class Measured(Kind[Parameters]):
+    name = "measured"
+    requires = frozenset({"timing"})
+    parameters_type = Parameters
+    bound_fields = frozenset({"of", "statistic", "above", "below", "confidence", "runs", "testbeds"})
+
+
+KINDS: dict[str, type[Kind[Any]]] = {"searched": Searched, "measured": Measured}
+
+_CONTRACT: dict[str, Any] = {
+    "id": "example-v1",
+    "version": "1.1.0",
+    "title": "An example",
+    "description": "What the tests read.",
+    "model": {"name": "A model", "architecture": "qwen3moe", "sha256": ["a" * 64, "b" * 64]},
+    "references": ["A paper"],
+    "scope": {"in": ["one sequence"], "out": []},
+    "falsifiers": [
+        {
+            "id": "exact",
+            "alias": "EXACT_1",
+            "claim": "It is exact.",
+            "kind": "searched",
+            "requires": ["token_ids", "chunks"],
+            "with": {"max_tokens": 32, "margin": "0.01 logit"},
+            "bound": {"cases": 40, "confidence": 0.95},
+            "must_catch": ["stale-row", "slow-clock=0.95"],
+            "needs": [],
+            "discharge": "full-model",
+        },
+        {
+            "id": "fast",
+            "claim": "It is fast.",
+            "kind": "measured",
+            "requires": ["timing"],
+            "with": {"max_tokens": 32},
+            "bound": {
+                "of": "decode-rate",
+                "statistic": "median",
+                "above": "5 tok/s",
+                "confidence": 0.99,
+                "runs": 15,
+                "testbeds": ["any", "host-1"],
+            },
+            "must_catch": ["slow-clock"],
+            "needs": ["example-v1/exact"],
+            "discharge": "embedded",
+        },
+    ],
+    "history": [
+        {"version": "1.0.0", "date": "2026-11-23", "change": "Registered."},
+        {"version": "1.1.0", "date": "2026-11-24", "change": "More cases."},
+    ],
+}
+
+
+def contract_data() -> dict[str, Any]:
+    """Give a contract that has no fault, to be changed at will."""
+    return copy.deepcopy(_CONTRACT)
+
+
+def write_contract(folder: Path, data: object, name: str = "example-v1") -> Path:
+    """Write data as YAML in block style."""
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return path
