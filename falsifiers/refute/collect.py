@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,12 +36,14 @@ class ContractFile(pytest.Module):
 
     def collect(self) -> Iterator[pytest.Item]:
         """Read the contract. Raises `CollectError` with one sentence for each fault in it."""
-        from refute.contract import ContractError, load_contract  # noqa: PLC0415 (start-up time)
+        from refute.contract import load_contract  # noqa: PLC0415 (start-up time)
+        from refute.lint import lint  # noqa: PLC0415 (start-up time)
 
-        try:
-            contract = load_contract(self.path)
-        except ContractError as error:
-            raise self.CollectError(str(error)) from None
+        problems = lint([self.path])
+        if problems:
+            shown = relative(self.path, self.config.rootpath)
+            raise self.CollectError("\n".join(str(replace(problem, path=shown)) for problem in problems))
+        contract = load_contract(self.path)
         for falsifier in contract.falsifiers:
             yield FalsifierItem.from_parent(
                 self, name=falsifier.id, callobj=attack, contract=contract, falsifier=falsifier
@@ -75,9 +78,8 @@ class FalsifierItem(pytest.Function):
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Explain a verdict without a traceback; a bug keeps pytest's own."""
         if isinstance(excinfo.value, NotGreen):
-            path, root = self.path, self.config.rootpath
-            shown = path.relative_to(root) if path.is_relative_to(root) else path
-            return explain(excinfo.value.finding, f"{shown}:{self.falsifier.line}", excinfo.value.record)
+            where = f"{relative(self.path, self.config.rootpath)}:{self.falsifier.line}"
+            return explain(excinfo.value.finding, where, excinfo.value.record)
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[os.PathLike[str], int | None, str]:
@@ -90,3 +92,8 @@ def attack(request: pytest.FixtureRequest) -> None:
     item = request.node
     assert isinstance(item, FalsifierItem)
     item.attack()
+
+
+def relative(path: Path, root: Path) -> Path:
+    """Return the path as people type it from the root; unchanged where it lies elsewhere."""
+    return path.relative_to(root) if path.is_relative_to(root) else path
