@@ -1,6 +1,7 @@
 """Clock faults: the clock that is read is stretched. Nothing sleeps, and the engine runs as ever."""
 
 import statistics
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -11,8 +12,8 @@ from refute.targets.base import CannotPlant, Clock, Generation, Request
 if TYPE_CHECKING:
     from refute.contract import Bound
 
-CALIBRATIONS = 3
-CALIBRATION_TOKENS = 8
+WINDOW = 3  # honest runs whose median is the rate of the moment
+PROBE_TOKENS = 8  # the fewest of an honest run: fewer say little about a rate
 
 
 def decode_rate(generation: Generation) -> float:
@@ -24,22 +25,30 @@ def decode_rate(generation: Generation) -> float:
 
 
 class StretchedClock:
-    """Readings of another clock, with the time since `origin` multiplied by `factor`."""
+    """Readings of another clock, the time since the last change of `factor` multiplied by it.
 
-    def __init__(self, clock: Clock, factor: float) -> None:
+    It never runs backwards.
+    """
+
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._origin = clock()
-        self.factor = factor
+        self._since = self._shown = clock()
+        self._factor = 1.0
 
     def __call__(self) -> int:
-        return self._origin + round((self._clock() - self._origin) * self.factor)
+        return self._shown + round((self._clock() - self._since) * self._factor)
+
+    def stretch(self, factor: float) -> None:
+        """Multiply time by `factor` from now on."""
+        self._shown, self._since, self._factor = self(), self._clock(), factor
 
 
 class SlowClock:
-    """Make clocks that show a decode rate of dose x floor.
+    """Make a clock that shows a decode rate of dose x floor.
 
-    The first request is run a few times with the honest clock; the median of its rates gives the
-    factor, which then holds for all requests, so that their scatter stays what it was.
+    Before each request the same request runs with the honest clock; the median rate of the last few
+    such runs gives the factor. So a host whose speed drifts is followed, and the scatter between runs
+    is neither removed nor invented.
     """
 
     def __init__(self, fault: Fault, bound: "Bound | None") -> None:
@@ -50,13 +59,14 @@ class SlowClock:
         if fault.dose <= 0 or bound.above <= 0:
             raise CannotPlant(f"{fault}: needs a dose and a floor above 0")
         self._wanted = fault.dose * bound.above
+        self._rates: deque[float] = deque(maxlen=WINDOW)
         self._clock: StretchedClock | None = None
 
     def clock(self, honest: Clock, generate: Callable[[Request], Generation], request: Request) -> Clock:
-        """Return the stretched clock; `generate` runs a request with the honest clock."""
-        if self._clock is None:
-            tokens = max(request.max_tokens, CALIBRATION_TOKENS)
-            probe = replace(request, max_tokens=tokens, cache=True, stop=False)
-            rate = statistics.median(decode_rate(generate(probe)) for _ in range(CALIBRATIONS))
-            self._clock = StretchedClock(honest, rate / self._wanted)
+        """Return the stretched clock for this request; `generate` runs one with the honest clock."""
+        probe = replace(request, max_tokens=max(request.max_tokens, PROBE_TOKENS), cache=True, stop=False)
+        for _ in range(1 if self._rates else WINDOW):
+            self._rates.append(decode_rate(generate(probe)))
+        self._clock = self._clock or StretchedClock(honest)
+        self._clock.stretch(statistics.median(self._rates) / self._wanted)
         return self._clock

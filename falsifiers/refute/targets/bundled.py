@@ -26,9 +26,9 @@ from refute.targets.base import (
 
 if TYPE_CHECKING:
     import numpy as np
-    from refute_runtime.engine import Engine, Token
 
     from refute.contract import Bound
+    from refute_runtime.engine import Engine, Token
 
 _CAPABILITIES = frozenset(
     ("token_ids", "cache_off", "chunks", "margins", "counters", "logits", "seed", "plant", "timing")
@@ -115,10 +115,10 @@ class BundledTarget:
     def logits(self, tokens: Sequence[int]) -> "np.ndarray":
         """Raw logits (len(tokens), vocabulary) float32, by one prefill in one chunk, without faults."""
         vocabulary = self._engine.config.vocabulary
-        if not tokens or not all(0 <= token < vocabulary for token in tokens):
-            raise TargetError(
-                f"expected one or more token ids below {vocabulary}, found {list(tokens)!r:.80}"
-            )
+        unknown = [token for token in tokens if not 0 <= token < vocabulary]
+        if unknown or not tokens:
+            found = unknown[0] if unknown else "none"
+            raise TargetError(f"expected one or more token ids below {vocabulary}, found {found}")
         with _failures():
             cache = self._engine.new_cache(len(tokens))
             return self._engine.model.forward(tokens, cache, last_only=False).logits
@@ -215,7 +215,8 @@ def _generation(request: Request, started: int, tokens: Sequence["Token"]) -> Ge
     for token in tokens:
         done = asdict(token.counters)
         counters = Counters(**{name: value + done[name] for name, value in asdict(counters).items()})
-    routing = [token.routing for token in tokens if token.routing is not None]
+    decided = [token.routing for token in tokens if token.routing is not None]
+    routing = Routing(tuple(r.experts for r in decided), tuple(r.gaps for r in decided))
     return Generation(
         tokens=tuple(token.id for token in tokens),
         started_ns=started,
@@ -223,8 +224,6 @@ def _generation(request: Request, started: int, tokens: Sequence["Token"]) -> Ge
         token_ns=tuple(token.time_ns for token in tokens),
         counters=counters,
         margins=tuple(token.margin for token in tokens) if request.margins else None,
-        routing=Routing(tuple(r.experts for r in routing), tuple(r.gaps for r in routing))
-        if routing
-        else None,
+        routing=routing if decided else None,
         text="".join(token.text for token in tokens),
     )
