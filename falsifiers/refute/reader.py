@@ -29,7 +29,7 @@ State = Literal["running", "complete", "interrupted"]
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class Discrepancy:
     """Something in a record that is not as it was written, or cannot have been.
 
     falsifier: whose finding it spoils; None is the whole run.
@@ -66,7 +66,7 @@ class Run:
     summary: Mapping[str, Any]
     source: bytes
     records: tuple[Record, ...]
-    problems: tuple[Problem, ...]
+    problems: tuple[Discrepancy, ...]
 
 
 def read_runs(tree: Path) -> list[Run]:
@@ -88,22 +88,22 @@ class _Reader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.where = f"{path.parent.name}/{path.name}"
-        self.problems: list[Problem] = []
+        self.where = str(path)
+        self.problems: list[Discrepancy] = []
 
     def read(self) -> Run:
         if self.path.is_symlink() or self.path.parent.is_symlink():
-            self._problem("", "", "a symbolic link", "a directory")
+            self._note("", "", "a symbolic link", "a directory")
             return self._run("interrupted", {}, b"", [])
         entries = {entry.name: entry for entry in os.scandir(self.path)}
         for entry in entries.values():
             if entry.is_symlink() or not entry.is_file(follow_symlinks=False):
-                self._problem(entry.name, "", "a link or a folder", "a plain file")
+                self._note(entry.name, "", "a link or a folder", "a plain file")
         names = {name for name, entry in entries.items() if entry.is_file(follow_symlinks=False)}
         if SUMMARY not in names:
             # A run killed while it was opened has nothing else; with findings, someone took the list away.
             if any(name.endswith(".json") and not name.startswith(".") for name in names):
-                self._problem(SUMMARY, "", "no file", "the list of findings")
+                self._note(SUMMARY, "", "no file", "the list of findings")
             return self._run("interrupted", {}, b"", [])
         summary = self._document(SUMMARY, "findings", None, (self.path / SUMMARY).read_bytes())
         if summary is None:
@@ -126,9 +126,9 @@ class _Reader:
     def _identity(self, summary: Mapping[str, Any], names: set[str]) -> bytes:
         """Check the run's own names and its other files; return the contract's bytes."""
         if summary["run"] != self.path.name:
-            self._problem(SUMMARY, "/run", summary["run"], self.path.name)
+            self._note(SUMMARY, "/run", summary["run"], self.path.name)
         if summary["contract"]["id"] != self.path.parent.name:
-            self._problem(SUMMARY, "/contract/id", summary["contract"]["id"], self.path.parent.name)
+            self._note(SUMMARY, "/contract/id", summary["contract"]["id"], self.path.parent.name)
         source = b""
         listed = {SUMMARY}
         for index, entry in enumerate(summary["files"]):
@@ -138,7 +138,7 @@ class _Reader:
                 source = data
         digest = hashlib.sha256(source).hexdigest()
         if digest != summary["contract"]["bytes_sha256"]:
-            self._problem(CONTRACT, "", digest, f"sha256 {summary['contract']['bytes_sha256']}")
+            self._note(CONTRACT, "", digest, f"sha256 {summary['contract']['bytes_sha256']}")
         listed.update(entry["file"] for entry in summary["findings"])
         if summary["state"] == "running":  # killed between a rename and the next list
             listed.add(LOG)
@@ -147,28 +147,28 @@ class _Reader:
         for name in sorted(names - listed):
             falsifier = name.removesuffix(".json")
             planned = falsifier in summary["plan"]["falsifiers"]
-            self._problem(name, "", "a file", "nothing: it is not listed", falsifier if planned else None)
+            self._note(name, "", "a file", "nothing: it is not listed", falsifier if planned else None)
         return source
 
     def _findings(self, summary: Mapping[str, Any], names: set[str]) -> list[Record]:
         listed = {entry["falsifier"]: (index, entry) for index, entry in enumerate(summary["findings"])}
         if len(listed) != len(summary["findings"]):
-            self._problem(SUMMARY, "/findings", "a falsifier twice", "each once")
+            self._note(SUMMARY, "/findings", "a falsifier twice", "each once")
         if summary["state"] == "complete" and set(listed) != set(summary["plan"]["selected"]):
             missing = sorted(set(summary["plan"]["selected"]) ^ set(listed))
-            self._problem(SUMMARY, "/findings", f"a difference in {missing}", "the selected falsifiers")
+            self._note(SUMMARY, "/findings", f"a difference in {missing}", "the selected falsifiers")
         records = []
         for falsifier, (index, entry) in listed.items():
             if entry["file"] != f"{falsifier}.json":
                 pointer = f"/findings/{index}/file"
-                self._problem(SUMMARY, pointer, entry["file"], f"{falsifier}.json", falsifier)
+                self._note(SUMMARY, pointer, entry["file"], f"{falsifier}.json", falsifier)
             data = self._listed(entry, f"/findings/{index}", falsifier, names)
             record = self._record(entry["file"], falsifier, summary, data) if data else None
             if record is not None:
                 records.append(record)
                 if record.finding.verdict != entry["verdict"]:
                     expected = f"{entry['verdict']}, as listed"
-                    self._problem(record.file, "/verdict", record.finding.verdict, expected, falsifier)
+                    self._note(record.file, "/verdict", record.finding.verdict, expected, falsifier)
         if summary["state"] == "running":
             for falsifier in summary["plan"]["selected"]:
                 name = f"{falsifier}.json"
@@ -189,7 +189,7 @@ class _Reader:
             ("contract_semantic_sha256", summary["contract"]["semantic_sha256"]),
         ):
             if document[key] != expected:
-                self._problem(name, f"/{key}", document[key], expected, falsifier)
+                self._note(name, f"/{key}", document[key], expected, falsifier)
         return Record(Finding.from_json(document), document, name, hashlib.sha256(data).hexdigest())
 
     def _listed(
@@ -197,32 +197,30 @@ class _Reader:
     ) -> bytes:
         """Read a listed file and compare it with its listing; empty where it is not there."""
         if entry["file"] not in names:
-            self._problem(entry["file"], "", "no file", f"{entry['bytes']} bytes, as listed", falsifier)
+            self._note(entry["file"], "", "no file", f"{entry['bytes']} bytes, as listed", falsifier)
             return b""
         data: bytes = (self.path / entry["file"]).read_bytes()
         expected = listing(entry["file"], data)
         for key in ("bytes", "sha256"):
             if entry[key] != expected[key]:
                 found = f"{expected[key]} of {entry['file']}"
-                self._problem(SUMMARY, f"{pointer}/{key}", found, f"{entry[key]}, as listed", falsifier)
+                self._note(SUMMARY, f"{pointer}/{key}", found, f"{entry[key]}, as listed", falsifier)
         return data
 
     def _document(self, name: str, schema: str, falsifier: str | None, data: bytes) -> dict[str, Any] | None:
         try:
             document: dict[str, Any] = load_strict(data)
         except StrictJsonError as error:
-            self._problem(name, "", str(error), "strict JSON", falsifier)
+            self._note(name, "", str(error), "strict JSON", falsifier)
             return None
         faults = list(schema_faults(document, schema))
         for pointer, message in faults[:5]:
-            self._problem(name, pointer, message, f"what the {schema} schema says", falsifier)
+            self._note(name, pointer, message, f"what the {schema} schema says", falsifier)
         return None if faults else document
 
-    def _problem(
-        self, name: str, pointer: str, found: str, expected: str, falsifier: str | None = None
-    ) -> None:
+    def _note(self, name: str, pointer: str, found: str, expected: str, falsifier: str | None = None) -> None:
         where = f"{self.where}/{name}" if name else self.where
-        self.problems.append(Problem(where, pointer, found, expected, falsifier))
+        self.problems.append(Discrepancy(where, pointer, found, expected, falsifier))
 
 
 def schema_faults(document: Any, schema: str) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,194 @@
+"""Every finding of every run, judged again, with its level of evidence and whether it is about what is here.
+
+An attempt is stale when the contract's meaning, the rule that judges it or the engine's code changed
+since. Stale ones are still checked, as far as they can be.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from refute.contract import Contract, ContractError, load_contract
+from refute.finding import Finding
+from refute.provenance import model_sha256, package_digest
+from refute.reader import CONTRACT, Discrepancy, Record, Run, read_runs
+from refute.rejudge import Kinds, rejudge
+from refute.select import embedded_model
+from refute.verdict import Level, Verdict
+
+BUNDLED = "refute_runtime"
+Key = tuple[str, str]  # contract, falsifier
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """What is here now, that records are compared with; None is not known here.
+
+    engine_digest: of the bundled runtime. embedded_sha256: of the embedded model.
+    """
+
+    engine_digest: str | None
+    embedded_sha256: str | None
+
+    @classmethod
+    def here(cls) -> "Present":
+        """Read both from what is installed, without importing the runtime."""
+        model = embedded_model()
+        return cls(package_digest(BUNDLED), model_sha256(model) if model.is_file() else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One finding. stale: why it says nothing of what is here now; empty if it does."""
+
+    finding: Finding
+    run: str
+    path: Path
+    testbed: str
+    level: Level
+    discrepancies: tuple[Discrepancy, ...]
+    stale: str
+
+    @property
+    def engine(self) -> str:
+        """The engine's name; empty where nothing could be attacked."""
+        return str(self.finding.target.get("engine", ""))
+
+    @property
+    def build(self) -> str:
+        """The engine's content digest."""
+        return str(self.finding.target.get("engine_digest", ""))
+
+    @property
+    def model(self) -> str:
+        """The model file's digest; its name where there is no file."""
+        target = self.finding.target
+        return str(target.get("model_sha256") or target.get("model_name", ""))
+
+    @property
+    def attacked(self) -> bool:
+        """Whether it says something of the engine: judged samples, a breakdown, or that it does not apply."""
+        verdict = self.finding.verdict
+        return self.finding.judgement is not None or verdict in (Verdict.NOT_APPLICABLE, Verdict.ERROR)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """All that lies in some trees. of: by falsifier, in the order of their runs.
+
+    spoilt: what is wrong with runs and listings, by the falsifiers that it concerns. unclaimed: runs
+    of contracts that were not given.
+    """
+
+    of: Mapping[Key, Sequence[Attempt]]
+    spoilt: Mapping[Key, Sequence[Discrepancy]]
+    runs: int
+    unclaimed: tuple[str, ...]
+
+
+def read_attempts(
+    contracts: Sequence[Contract], trees: Iterable[Path], *, present: Present, kinds: Kinds
+) -> Attempts:
+    """Read every record under the trees once."""
+    by_id = {contract.id: contract for contract in contracts}
+    sources = _Sources({contract.bytes_sha256: contract for contract in contracts})
+    attempts: dict[Key, list[Attempt]] = defaultdict(list)
+    spoilt: dict[Key, list[Discrepancy]] = defaultdict(list)
+    unclaimed = []
+    runs = [run for tree in trees for run in read_runs(tree)]
+    for run in sorted(runs, key=lambda run: run.run):
+        contract = by_id.get(run.contract)
+        if contract is None:
+            unclaimed.append(str(run.path))
+            continue
+        problems = [*run.problems, *_against_source(run, sources)]
+        for problem in problems:
+            named = [problem.falsifier] if problem.falsifier else [each.id for each in contract.falsifiers]
+            for falsifier in named:
+                spoilt[contract.id, falsifier].append(problem)
+        source = sources.of(run) if _readable(run) else None
+        for record in run.records:
+            attempt = _attempt(run, record, contract, source, present=present, kinds=kinds)
+            attempts[contract.id, record.finding.falsifier].append(attempt)
+    return Attempts(attempts, spoilt, len(runs), tuple(unclaimed))
+
+
+def level_of(target: Mapping[str, object], contract: Contract, present: Present) -> Level:
+    """Derive what a finding is evidence about from the target that was attacked."""
+    digest = target.get("model_sha256")
+    if target.get("simulated"):
+        return Level.SIMULATED
+    if digest is not None and digest in contract.model.sha256:
+        return Level.FULL_MODEL
+    if digest is not None and digest == present.embedded_sha256:
+        return Level.EMBEDDED
+    return Level.OTHER
+
+
+class _Sources:
+    """Contracts by the digest of their bytes: each text is read once, however many runs hold it."""
+
+    def __init__(self, known: Mapping[str, Contract]) -> None:
+        self._known: dict[str, Contract | None] = dict(known)
+
+    def of(self, run: Run) -> Contract | None:
+        """The contract that lies in a readable run; None where this version cannot read it."""
+        digest = run.summary["contract"]["bytes_sha256"]
+        if digest not in self._known:
+            try:
+                self._known[digest] = load_contract(run.path / CONTRACT)
+            except ContractError:
+                self._known[digest] = None
+        return self._known[digest]
+
+
+def _readable(run: Run) -> bool:
+    """Whether the run as a whole, and so its contract, is what it says."""
+    return bool(run.summary) and all(problem.falsifier is not None for problem in run.problems)
+
+
+def _against_source(run: Run, sources: _Sources) -> Iterable[Discrepancy]:
+    """Compare what a run says of its contract with the contract that lies in it."""
+    contract = sources.of(run) if _readable(run) else None
+    if contract is None:
+        return
+    claimed, plan = run.summary["contract"], run.summary["plan"]
+    declared = [falsifier.id for falsifier in contract.falsifiers]
+    for pointer, found, expected in (
+        ("/contract/id", claimed["id"], contract.id),
+        ("/contract/version", claimed["version"], contract.version),
+        ("/contract/semantic_sha256", claimed["semantic_sha256"], contract.semantic_sha256),
+        ("/plan/falsifiers", plan["falsifiers"], declared),
+    ):
+        if found != expected:
+            yield Discrepancy(str(run.path / "findings.json"), pointer, str(found), str(expected))
+
+
+def _attempt(
+    run: Run,
+    record: Record,
+    contract: Contract,
+    source: Contract | None,
+    *,
+    present: Present,
+    kinds: Kinds,
+) -> Attempt:
+    finding = record.finding
+    discrepancies: tuple[Discrepancy, ...] = ()
+    stale = ""
+    if source is None:
+        stale = "the contract in its run cannot be read here"
+    else:
+        rejudged = rejudge(record, str(run.path), source, kinds)
+        discrepancies = rejudged.discrepancies
+        if not rejudged.judged:
+            stale = f"the rule of {finding.kind} changed since version {finding.rule_version}"
+    if finding.contract_semantic_sha256 != contract.semantic_sha256:
+        stale = f"the contract's meaning changed since its version {finding.contract_version}"
+    build, here = str(finding.target.get("engine_digest")), present.engine_digest
+    if not stale and finding.target.get("engine") == BUNDLED and here is not None and build != here:
+        stale = f"the engine's code changed: {build[:12]} was attacked, {here[:12]} is here"
+    level = level_of(finding.target, source or contract, present)
+    testbed = str(run.summary["provenance"]["testbed"])
+    return Attempt(finding, run.run, run.path, testbed, level, discrepancies, stale)

@@ -1,0 +1,173 @@
+"""Derive again what a record concludes, from the samples in it and the contract beside it.
+
+Nothing is run and no model is needed: `judge`, `caught` and `conclude` are pure. Whatever comes out
+otherwise than it is stored is a discrepancy with its JSON pointer.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from refute.attack import bound_as_data, counters_of, reason_for, sensitivity_of
+from refute.contract import Contract, Falsifier
+from refute.finding import Control, FaultTrial, Finding
+from refute.kinds.base import Kind, Searched
+from refute.reader import Discrepancy, Record
+from refute.verdict import Judgement, Outcome, Verdict, conclude
+
+Kinds = Callable[[str], type[Kind[Any]]]
+Difference = tuple[str, Any, Any]  # JSON pointer, found, expected
+
+
+@dataclass(frozen=True, slots=True)
+class Rejudged:
+    """What came out. judged: False where the rule is no longer here, so that nothing could be derived."""
+
+    discrepancies: tuple[Discrepancy, ...]
+    judged: bool
+
+
+def rejudge(record: Record, where: str, contract: Contract, kinds: Kinds) -> Rejudged:
+    """Derive a finding again. where: its folder, for messages. contract: the one that lies in its run."""
+    finding = record.finding
+    try:
+        differences, judged = _differences(finding, contract, kinds)
+    except Exception as error:  # noqa: BLE001 (edited samples break a kind in any way they like)
+        found = f"samples that cannot be judged ({type(error).__name__}: {error})"
+        differences, judged = [("/observations", found, "what its kind stores")], True
+    place = f"{where}/{record.file}"
+    return Rejudged(
+        tuple(
+            Discrepancy(place, pointer, _short(found), _short(expected), finding.falsifier)
+            for pointer, found, expected in differences
+        ),
+        judged,
+    )
+
+
+def _differences(finding: Finding, contract: Contract, kinds: Kinds) -> tuple[list[Difference], bool]:
+    falsifier = next((each for each in contract.falsifiers if each.id == finding.falsifier), None)
+    if falsifier is None:
+        return [("/falsifier", finding.falsifier, "a falsifier of its contract")], True
+    copied = list(_copied(finding, falsifier))
+    try:
+        kind_type = kinds(finding.kind)
+    except KeyError:
+        return copied, False
+    if copied or kind_type.rule_version != finding.rule_version:
+        return copied, bool(copied)
+    kind = kind_type(kind_type.parameters_type(**falsifier.parameters))
+    return list(_derived(finding, falsifier, kind)), True
+
+
+def _copied(finding: Finding, falsifier: Falsifier) -> Iterator[Difference]:
+    """What a finding repeats of its contract."""
+    expected = {
+        "alias": falsifier.alias,
+        "claim": falsifier.claim,
+        "kind": falsifier.kind,
+        "bound": bound_as_data(falsifier.bound),
+        "parameters": dict(falsifier.parameters),
+    }
+    for key, value in expected.items():
+        yield from _compare(f"/{key}", getattr(finding, key), value)
+
+
+def _derived(finding: Finding, falsifier: Falsifier, kind: Kind[Any]) -> Iterator[Difference]:
+    if finding.verdict in (Verdict.ERROR, Verdict.BLOCKED):  # the schema: nothing was observed
+        return
+    if finding.verdict is Verdict.NOT_APPLICABLE:
+        missing = (kind.requires | set(falsifier.requires)) - set(finding.target.get("capabilities", ()))
+        if not missing:
+            yield "/verdict", finding.verdict, "a verdict: the target has every required capability"
+        return
+    if finding.control is None and finding.judgement is None:
+        yield from _compare("/verdict", finding.verdict, Verdict.INCONCLUSIVE)
+        if finding.observations or finding.faults:
+            yield "/judgement", None, "a judgement of what was observed"
+        return
+    if finding.control is None:
+        yield "/control", None, "the known-good control"
+        return
+    control = _control(finding.control, falsifier, kind)
+    yield from _compare("/control/green", finding.control.green, control.green)
+    stored = dataclasses.asdict(finding.control.judgement)
+    yield from _compare("/control/judgement", stored, dataclasses.asdict(control.judgement))
+    trials = tuple(_trial(trial, falsifier, kind) for trial in finding.faults)
+    for index, (found, trial) in enumerate(zip(finding.faults, trials, strict=True)):
+        yield from _compare(f"/faults/{index}/caught", found.caught, trial.caught)
+    yield from _planned(finding.faults, falsifier)
+    yield from _compare("/sensitivity", *map(_plain, (finding.sensitivity, sensitivity_of(trials))))
+    caught = all(trial.caught for trial in trials if trial.must)
+    judgement = None
+    if finding.judgement is None:
+        if finding.observations:
+            yield "/judgement", None, "a judgement of what was observed"
+        verdict = Verdict.INCONCLUSIVE if caught and control.green else Verdict.INVALID
+    else:
+        judgement = kind.judge(finding.judged, falsifier.bound)
+        yield from _compare(
+            "/judgement", dataclasses.asdict(finding.judgement), dataclasses.asdict(judgement)
+        )
+        yield from _compare("/figure", finding.figure, kind.figure(judgement, falsifier.bound))
+        yield from _compare("/counters", dict(finding.counters), dict(counters_of(finding.judged)))
+        verdict = conclude(judgement, faults_caught=caught, control_green=control.green, valid=True)
+    yield from _compare("/verdict", finding.verdict, verdict)
+    yield from _compare("/reason", finding.reason, reason_for(verdict, judgement, control, trials))
+    yield from _counterexample(finding, kind, judgement)
+
+
+def _control(stored: Control, falsifier: Falsifier, kind: Kind[Any]) -> Control:
+    judgement = kind.judge(stored.observations, falsifier.bound)
+    green = judgement.outcome is Outcome.SURVIVED
+    return dataclasses.replace(stored, green=green, judgement=judgement)
+
+
+def _trial(stored: FaultTrial, falsifier: Falsifier, kind: Kind[Any]) -> FaultTrial:
+    caught = bool(stored.observations) and kind.caught(stored.observations, falsifier.bound)
+    return dataclasses.replace(stored, caught=caught)
+
+
+def _planned(trials: tuple[FaultTrial, ...], falsifier: Falsifier) -> Iterator[Difference]:
+    """Every fault of the contract was tried at its dose, and no other one counts."""
+    tried = sorted(f"{trial.name}={trial.dose:g}" for trial in trials if trial.must)
+    yield from _compare("/faults", tried, sorted(map(str, falsifier.must_catch)))
+
+
+def _counterexample(finding: Finding, kind: Kind[Any], judgement: Judgement | None) -> Iterator[Difference]:
+    if not isinstance(kind, Searched):
+        if finding.counterexample is not None:
+            yield "/counterexample", "one", "none: this kind is not searched"
+        return
+    falsified = judgement is not None and judgement.outcome is Outcome.FALSIFIED
+    if falsified and finding.counterexample is None:
+        yield "/counterexample", None, "the case that refutes"
+    if finding.counterexample is not None and not kind.refutes(finding.counterexample):
+        yield "/counterexample", "a case that does not refute", "one that does"
+
+
+def _compare(pointer: str, found: Any, expected: Any) -> Iterator[Difference]:
+    """Yield each innermost difference of plain data; tuples and lists are the same."""
+    if isinstance(found, Mapping) and isinstance(expected, Mapping) and found.keys() == expected.keys():
+        for key in found:
+            yield from _compare(f"{pointer}/{key}", found[key], expected[key])
+    elif isinstance(found, list | tuple) and isinstance(expected, list | tuple):
+        if len(found) != len(expected):
+            yield pointer, list(found), list(expected)
+        else:
+            for index, pair in enumerate(zip(found, expected, strict=True)):
+                yield from _compare(f"{pointer}/{index}", *pair)
+    elif found is not expected and (
+        found != expected or isinstance(found, bool) != isinstance(expected, bool)
+    ):
+        yield pointer, found, expected
+
+
+def _plain(entries: tuple[Any, ...]) -> list[dict[str, Any]]:
+    return [dataclasses.asdict(entry) for entry in entries]
+
+
+def _short(value: Any) -> str:
+    text = "null" if value is None else str(value)
+    return text if len(text) <= 160 else f"{text[:120]} … {text[-30:]}"
