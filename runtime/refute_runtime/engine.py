@@ -124,7 +124,7 @@ class Engine:
         """The file's chat template. Raises `TemplateError` where it has none."""
         from refute_runtime.chat import ChatTemplate  # noqa: PLC0415 (Jinja only where there is a chat)
 
-        return ChatTemplate.from_metadata(self.file.metadata)
+        return ChatTemplate.from_metadata(self.file.metadata, self.tokenizer)
 
     @cached_property
     def digest(self) -> str:

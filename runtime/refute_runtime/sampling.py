@@ -77,7 +77,7 @@ def probabilities(logits: np.ndarray, params: SamplingParams, history: Sequence[
         return p
 
     with np.errstate(over="ignore"):  # a tiny temperature takes all but the best to minus infinity
-        p = np.exp((scores - scores[best]) / params.temperature)
+        p: np.ndarray = np.exp((scores - scores[best]) / params.temperature)
     p /= p.sum()
     if params.top_k or params.top_p < 1:
         kept = _ranked(scores, params.top_k or len(scores))

@@ -1,4 +1,4 @@
-"""Write the golden logits: Hugging Face's Qwen3-MoE and Qwen3 on the models of `tests/support/oracle_models.py`.
+"""Write the golden logits: Hugging Face's Qwen3-MoE and Qwen3 on the models of `oracle_models.py`.
 
 Run from the repository root in an environment of its own; see README.md beside this file.
 """

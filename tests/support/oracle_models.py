@@ -1,4 +1,4 @@
-"""The models of the oracle: dimensions chosen so that nothing hard-wired fits, weights from a seed, bit for bit.
+"""The models of the oracle: dimensions that nothing hard-wired fits, weights from a seed, bit for bit.
 
 `tests/oracle/make_golden.py` runs another implementation on them, the tests run ours. Weights come from the
 raw stream of PCG64, which NumPy keeps stable, so that only logits need storing.
@@ -47,7 +47,7 @@ CASES: Mapping[str, OracleCase] = MappingProxyType({
 
 
 def oracle_weights(model: TinyModel) -> dict[str, np.ndarray]:
-    """Uniform float32 values of every tensor: norms around 1, matrices of unit gain, embeddings of unit size."""
+    """Uniform float32 values of every tensor: norms around 1, matrices of unit gain."""
     stream = np.random.PCG64(model.seed)
     values = {}
     for name, shape in model.shapes().items():

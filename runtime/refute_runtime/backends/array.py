@@ -133,7 +133,7 @@ class ArrayBackend:
         return xp.concatenate(out)
 
     def project(self, x: Array, weight: str) -> Array:
-        """Multiply by a matrix (out, in): (T, in) -> (T, out)."""
+        """Multiply by a weight (out, in): (T, in) -> (T, out)."""
         return self._times(x, self._weights.tensor(weight))
 
     def routed(self, layer: int) -> bool:  # noqa: ARG002 (in these architectures all layers are alike)
@@ -186,7 +186,7 @@ class ArrayBackend:
         return self._times(g / (1 + self._xp.exp(-g)) * self._times(x, up), down)
 
     def _times(self, x: Array, matrix: Array) -> Array:
-        """x @ matrix.T: (T, in), (out, in) -> (T, out).
+        """Multiply by a matrix (out, in): (T, in) -> (T, out).
 
         For one token NumPy takes the dot product of each row: as fast as a matvec of BLAS on one thread,
         and BLAS would spread a long one over threads that wait for each other on a busy machine.

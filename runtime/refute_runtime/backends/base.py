@@ -62,11 +62,11 @@ class Backend(Protocol):
     def new_cache(self, capacity: int) -> Cache: ...
 
     def embed(self, tokens: Sequence[int]) -> Array:
-        """(T, H)"""
+        """Rows of the embedding: (T, H)."""
         ...
 
     def norm(self, x: Array, weight: str) -> Array:
-        """RMSNorm over the last axis: (T, H) -> (T, H)"""
+        """RMSNorm over the last axis: (T, H) -> (T, H)."""
         ...
 
     def qkv(self, layer: int, x: Array, positions: np.ndarray) -> tuple[Array, Array, Array]:
@@ -78,7 +78,7 @@ class Backend(Protocol):
         ...
 
     def project(self, x: Array, weight: str) -> Array:
-        """x @ weight.T: (T, in) -> (T, out)"""
+        """Multiply by a weight (out, in): (T, in) -> (T, out)."""
         ...
 
     def routed(self, layer: int) -> bool:
@@ -90,13 +90,13 @@ class Backend(Protocol):
         ...
 
     def experts(self, layer: int, x: Array, chosen: np.ndarray, weights: np.ndarray) -> Array:
-        """SwiGLU experts, weighted sum: (T, H)"""
+        """SwiGLU experts, weighted sum: (T, H)."""
         ...
 
     def dense(self, layer: int, x: Array) -> Array:
-        """SwiGLU feed-forward of a dense layer: (T, H)"""
+        """SwiGLU feed-forward of a dense layer: (T, H)."""
         ...
 
     def logits(self, x: Array) -> np.ndarray:
-        """Output layer on normed x: (T, V), a NumPy array"""
+        """Output layer on normed x: (T, V), a NumPy array."""
         ...
