@@ -40,9 +40,17 @@ class ChatTemplate:
     """One chat template over one tokenizer; immutable, so threads may share it."""
 
     def __init__(
-        self, source: str, tokenizer: Tokenizer, *, now: Callable[[], datetime] = datetime.now
+        self,
+        source: str,
+        tokenizer: Tokenizer,
+        *,
+        now: Callable[[], datetime] = datetime.now,
+        budget: Callable[[], Budget] = Budget,
     ) -> None:
-        """Compile a template's source. Raises TemplateError where it does not compile."""
+        """Compile a template's source; each rendering gets a budget of its own.
+
+        Raises TemplateError where it does not compile.
+        """
         if len(source) > _LONGEST_SOURCE:
             raise TemplateError(
                 f"{_KEY} has {len(source)} characters; expected no more than {_LONGEST_SOURCE}."
@@ -51,6 +59,7 @@ class ChatTemplate:
         self.sha256 = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
         self._tokenizer = tokenizer
         self._now = now
+        self._budget = budget
         self._sandbox = Sandbox()
         self._plain = self._compile(_Marks("", {}))
         self._literals = "".join(_literals(self._sandbox.parse(source)))
@@ -125,7 +134,7 @@ class ChatTemplate:
         }
         functions = {"raise_exception": _refuse, "strftime_now": now.strftime}
         try:
-            return render(template, {**tokens, **variables, **functions}, Budget())
+            return render(template, {**tokens, **variables, **functions}, self._budget())
         except _RefusedError as error:
             raise TemplateError(f"the chat template refuses the messages: {error}") from None
         except OverBudgetError as error:
@@ -197,13 +206,13 @@ def _parse_arguments(call: object, where: str) -> None:
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise RequestError(f"{where} names no function; expected function.name, a string.")
     arguments = function.get("arguments")
-    if isinstance(arguments, str) and arguments.strip():
+    if arguments is None:
+        arguments = {}
+    elif isinstance(arguments, str):
         try:
-            arguments = json.loads(arguments)
+            arguments = json.loads(arguments.strip() or "{}")
         except (ValueError, RecursionError) as error:
             raise RequestError(f"{where}: its arguments are no JSON: {error}") from error
-    if not arguments and not isinstance(arguments, (list, bool, int, float)):
-        arguments = {}
     if not isinstance(arguments, dict):
         raise RequestError(f"{where}: its arguments are {type(arguments).__name__}; expected an object.")
     function["arguments"] = _plain_json(arguments, f"{where}: arguments")

@@ -68,7 +68,7 @@ class OverBudgetError(Exception):
 class Budget:
     """What one rendering may still do."""
 
-    steps: int = 2_000_000  # iterations, calls, outputs, values looked at
+    steps: int = 1_000_000  # iterations, calls, outputs, values looked at
     characters: int = 64_000_000  # produced on the way, not only in the end
     size: int = 8_000_000  # of any one value, and of the final text
     seconds: float = 10.0
