@@ -54,7 +54,7 @@ class SeedParameters:
         _check_range(self)
         if self.seeds < 2:
             raise ValueError(f"seeds is {self.seeds}, expected at least 2")
-        if parse_quantity(self.chance).unit != "fraction":
+        if parse_quantity(self.chance).unit != "%":
             raise ValueError(f"chance is {self.chance!r}, expected a percentage such as '0.001 %'")
 
 

@@ -76,7 +76,8 @@ class SamplingDistribution(Planned[DistributionParameters]):
         sampling = Sampling(**case["sampling"])
         tokens = target.generate(Request(tuple(case["prompt"]), case["max_tokens"], sampling)).tokens
         logits = target.logits([*case["prompt"], *tokens])[len(case["prompt"]) - 1 : -1]
-        within_token = Random(case["sampling"]["seed"])  # noqa: S311
+        # Seeded by a text: the engine may well draw from Random(seed) itself, and must not be echoed.
+        within_token = Random(f"place within the token, seed {case['sampling']['seed']}")  # noqa: S311
         places, outside = [], 0
         for row, token in zip(logits, tokens, strict=True):
             law = probabilities(row, sampling)
@@ -98,20 +99,20 @@ class SamplingDistribution(Planned[DistributionParameters]):
         off = max((abs(count / n - expected) for count in counts), default=0.0) if n else 0.0
         if outside:
             reason = f"{outside} tokens came from outside the truncated support"
-            return Judgement(Outcome.FALSIFIED, reason, n, outside, off, unit="fraction")
+            return Judgement(Outcome.FALSIFIED, reason, n, outside, off, unit="%")
         if len(observations) < bound.runs or n == 0:
             reason = f"{len(observations)} runs of {bound.runs} planned, {n} open choices"
-            return Judgement(Outcome.INCONCLUSIVE, reason, n, 0, off, unit="fraction")
+            return Judgement(Outcome.INCONCLUSIVE, reason, n, 0, off, unit="%")
         rejected = [i for i, count in enumerate(counts) if binomial_two_sided(count, n, expected) < alpha]
         effect = detectable_deviation(n, expected, alpha, _POWER)
         if rejected:
             reason = f"bins {rejected} of {self.parameters.bins} deviate by up to {off:.1%} in {n} choices"
-            return Judgement(Outcome.FALSIFIED, reason, n, len(rejected), off, upper=effect, unit="fraction")
+            return Judgement(Outcome.FALSIFIED, reason, n, len(rejected), off, upper=effect, unit="%")
         if effect > bound.within:
             reason = f"{n} choices only detect a deviation of {effect:.1%}"
-            return Judgement(Outcome.INCONCLUSIVE, reason, n, 0, off, upper=effect, unit="fraction")
+            return Judgement(Outcome.INCONCLUSIVE, reason, n, 0, off, upper=effect, unit="%")
         reason = f"no bin deviates in {n} choices; {effect:.1%} would have been detected"
-        return Judgement(Outcome.SURVIVED, reason, n, 0, off, upper=effect, unit="fraction")
+        return Judgement(Outcome.SURVIVED, reason, n, 0, off, upper=effect, unit="%")
 
     def caught(self, observations: Sequence[Observation], bound: "Bound") -> bool:
         """A token outside the support settles it; the bins are looked at once, after the planned runs."""

@@ -49,7 +49,7 @@ class RoutingParameters:
         object.__setattr__(self, "prompt_tokens", tuple(self.prompt_tokens))
         prompt_range(self.prompt_tokens)
         _positive("max_tokens", self.max_tokens)
-        _in_unit("gap", self.gap, "fraction")
+        _in_unit("gap", self.gap, "%")
 
 
 class CacheEquivalence(Searched[EquivalenceParameters]):
