@@ -65,7 +65,7 @@ def search(
         _drive(kind, target, cases, seed, attempt, (Phase.generate, Phase.shrink))
     if not refuting:
         return SearchResult(tuple(tried), None, replays=False)
-    smallest = min(refuting, key=lambda found: len(json.dumps(found.case)))
+    smallest = min(refuting, key=_size)
     again = kind.observe(target, smallest.case)
     return SearchResult(tuple(tried), smallest, replays=kind.refutes(again))
 
@@ -93,6 +93,12 @@ def observe_again(kind: Searched[Any], target: Target, case: Case) -> tuple[Obse
     """Run one recorded case; return what it gave and whether it refutes."""
     observation = kind.observe(target, case)
     return observation, kind.refutes(observation)
+
+
+def _size(found: Observation) -> tuple[int, str]:
+    """Shorter is smaller; of two equally long cases the one with the smaller digits."""
+    text = json.dumps(found.case)
+    return len(text), text
 
 
 class _Refuted(Exception):  # noqa: N818 (a signal to Hypothesis, never seen outside)

@@ -1,0 +1,92 @@
+"""The search: as many cases as planned, the same ones for a seed, shrunk counterexamples, unsteady engines."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+from refute.kinds.base import Case, Observation, Searched
+from refute.search import first_counterexample, search
+from refute.targets.base import Target, TargetError
+from refute.targets.fake import FakeTarget
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """When an answer is wrong; called with the number drawn."""
+
+    when: Callable[[int], bool]
+
+
+class Numbers(Searched[Wrong]):
+    name = "numbers"
+    rule_version = "1"
+    requires = frozenset()
+    parameters_type = Wrong
+
+    def cases(self, target: Target) -> Any:
+        return st.fixed_dictionaries({"number": st.integers(0, 10_000)})
+
+    def observe(self, target: Target, case: Case) -> Observation:
+        return Observation(case, {"wrong": self.parameters.when(case["number"])})
+
+    def refutes(self, observation: Observation) -> bool:
+        return bool(observation.samples["wrong"])
+
+
+TARGET = FakeTarget(0)
+
+
+def test_a_clean_search_tries_the_planned_number_of_cases_and_repeats_them_for_a_seed() -> None:
+    clean = Numbers(Wrong(lambda _: False))
+    first = search(clean, TARGET, cases=40, seed=5)
+    assert first.counterexample is None
+    assert len(first.observations) == 40
+    assert search(clean, TARGET, cases=40, seed=5) == first
+    assert search(clean, TARGET, cases=40, seed=6) != first
+
+
+def test_a_counterexample_is_shrunk_to_the_smallest_and_replays() -> None:
+    result = search(Numbers(Wrong(lambda n: n >= 37)), TARGET, cases=40, seed=1)
+    assert result.counterexample is not None
+    assert result.counterexample.case == {"number": 37}
+    assert result.replays
+
+
+def test_an_engine_that_fails_only_once_still_leaves_its_counterexample() -> None:
+    calls = count()
+    result = search(Numbers(Wrong(lambda _: next(calls) == 3)), TARGET, cases=40, seed=1)
+    assert result.counterexample is not None
+    assert not result.replays
+
+
+def test_a_fault_trial_stops_at_the_first_red_without_shrinking() -> None:
+    seen: list[int] = []
+
+    def wrong(number: int) -> bool:
+        seen.append(number)
+        return number >= 37
+
+    found = first_counterexample(Numbers(Wrong(wrong)), TARGET, cases=40, seed=1)
+    assert [observation.case["number"] for observation in found] == seen[-1:]
+    assert all(number < 37 for number in seen[:-1])
+
+
+def test_a_fault_that_is_missed_leaves_all_cases_as_proof() -> None:
+    assert len(first_counterexample(Numbers(Wrong(lambda _: False)), TARGET, cases=12, seed=1)) == 12
+
+
+def test_a_target_that_breaks_is_not_a_counterexample() -> None:
+    def broken(number: int) -> bool:
+        raise TargetError(f"engine died at {number}")
+
+    with pytest.raises(TargetError, match="engine died"):
+        search(Numbers(Wrong(broken)), TARGET, cases=10, seed=1)
+
+
+def test_progress_counts_the_cases() -> None:
+    ticks: list[int] = []
+    search(Numbers(Wrong(lambda _: False)), TARGET, cases=7, seed=1, on_case=ticks.append)
+    assert ticks == list(range(1, 8))
