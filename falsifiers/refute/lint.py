@@ -5,6 +5,7 @@ parameters and the bound it can use), the file's name, the history, and the othe
 """
 
 import dataclasses
+import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -116,7 +117,9 @@ def _history(reading: Reading) -> Iterator[Problem]:
             try:
                 parsed = date.fromisoformat(day)
             except ValueError:
-                yield reading.document.problem((*at, "date"), f"{day!r} is no date", "a day such as 2026-11-23")
+                yield reading.document.problem(
+                    (*at, "date"), f"{day!r} is no date", "a day such as 2026-11-23"
+                )
                 continue
             if dates and parsed < dates[-1]:
                 what = f"date {day} is before {dates[-1]}"
@@ -176,7 +179,9 @@ def _parameters(
     ]
     for name in absent:
         what = f"{kind.name} needs parameter {name!r}"
-        yield reading.document.problem(inside, what, str(fields[name].type), f"add {name}: to with:")
+        yield reading.document.problem(
+            inside, what, inspect.formatannotation(fields[name].type), f"add {name}: to with:"
+        )
     if unknown or absent:
         return
     try:

@@ -1,9 +1,12 @@
 import math
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
+
 from refute.statistics import (
     Interval,
     binomial_interval,
@@ -15,7 +18,6 @@ from refute.statistics import (
     order_statistic_interval,
     quantile_of,
 )
-from scipy import stats
 
 CONFIDENCES = st.sampled_from([0.5, 0.9, 0.95, 0.99, 0.999])
 QUANTILES = st.sampled_from([0.01, 0.1, 0.25, 0.5, 0.9, 0.95, 0.99])
@@ -102,8 +104,12 @@ def test_excluded_rate_of_forty_cases():
 @given(successes(), st.floats(0, 1))
 def test_tails_equal_scipy(pair, p):
     k, n = pair
-    assert binomial_tail(k, n, p, upper=False) == pytest.approx(stats.binom.cdf(k, n, p), rel=1e-8, abs=1e-200)
-    assert binomial_tail(k, n, p, upper=True) == pytest.approx(stats.binom.sf(k - 1, n, p), rel=1e-8, abs=1e-200)
+    assert binomial_tail(k, n, p, upper=False) == pytest.approx(
+        stats.binom.cdf(k, n, p), rel=1e-8, abs=1e-200
+    )
+    assert binomial_tail(k, n, p, upper=True) == pytest.approx(
+        stats.binom.sf(k - 1, n, p), rel=1e-8, abs=1e-200
+    )
 
 
 @given(successes(), CONFIDENCES)
@@ -132,10 +138,12 @@ def test_the_two_sided_test_rejects_just_what_the_interval_excludes(pair, p, con
 def test_a_detectable_deviation_is_found_with_the_power_it_promises(n, p):
     alpha, power = 0.001, 0.9
     deviation = detectable_deviation(n, p, alpha, power)
-    rejected = [k for k in range(n + 1) if binomial_two_sided(k, n, p) <= alpha]
+    counts = np.arange(n + 1)
+    tails = np.minimum(stats.binom.cdf(counts, n, p), stats.binom.sf(counts - 1, n, p))
+    rejected = counts[2 * tails <= alpha]
 
     def found(q):
-        side = [k for k in rejected if (k > n * p) == (q > p)]
+        side = rejected[(rejected > n * p) == (q > p)]
         return stats.binom.pmf(side, n, q).sum()
 
     assert found(p + deviation) >= power - 1e-9
@@ -149,7 +157,9 @@ def test_what_too_few_draws_cannot_find_is_not_promised():
     assert detectable_deviation(10, 0.01, 0.01, 0.9) > 0.01
 
 
-@pytest.mark.parametrize(("statistic", "quantile"), [("median", 0.5), ("p90", 0.9), ("p1", 0.01), ("p99", 0.99)])
+@pytest.mark.parametrize(
+    ("statistic", "quantile"), [("median", 0.5), ("p90", 0.9), ("p1", 0.01), ("p99", 0.99)]
+)
 def test_a_statistic_names_a_quantile(statistic, quantile):
     assert quantile_of(statistic) == quantile
 
@@ -160,7 +170,9 @@ def test_what_is_no_statistic_is_refused(statistic):
         quantile_of(statistic)
 
 
-@pytest.mark.parametrize(("k", "n", "p"), [(-1, 5, 0.5), (6, 5, 0.5), (0, 0, 0.5), (1, 5, 1.5), (1, 5, math.nan)])
+@pytest.mark.parametrize(
+    ("k", "n", "p"), [(-1, 5, 0.5), (6, 5, 0.5), (0, 0, 0.5), (1, 5, 1.5), (1, 5, math.nan)]
+)
 def test_impossible_counts_and_probabilities_are_refused(k, n, p):
-    with pytest.raises(ValueError, match="expected 0 <= k <= n|not between 0 and 1"):
+    with pytest.raises(ValueError, match=r"expected 0 <= k <= n|not between 0 and 1"):
         binomial_two_sided(k, n, p)

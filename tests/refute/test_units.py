@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from refute.units import UNITS, Quantity, format_quantity, parse_quantity
 
 
@@ -22,7 +23,9 @@ def test_a_quantity_is_read_into_its_base_unit(text, value, unit):
     assert parse_quantity(text) == Quantity(value, unit)
 
 
-@pytest.mark.parametrize("text", ["5", "5 parsec", "ms", "", "-5 ms", "nan s", "inf s", "5 5 s", "1_0 s", "٣ s"])
+@pytest.mark.parametrize(
+    "text", ["5", "5 parsec", "ms", "", "-5 ms", "nan s", "inf s", "5 5 s", "1_0 s", "٣ s"]
+)
 def test_what_is_no_quantity_names_the_units_that_exist(text):
     with pytest.raises(ValueError, match="units are tok/s, s, ms, us, x, %, logit"):
         parse_quantity(text)
@@ -62,7 +65,13 @@ def test_what_is_written_for_people_reads_back(number, unit):
 
 @pytest.mark.parametrize(
     ("value", "unit", "text"),
-    [(0.0423, "s", "42.3 ms"), (0.00002, "s", "20 us"), (0.0, "s", "0 s"), (3.0, None, "3"), (0.072, "%", "7.2 %")],
+    [
+        (0.0423, "s", "42.3 ms"),
+        (0.00002, "s", "20 us"),
+        (0.0, "s", "0 s"),
+        (3.0, None, "3"),
+        (0.072, "%", "7.2 %"),
+    ],
 )
 def test_a_figure_is_written_in_a_fitting_unit(value, unit, text):
     assert format_quantity(value, unit) == text

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from refute.faults.base import FaultSpec
 from refute.kinds.base import Kind
 

@@ -45,7 +45,12 @@ def contract_faults(document: Document) -> Iterator[tuple[Pointer, Problem]]:
                 fix = did_you_mean(value, wanted)
                 yield at, document.problem(at, f"{_shown(value)} does not fit", expected, fix)
             case "type" if schema == _resolve({"$ref": "#/$defs/quantity"}) and _number(value):
-                yield at, document.problem(at, f"{value} has no unit", expected, f"write its unit, such as {value} ms")
+                yield (
+                    at,
+                    document.problem(
+                        at, f"{value} has no unit", expected, f"write its unit, such as {value} ms"
+                    ),
+                )
             case "type":
                 yield at, document.problem(at, f"{_shown(value)} is {_name(value)}", expected, _quoted(error))
             case "minItems":
