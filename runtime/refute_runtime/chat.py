@@ -9,12 +9,11 @@ pieces of messages and template. What the template searches for (`'</think>' in 
 # ruff: noqa: N802 (Jinja's visitor calls methods by the names of node classes)
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import jinja2
 from jinja2 import nodes
@@ -22,11 +21,11 @@ from jinja2.visitor import NodeTransformer
 
 from refute_runtime.chat_sandbox import Budget, OverBudgetError, Sandbox, render
 from refute_runtime.errors import RequestError, TemplateError
-from refute_runtime.tokenizer import LONE_SURROGATE, Tokenizer, longest_first
+from refute_runtime.messages import normalize_messages, plain_json, sequence, strings
+from refute_runtime.tokenizer import Tokenizer, longest_first
 
 _KEY = "tokenizer.chat_template"
 _LONGEST_SOURCE = 1_000_000  # characters
-_DEEPEST_JSON = 64
 _PRIVATE = re.compile("[\U000f0000-\U000ffffd\U00100000-\U0010fffd]")
 _PLANES = ((0xF0000, 0xFFFFD), (0x100000, 0x10FFFD))
 # Methods that search their owner for their arguments: those stay as the template's author wrote them.
@@ -99,7 +98,7 @@ class ChatTemplate:
         template refuses them, fails or does not finish.
         """
         variables = self._variables(messages, tools, add_generation_prompt, kwargs)
-        used = {char for text in _strings(variables) for char in _PRIVATE.findall(text)}
+        used = {char for text in strings(variables) for char in _PRIVATE.findall(text)}
         marks, marked = self._marks, self._marked
         if not used.isdisjoint(marks.characters):
             marks = _Marks.outside(used | set(_PRIVATE.findall(self._literals)), self._tokenizer.specials)
@@ -150,114 +149,11 @@ class ChatTemplate:
         kwargs: Mapping[str, object],
     ) -> dict[str, object]:
         return {
-            **{name: _plain_json(value, name) for name, value in kwargs.items()},
+            **{name: plain_json(value, name) for name, value in kwargs.items()},
             "messages": normalize_messages(messages),
-            "tools": None if tools is None else _plain_json(_sequence(tools, "tools"), "tools"),
+            "tools": None if tools is None else plain_json(sequence(tools, "tools"), "tools"),
             "add_generation_prompt": add_generation_prompt,
         }
-
-
-def normalize_messages(messages: Sequence[Mapping[str, object]]) -> list[dict[str, Any]]:
-    """Bring OpenAI-style messages into the form that templates are written for.
-
-    Content becomes a string: text parts are joined by newlines as other servers do, `None` is empty.
-    Tool-call arguments become objects. Raises RequestError, naming the message, for anything else.
-    """
-    return [_message(message, f"messages[{i}]") for i, message in enumerate(_sequence(messages, "messages"))]
-
-
-def _message(message: object, where: str) -> dict[str, Any]:
-    if not isinstance(message, Mapping):
-        raise RequestError(f"{where} is of type {type(message).__name__}; expected an object.")
-    plain: dict[str, Any] = _plain_json(message, where)
-    if not isinstance(plain.get("role"), str):
-        raise RequestError(f"{where}.role is {plain.get('role')!r}; expected a string.")
-    plain["content"] = _content(plain.get("content"), f"{where}.content")
-    if plain.get("tool_calls") is not None:
-        calls = _sequence(plain["tool_calls"], f"{where}.tool_calls")
-        for index, call in enumerate(calls):
-            _parse_arguments(call, f"{where}.tool_calls[{index}]")
-    return plain
-
-
-def _content(content: object, where: str) -> str:
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        raise RequestError(f"{where} is of type {type(content).__name__}; expected a string or text parts.")
-    texts = []
-    for index, part in enumerate(content):
-        kind = part.get("type") if isinstance(part, Mapping) else None
-        if kind != "text":
-            raise RequestError(f"{where}[{index}] is a part of type {kind!r}; expected 'text'.")
-        if not isinstance(part.get("text"), str):
-            raise RequestError(f"{where}[{index}].text is {part.get('text')!r}; expected a string.")
-        texts.append(part["text"])
-    return "\n".join(texts)
-
-
-def _parse_arguments(call: object, where: str) -> None:
-    """Read a call's `arguments` in place: the API sends a string of JSON, templates walk an object."""
-    if not isinstance(call, dict):
-        raise RequestError(f"{where} is of type {type(call).__name__}; expected an object.")
-    function = call.get("function", call)
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise RequestError(f"{where} names no function; expected function.name, a string.")
-    arguments = function.get("arguments")
-    if arguments is None:
-        arguments = {}
-    elif isinstance(arguments, str):
-        try:
-            arguments = json.loads(arguments.strip() or "{}")
-        except (ValueError, RecursionError) as error:
-            raise RequestError(f"{where}: its arguments are no JSON: {error}") from error
-    if not isinstance(arguments, dict):
-        raise RequestError(f"{where}: its arguments are {type(arguments).__name__}; expected an object.")
-    function["arguments"] = _plain_json(arguments, f"{where}: arguments")
-
-
-def _plain_json(value: object, where: str, depth: int = 0) -> Any:
-    """Copy JSON values, so that no other object reaches a template."""
-    if depth > _DEEPEST_JSON:
-        raise RequestError(f"{where} is nested too deeply; expected {_DEEPEST_JSON} levels at most.")
-    if isinstance(value, str):
-        if LONE_SURROGATE.search(value):
-            raise RequestError(f"{where} holds a lone surrogate; expected text that UTF-8 can write.")
-        return str(value)
-    if value is None or isinstance(value, (bool, int, float)):
-        return value
-    if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str):
-                raise RequestError(f"{where} has the key {key!r}; expected strings.")
-        return {
-            _plain_json(key, where): _plain_json(item, f"{where}.{key}", depth + 1)
-            for key, item in value.items()
-        }
-    if isinstance(value, (list, tuple)):
-        return [_plain_json(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value)]
-    raise RequestError(f"{where} is of type {type(value).__name__}; expected JSON values.")
-
-
-def _sequence(value: object, where: str) -> Sequence[Any]:
-    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
-        raise RequestError(f"{where} is of type {type(value).__name__}; expected an array.")
-    return value
-
-
-def _strings(value: object) -> Iterator[str]:
-    """Every string in JSON values, keys too."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield key
-            yield from _strings(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _strings(item)
 
 
 def _literals(tree: nodes.Template) -> Iterator[str]:
