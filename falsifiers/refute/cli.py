@@ -1,6 +1,270 @@
-"""The `refute` command."""
+"""The `refute` command: arguments, output, exit codes. What a command does lies in the module it calls."""
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, TextIO
+
+import refute
+from refute.verdict import Exit
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from refute.contract import Contract
+
+# Commands import what they need themselves: `refute --help` is not to wait for numpy.
+# ruff: noqa: PLC0415
+
+_DESCRIPTION = "Try to refute what an LLM inference engine claims, and keep proof of the attempt."
+_EXIT_CODES = """\
+exit codes: 0 ok, 1 falsified, 2 usage or contract error, 3 inconclusive, 4 invalid or error (a fault was
+not caught, the harness broke, a record was tampered with), 5 blocked, unobserved, missing or stale,
+70 internal error, 130 interrupted
+"""
 
 
-def main() -> int:
-    """Run the command line."""
-    return 0
+class _Refused(Exception):  # noqa: N818 (an answer to a person)
+    """Ends a command with sentences and an exit code."""
+
+    def __init__(self, code: Exit, *sentences: object) -> None:
+        super().__init__("\n".join(map(str, sentences)))
+        self.code = code
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        code: Exit = arguments.command(arguments)
+        sys.stdout.flush()
+    except _Refused as refused:
+        print(refused, file=sys.stderr)
+        return refused.code
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.INTERNAL
+    except Exception:  # noqa: BLE001 (a bug of ours, with what is needed to report it)
+        traceback.print_exc()
+        print("refute: internal error, not a verdict; please report the lines above", file=sys.stderr)
+        return Exit.INTERNAL
+    return code
+
+
+def _lint(arguments: argparse.Namespace) -> Exit:
+    contracts = _contracts(arguments.paths)
+    falsifiers = sum(len(contract.falsifiers) for contract in contracts)
+    print(f"{len(contracts)} contracts with {falsifiers} falsifiers: no fault found")
+    return Exit.OK
+
+
+def _run(arguments: argparse.Namespace) -> Exit:
+    from refute.report.live import Live
+    from refute.report.run import as_data, show
+    from refute.run import run
+
+    contracts = _contracts(arguments.paths)
+    console = _console(sys.stderr if arguments.json else sys.stdout)
+    outcome = run([contract.path for contract in contracts], _pytest_arguments(arguments), Live(console))
+    if outcome.ledger is None or not outcome.ledger.contracts:
+        raise _Refused(outcome.code, outcome.notes.strip() or "refute: nothing was attacked")
+    if arguments.json:
+        print(json.dumps(as_data(outcome.ledger, outcome.code), indent=2))
+    else:
+        show(outcome.ledger, console, faults_only=arguments.faults)
+    return outcome.code
+
+
+def _replay(arguments: argparse.Namespace) -> Exit:
+    from refute.explain import fields
+    from refute.replay import CannotReplay, load_counterexample, replay
+    from refute.select import select
+    from refute.targets.base import TargetError
+
+    try:
+        finding = load_counterexample(arguments.file)
+        engine = arguments.target or ("fake" if finding.target.get("simulated") else "bundled")
+        selection = select(
+            engine=engine,
+            model=arguments.model,
+            backend=arguments.backend or "array",
+            device=arguments.device or "auto",
+            environ=os.environ,
+        )
+        if selection.missing:
+            raise _Refused(Exit.MISSING, f"refute: {selection.missing}")
+        print(f"{finding.contract}/{finding.falsifier} on {selection}")
+        again = replay(finding, selection.open())
+    except CannotReplay as error:
+        raise _Refused(Exit.USAGE, f"refute: {error}") from None
+    except TargetError as error:
+        raise _Refused(Exit.MISSING, f"refute: {error}") from None
+    print(f"case  {fields(again.observation.case)}")
+    print(f"gave  {fields(again.observation.samples)}")
+    if not again.same_model:
+        print(f"note  the record is of another model: {finding.target.get('model_name')}")
+    print("refutes the claim again" if again.refuted else "does not refute the claim now")
+    return Exit.FALSIFIED if again.refuted else Exit.OK
+
+
+def _status(arguments: argparse.Namespace) -> Exit:
+    from refute.report.terminal import show_status
+    from refute.status import status
+
+    overview = status(_contracts(arguments.paths), arguments.evidence)
+    if arguments.json:
+        print(json.dumps(overview.to_json(), indent=2))
+    else:
+        show_status(overview, _console(sys.stdout))
+    return Exit.OK
+
+
+def _gate(arguments: argparse.Namespace) -> Exit:
+    from refute.gate import gate
+    from refute.report.terminal import show_decision
+
+    decision = gate(_contracts(arguments.paths), arguments.evidence, profile=arguments.profile)
+    if arguments.json:
+        print(json.dumps(decision.to_json(), indent=2))
+    else:
+        show_decision(decision, _console(sys.stdout))
+    return decision.code
+
+
+def _contracts(paths: Sequence[Path]) -> "list[Contract]":
+    """Load contracts; every fault in them is a sentence."""
+    from refute.contract import find_contracts, load_contract
+    from refute.lint import lint
+
+    problems = lint(paths)
+    if problems:
+        raise _Refused(Exit.USAGE, *problems)
+    return [load_contract(path) for path in find_contracts(Path.cwd(), paths)]
+
+
+def _pytest_arguments(arguments: argparse.Namespace) -> list[str]:
+    """Say to pytest what was said to refute."""
+    passed = []
+    for name in ("model", "backend", "device", "evidence", "seed", "target"):
+        value = getattr(arguments, name)
+        passed += [] if value is None else [f"--refute-{name}={value}"]
+    passed += ["--refute-faults"] if arguments.faults else []
+    passed += ["-x"] if arguments.exitfirst else []
+    for option, value in (("-k", arguments.keyword), ("-m", arguments.marker), ("-n", arguments.workers)):
+        passed += [] if value is None else [option, value]
+    return passed
+
+
+def _console(stream: TextIO) -> "Console":
+    """A console on a descriptor of its own, out of reach of pytest's capturing."""
+    from rich.console import Console
+
+    own = os.fdopen(os.dup(stream.fileno()), "w", encoding="utf-8", errors="replace")
+    return Console(file=own, highlight=False, width=None if own.isatty() else 120)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(Exit.USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="refute",
+        description=_DESCRIPTION,
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"refute {refute.__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    lint = commands.add_parser("lint", help="check contracts; every fault as file:line:col: what, expected, fix")
+    _add_paths(lint)
+    lint.set_defaults(command=_lint)
+
+    run = commands.add_parser("run", help="attack the claims of contracts and record what was found")
+    _add_paths(run)
+    _add_target(run)
+    run.add_argument("--evidence", metavar="DIR", help="the tree that records go to (default: evidence)")
+    run.add_argument("--seed", metavar="N", help="what every case and sample follows from (default: 0)")
+    run.add_argument(
+        "--faults",
+        action="store_true",
+        help="only plant the faults that must be caught, and show which were; attack nothing, record nothing",
+    )
+    run.add_argument("--json", action="store_true", help="results as JSON on standard output, the rest on standard error")
+    chosen = run.add_argument_group("as in pytest (what is left out is unobserved: exit code 5)")
+    chosen.add_argument("-k", dest="keyword", metavar="EXPR", help="only falsifiers whose names match")
+    chosen.add_argument("-m", dest="marker", metavar="EXPR", help="only these, such as \"falsifier(kind='tok-floor')\"")
+    chosen.add_argument("-x", dest="exitfirst", action="store_true", help="stop at the first that is not green")
+    chosen.add_argument("-n", dest="workers", metavar="N", help="attack with N processes (claims about time cannot)")
+    run.set_defaults(command=_run)
+
+    replay = commands.add_parser("replay", help="run a recorded counterexample again (exit code 1 if it refutes again)")
+    replay.add_argument("file", type=Path, metavar="FILE", help="a finding: evidence/CONTRACT/RUN/FALSIFIER.json")
+    _add_target(replay)
+    replay.set_defaults(command=_replay)
+
+    status = commands.add_parser("status", help="what the records say of every claim")
+    _add_paths(status)
+    _add_evidence(status)
+    status.set_defaults(command=_status)
+
+    gate = commands.add_parser("gate", help="decide on the records: may this change, or this release, pass")
+    _add_paths(gate)
+    _add_evidence(gate)
+    gate.add_argument(
+        "--profile",
+        choices=("pr", "release"),
+        required=True,
+        help="pr: every claim survived on the embedded model; release: full-model evidence discharges it too",
+    )
+    gate.set_defaults(command=_gate)
+    return parser
+
+
+def _add_paths(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "paths",
+        nargs="*",
+        type=Path,
+        metavar="PATH",
+        help="contracts, or folders of them (default: ./contracts, else those that come with refute)",
+    )
+
+
+def _add_target(parser: argparse.ArgumentParser) -> None:
+    target = parser.add_argument_group("what is attacked")
+    target.add_argument(
+        "--model",
+        type=Path,
+        metavar="FILE",
+        help="a GGUF file (default: $QWEN3_MOE_GGUF_PATH, else the embedded model)",
+    )
+    target.add_argument("--backend", metavar="NAME", help="the runtime's backend (default: array)")
+    target.add_argument("--device", metavar="NAME", help="the backend's device (default: auto)")
+    target.add_argument(
+        "--target",
+        choices=("bundled", "fake"),
+        help="bundled: the runtime that comes with refute; fake: a simulated engine, to try a contract out",
+    )
+
+
+def _add_evidence(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--evidence",
+        nargs="+",
+        type=Path,
+        default=[Path("evidence")],
+        metavar="TREE",
+        help="trees of records (default: evidence)",
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON")

@@ -1,8 +1,8 @@
 """The pytest hooks of the process that keeps the records: the only one, or the one above xdist's workers."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -10,9 +10,6 @@ from refute.collect import FINDING, FalsifierItem
 from refute.ledger import Ledger
 from refute.options import contract_files
 from refute.record import RecordError
-
-if TYPE_CHECKING:
-    from refute.contract import Contract
 
 
 class Controller:
@@ -27,8 +24,8 @@ class Controller:
         """Plan before anything is attacked; under xdist no items are here, and the workers tell."""
         stopped = session.testsfailed and not session.config.option.continue_on_collection_errors
         items = [item for item in session.items if isinstance(item, FalsifierItem)]
-        if items and not stopped and not session.config.option.collectonly:
-            self._plan({item.contract.id: item.contract for item in items}, (self._key(item.nodeid) for item in items))
+        if not stopped and not session.config.option.collectonly:
+            self._plan([self._key(item.nodeid) for item in items])
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -38,15 +35,8 @@ class Controller:
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
         """Plan what the first worker collected; the others collected the same."""
-        if self.ledger.contracts:
-            return
-        from refute.contract import load_contract  # noqa: PLC0415 (start-up time)
-
-        keys = [self._key(id) for id in ids]
-        stems = {stem for stem, _ in keys}
-        files = [path for path in contract_files(self.config) if path.stem in stems]
-        if files:
-            self._plan({path.stem: load_contract(path) for path in files}, keys)
+        if not self.ledger.contracts:
+            self._plan([self._key(id) for id in ids])
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -69,11 +59,14 @@ class Controller:
         """Close the records."""
         self.ledger.seal()
 
-    def _plan(self, contracts: Mapping[str, "Contract"], keys: Iterable[tuple[str, str]]) -> None:
-        selected: dict[str, list[str]] = {id: [] for id in contracts}
-        for contract, falsifier in keys:
-            if contract in selected:
-                selected[contract].append(falsifier)
+    def _plan(self, keys: Sequence[tuple[str, str]]) -> None:
+        """Plan these falsifiers; all that the contracts declare besides is unobserved."""
+        from refute.contract import load_contract  # noqa: PLC0415 (start-up time)
+
+        contracts = {path.stem: load_contract(path) for path in contract_files(self.config)}
+        selected = {id: [falsifier for stem, falsifier in keys if stem == id] for id in contracts}
+        if not any(selected.values()):
+            return
         try:
             self.ledger.plan(contracts, selected)
         except (RecordError, OSError) as error:

@@ -24,14 +24,14 @@ def explain(finding: "Finding", where: str, record: Path | None) -> str:
         ("missed", ", ".join(f"{t.name}={t.dose:g} ({t.reason})" for t in finding.faults if t.must and not t.caught)),
     ]
     if finding.counterexample is not None:
-        rows.append(("case", _fields(finding.counterexample.case)))
-        rows.append(("gave", _fields(finding.counterexample.samples)))
+        rows.append(("case", fields(finding.counterexample.case)))
+        rows.append(("gave", fields(finding.counterexample.samples)))
         rows.append(("replay", f"refute replay {os.path.relpath(record)}" if record else ""))
     width = max(len(label) for label, text in rows if text)
     return "\n".join(f"{label:<{width}}  {text}" for label, text in rows if text)
 
 
-def _fields(data: Mapping[str, Any]) -> str:
+def fields(data: Mapping[str, Any]) -> str:
     return "; ".join(f"{name} {_short(value)}" for name, value in data.items())
 
 

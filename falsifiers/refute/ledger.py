@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from refute.finding import Finding
 from refute.record import RunWriter, new_run_id
-from refute.verdict import EXIT_OF_VERDICT, Exit, worst_exit
+from refute.verdict import EXIT_OF_VERDICT, Exit, Verdict, worst_exit
 
 if TYPE_CHECKING:
     from refute.contract import Contract
@@ -43,10 +43,11 @@ class Ledger:
         from refute.provenance import collect  # noqa: PLC0415 (start-up time)
 
         provenance = collect(argv=sys.argv, seeds={"run": self.seed}, directory=self.directory)
-        for id, contract in self.contracts.items():
-            self._writers[id] = RunWriter.open(
-                self.evidence, contract, selected=self.selected[id], provenance=provenance, run=self.run
-            )
+        for id, falsifiers in self.selected.items():
+            if falsifiers:
+                self._writers[id] = RunWriter.open(
+                    self.evidence, contracts[id], selected=falsifiers, provenance=provenance, run=self.run
+                )
 
     def take(self, document: str) -> tuple["Finding", Path | None]:
         """Keep a finding that came as JSON; return it, and the file that it lies in."""
@@ -72,11 +73,17 @@ class Ledger:
         declared = [(id, each.id) for id, contract in self.contracts.items() for each in contract.falsifiers]
         return [key for key in declared if key not in seen]
 
-    def exit(self) -> Exit:
-        """The exit code of `refute run`: the worst verdict; nothing observed is a failure."""
-        codes = [EXIT_OF_VERDICT[finding.verdict] for finding in self.findings]
-        if self.unobserved or not self.findings:
-            codes.append(Exit.MISSING)
-        if self.interrupted:
-            codes.append(Exit.INTERRUPTED)
-        return worst_exit(codes)
+    def exit_code(self) -> Exit:
+        """The exit code of `refute run`: the worst verdict; what was not observed is a failure."""
+        return worst_exit(
+            [
+                Exit.INTERRUPTED if self.interrupted else Exit.OK,
+                Exit.MISSING if self.unobserved or not self.findings else Exit.OK,
+                *map(self._code, self.findings),
+            ]
+        )
+
+    def _code(self, finding: Finding) -> Exit:
+        if self.evidence is None and finding.verdict is Verdict.INCONCLUSIVE:
+            return Exit.OK  # faults only: nothing was attacked, and every fault was caught
+        return EXIT_OF_VERDICT[finding.verdict]

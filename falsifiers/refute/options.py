@@ -51,9 +51,15 @@ class Options:
         return cls(selection, evidence, int(seed), config.getoption("refute_faults"))
 
     def header(self) -> list[str]:
-        """Two lines for the head of a report."""
-        kept = "none (faults only)" if self.faults_only else os.path.relpath(self.evidence)
-        return [f"refute: attacks {self.selection}", f"refute: evidence {kept}, seed {self.seed}"]
+        """Say what is attacked and where the evidence goes."""
+        kept = "none is kept (faults only)" if self.faults_only else f"goes to {os.path.relpath(self.evidence)}"
+        lines = [f"attacks {self.selection}", f"evidence {kept}; seed {self.seed}"]
+        if self.selection.origin == "embedded":
+            lines.insert(1, f"the full model is absent (${MODEL_VARIABLE} is not set): its claims stay open")
+        return lines
+
+
+OPTIONS: pytest.StashKey[Options] = pytest.StashKey()
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -92,17 +98,14 @@ def is_contract(config: pytest.Config, path: Path) -> bool:
 
 
 def contract_files(config: pytest.Config) -> list[Path]:
-    """Return the project's contracts, sorted."""
+    """Return the contracts that this session's arguments lead to, sorted."""
     roots: list[Path] = config.getini("refute_contracts") or [config.rootpath / "contracts"]
+    arguments = [(config.invocation_params.dir / each.partition("::")[0]).resolve() for each in config.args]
     files = {path for root in roots for path in ([root] if root.is_file() else root.glob("*.y*ml"))}
-    return sorted(path for path in files if is_contract(config, path))
-
-
-def shows_contracts(config: pytest.Config) -> bool:
-    """Whether this session's arguments can lead to a contract."""
-    arguments = [Path(argument.split("::")[0]).absolute() for argument in config.args]
-    return any(
-        path.is_relative_to(argument) for path in contract_files(config) for argument in arguments
+    return sorted(
+        path
+        for path in files
+        if any(path.resolve().is_relative_to(each) for each in arguments) and is_contract(config, path)
     )
 
 

@@ -15,10 +15,8 @@ from refute import hooks
 from refute.collect import ATTACKER, FINDING, ContractFile, FalsifierItem
 from refute.controller import Controller
 from refute.ledger import Ledger
-from refute.options import Options, add_options, is_contract, reruns, shows_contracts
+from refute.options import OPTIONS, Options, add_options, contract_files, is_contract, reruns
 from refute.session import Attacker
-
-OPTIONS: pytest.StashKey[Options] = pytest.StashKey()
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -64,7 +62,9 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 
 def pytest_report_header(config: pytest.Config) -> list[str] | None:
     """Say what is attacked and where the evidence goes, where contracts are to be collected."""
-    return config.stash[OPTIONS].header() if shows_contracts(config) else None
+    if not contract_files(config):
+        return None
+    return [f"refute: {line}" for line in config.stash[OPTIONS].header()]
 
 
 @pytest.hookimpl(trylast=True)

@@ -1,0 +1,1 @@
+"""Findings, status and decisions as people read them."""

@@ -1,0 +1,77 @@
+"""What a run shows while it runs: one line per verdict, and on a terminal where the attack is."""
+
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+from rich.status import Status
+from rich.text import Text
+
+import refute
+from refute.report.words import STYLES, seconds, short
+
+if TYPE_CHECKING:
+    from refute.attack import Stage
+    from refute.finding import Finding
+
+
+class Live:
+    """Lines on a console; on a terminal also a moving one, which nothing that a falsifier prints disturbs."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._status: Status | None = None
+        self._total = 0
+        self._done = 0
+        self._current = ""
+        self._since = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self._status = self.console.status("reading contracts")
+            self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def head(self, lines: Sequence[str]) -> None:
+        """Say what is attacked."""
+        first, *rest = lines
+        self.console.print(Text(f"refute {refute.__version__} {first}", "bold"), soft_wrap=True)
+        for line in rest:
+            self.console.print(Text(line), soft_wrap=True)
+
+    def plan(self, contracts: Mapping[str, Sequence[str]]) -> None:
+        """Say how much there is to do."""
+        self._total = sum(map(len, contracts.values()))
+        plural = "s" if len(contracts) > 1 else ""
+        self.console.print(f"{self._total} falsifiers of {len(contracts)} contract{plural}\n")
+
+    def stage(self, contract: str, stage: "Stage") -> None:
+        """Show where the attack is."""
+        if self._status is None:
+            return
+        name = f"{contract}/{stage.falsifier}"
+        if name != self._current:
+            self._current, self._since = name, time.monotonic()
+        cases = f" {stage.done}/{stage.total}" if stage.done else ""
+        spent = seconds(time.monotonic() - self._since)
+        self._status.update(
+            f"[{self._done + 1}/{self._total}] [bold]{stage.falsifier}[/bold]: {stage.doing}{cases}, {spent}"
+        )
+
+    def finding(self, finding: "Finding") -> None:
+        """Show a verdict."""
+        self._done += 1
+        line = Text()
+        line.append(f"{finding.verdict.value:<14}", STYLES[finding.verdict])
+        line.append(f" {finding.falsifier:<32} ")
+        line.append(f"{seconds(finding.seconds):>7}  ", "dim")
+        line.append(short(finding.figure or finding.reason, 80))
+        self.console.print(line, soft_wrap=True)

@@ -1,0 +1,31 @@
+"""How verdicts, times and long texts are written, wherever they are shown."""
+
+from collections.abc import Mapping
+
+from refute.verdict import Verdict
+
+STYLES: Mapping[Verdict, str] = {
+    Verdict.SURVIVED: "green",
+    Verdict.FALSIFIED: "bold red",
+    Verdict.INCONCLUSIVE: "yellow",
+    Verdict.INVALID: "magenta",
+    Verdict.ERROR: "bold magenta",
+    Verdict.BLOCKED: "yellow",
+    Verdict.NOT_APPLICABLE: "dim",
+}
+
+
+def seconds(value: float) -> str:
+    """Return a time as people say it: `0.4 s`, `41 s`, `3 m 07 s`."""
+    if value < 9.95:
+        return f"{value:.1f} s"
+    if value < 119.5:
+        return f"{value:.0f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} m {rest:02d} s"
+
+
+def short(text: str, width: int) -> str:
+    """Return one line of at most `width` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: width - 1].rstrip() + "…"

@@ -1,0 +1,88 @@
+"""`refute run`: a pytest run in this process, with its own display and its own exit codes."""
+
+import io
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from refute.controller import Controller
+from refute.ledger import Ledger
+from refute.options import OPTIONS
+from refute.report.live import Live
+from refute.select import Selection
+from refute.verdict import Exit
+
+if TYPE_CHECKING:
+    from refute.attack import Stage
+    from refute.finding import Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended. ledger: None where it never began. notes: what pytest had to say about that."""
+
+    code: Exit
+    ledger: Ledger | None
+    notes: str
+
+
+def run(files: Sequence[Path], arguments: Sequence[str], display: Live) -> Outcome:
+    """Attack the falsifiers of these contracts. arguments: pytest's, plugin options included."""
+    adapter = _Adapter(display)
+    own = shlex.join(str(path.absolute()) for path in files)
+    command = [*map(str, files), *arguments, "-o", f"refute_contracts={own}"]
+    if os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
+        command += ["-p", "refute.plugin"]
+    with display:
+        status = pytest.main(command, plugins=[adapter])
+    return Outcome(_code(int(status), adapter.ledger), adapter.ledger, adapter.notes.getvalue())
+
+
+def _code(status: int, ledger: Ledger | None) -> Exit:
+    if status == pytest.ExitCode.INTERNAL_ERROR:
+        return Exit.INTERNAL
+    if ledger is not None and ledger.interrupted:
+        return Exit.INTERRUPTED
+    if status == pytest.ExitCode.USAGE_ERROR or ledger is None:
+        return Exit.USAGE
+    return ledger.exit_code()
+
+
+class _Adapter:
+    """Gives pytest's own words a buffer, and the plugin's hooks a display."""
+
+    def __init__(self, display: Live) -> None:
+        self.display = display
+        self.ledger: Ledger | None = None
+        self.notes = io.StringIO()
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Let the terminal reporter write aside; options and plugins that count on it go on working."""
+        reporter = config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            config.pluginmanager.unregister(reporter)
+            config.pluginmanager.register(type(reporter)(config, self.notes), "terminalreporter")
+        controller = config.pluginmanager.get_plugin("refute-controller")
+        if not isinstance(controller, Controller):
+            raise pytest.UsageError("refute: its pytest plugin is switched off (-p no:refute)")
+        self.ledger = controller.ledger
+        self.display.head(config.stash[OPTIONS].header())
+
+    def pytest_refute_plan(self, contracts: dict[str, list[str]]) -> None:
+        """Say how much there is to do."""
+        self.display.plan(contracts)
+
+    def pytest_refute_stage(self, contract: str, stage: "Stage") -> None:
+        """Show where the attack is."""
+        self.display.stage(contract, stage)
+
+    def pytest_refute_finding(self, finding: "Finding") -> None:
+        """Show a verdict."""
+        self.display.finding(finding)
