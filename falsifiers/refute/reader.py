@@ -141,9 +141,8 @@ class _Reader:
             self._note(CONTRACT, "", digest, f"sha256 {summary['contract']['bytes_sha256']}")
         listed.update(entry["file"] for entry in summary["findings"])
         if summary["state"] == "running":  # killed between a rename and the next list
-            listed.add(LOG)
-            listed.update(f"{falsifier}.json" for falsifier in summary["plan"]["selected"])
-            listed.update(name for name in names if name.startswith(".") and name.endswith(".tmp"))
+            others = set(summary["plan"]["falsifiers"]) - set(summary["plan"]["selected"])
+            listed.update(names - {f"{falsifier}.json" for falsifier in others})
         for name in sorted(names - listed):
             falsifier = name.removesuffix(".json")
             planned = falsifier in summary["plan"]["falsifiers"]

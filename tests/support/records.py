@@ -219,6 +219,16 @@ def finding(
     )
 
 
+class Unsynced(FileSystem):
+    """Does not wait for the disk: what a killed process leaves does not depend on it."""
+
+    def fsync(self, descriptor: int) -> None:
+        pass
+
+    def fsync_directory(self, path: Path) -> None:
+        pass
+
+
 def provenance(testbed: str = "a" * 64) -> dict[str, Any]:
     return {
         "git": {"commit": None, "dirty": None, "reason": "not a git repository"},
@@ -252,7 +262,12 @@ def opened(
     files: FileSystem | None = None,
 ) -> RunWriter:
     return RunWriter.open(
-        tree, contract, selected=list(selected), provenance=provenance(testbed), run=run, files=files
+        tree,
+        contract,
+        selected=list(selected),
+        provenance=provenance(testbed),
+        run=run,
+        files=files or Unsynced(),
     )
 
 
