@@ -79,7 +79,8 @@ class ModelConfig:
         if architecture not in ARCHITECTURES:
             known = " or ".join(ARCHITECTURES)
             raise UnsupportedError(
-                f"{source}: general.architecture is {architecture!r:.60}, which is not supported; expected {known}"
+                f"{source}: general.architecture is {architecture!r:.60}, which is not supported; "
+                f"expected {known}"
             )
         read.prefix = f"{architecture}."
         read.refuse_unknown_keys()

@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
+from tiny_gguf import TinyModel, metadata
+
 from refute_runtime.config import ModelConfig
 from refute_runtime.errors import FormatError, UnsupportedError
-from tiny_gguf import TinyModel, metadata
 
 MOE = TinyModel()
 DENSE = TinyModel(architecture="qwen3", tied=True)

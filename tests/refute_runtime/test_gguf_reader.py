@@ -9,9 +9,10 @@ import gguf
 import numpy as np
 import pytest
 from gguf import GGUFValueType as ValueType
+from tiny_gguf import TinyModel, vocabulary, write_tiny
+
 from refute_runtime.errors import FormatError, UnsupportedError
 from refute_runtime.gguf_reader import GgufFile
-from tiny_gguf import TinyModel, vocabulary, write_tiny
 
 MOST = 2**64 - 1
 
@@ -146,12 +147,21 @@ NOT_SOUND = {
     "empty": (b"", "the file is empty; expected a GGUF model"),
     "magic": (built(magic=b"ggml"), "the file starts with b'ggml'; expected b'GGUF'"),
     "short magic": (b"GG", "the file ends in the magic: 2 bytes are left at offset 0; expected 4"),
-    "short header": (built()[:20], "the file ends in the number of keys: 4 bytes are left at offset 16; expected 8"),
+    "short header": (
+        built()[:20],
+        "the file ends in the number of keys: 4 bytes are left at offset 16; expected 8",
+    ),
     "many tensors": (built(counts=(MOST, 0)), f"the header announces {MOST} tensors; expected at most 32768"),
     "many keys": (built(counts=(0, MOST)), f"the header announces {MOST} keys; expected at most 32768"),
     "missing tensors": (built(counts=(1, 0))[:24], "the file ends in the length of the name of tensor 0"),
-    "long key": (built([struct.pack("<Q", MOST)]), f"the name of key 0 has {MOST} bytes; expected at most 65535"),
-    "long string": (built([key("k", STRING, struct.pack("<Q", MOST))]), f"the file ends in the key k: .*expected {MOST}"),
+    "long key": (
+        built([struct.pack("<Q", MOST)]),
+        f"the name of key 0 has {MOST} bytes; expected at most 65535",
+    ),
+    "long string": (
+        built([key("k", STRING, struct.pack("<Q", MOST))]),
+        f"the file ends in the key k: .*expected {MOST}",
+    ),
     "key twice": (built([key("k", U32, bytes(4))] * 2), "the key k is there twice; expected it once"),
     "key type": (built([key("k", 99, b"")]), "the key k has value type 99; expected 0 to 12"),
     "key text": (built([text(b"\xff\xfe")]), "the name of key 0 at offset 32 is not UTF-8; expected text"),
@@ -164,10 +174,22 @@ NOT_SOUND = {
     "array string": (built([BAD_STRINGS]), r"the file ends in the key k\[1\]: .* expected " + str(MOST)),
     "array text": (built([strings("k", ["a", b"\xff"])]), r"the key k\[1\] at offset .* is not UTF-8"),
     "dimensions": (built([], [tensor(extents=())]), "the tensor t has 0 dimensions; expected 1 to 4"),
-    "five dimensions": (built([], [tensor(extents=(1,) * 5)]), "the tensor t has 5 dimensions; expected 1 to 4"),
-    "no extent": (built([], [tensor(extents=(8, 0))]), r"the tensor t has shape \(0, 8\); expected no extent of 0"),
-    "overflow": (built([], [tensor(extents=(2**32, 2**32))]), "the tensor t ends at byte .* expected it inside the file"),
-    "block": (built([], [tensor(extents=(33,), kind=8)]), "rows of 33 elements; expected a multiple of 32, the block of Q8_0"),
+    "five dimensions": (
+        built([], [tensor(extents=(1,) * 5)]),
+        "the tensor t has 5 dimensions; expected 1 to 4",
+    ),
+    "no extent": (
+        built([], [tensor(extents=(8, 0))]),
+        r"the tensor t has shape \(0, 8\); expected no extent of 0",
+    ),
+    "overflow": (
+        built([], [tensor(extents=(2**32, 2**32))]),
+        "the tensor t ends at byte .*; expected it inside",
+    ),
+    "block": (
+        built([], [tensor(extents=(33,), kind=8)]),
+        "rows of 33 elements; expected a multiple of 32, the block of Q8",
+    ),
     "misaligned": (built([], [tensor(offset=4)]), "the tensor t is at offset 4; expected a multiple of 32"),
     "outside": (built([], [tensor(offset=4096)]), "the tensor t ends at byte 4192 of a file of 4160"),
     "far outside": (built([], [tensor(offset=MOST - 31)]), "the tensor t ends at byte"),
@@ -175,14 +197,20 @@ NOT_SOUND = {
         built([], [tensor("a", (16,)), tensor("b", offset=32)]),
         "the tensor b starts at byte 128, inside a; expected byte 160 or later",
     ),
-    "tensor twice": (built([], [tensor(), tensor(offset=32)]), "the tensor t is there twice; expected it once"),
+    "tensor twice": (
+        built([], [tensor(), tensor(offset=32)]),
+        "the tensor t is there twice; expected it once",
+    ),
     "tensor name": (built([], [tensor("x" * 65)]), "the name of tensor 0 has 65 bytes; expected at most 64"),
     "alignment": (
         built([key("general.alignment", U32, struct.pack("<I", 24))]),
         "general.alignment is 24; expected a power of two from 8 on",
     ),
-    "alignment type": (built([key("general.alignment", STRING, text("8"))]), "general.alignment is a str; expected an integer"),
-}  # fmt: skip
+    "alignment type": (
+        built([key("general.alignment", STRING, text("8"))]),
+        "general.alignment is a str; expected an integer",
+    ),
+}
 NOT_SUPPORTED = {
     "version 1": (built(version=1), "GGUF version 1 is not supported; expected 2 or 3"),
     "version 4": (built(version=4), "GGUF version 4 is not supported; expected 2 or 3"),

@@ -4,9 +4,10 @@ import gguf
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as TensorType
+from tiny_gguf import random_blocks
+
 from refute_runtime import quant
 from refute_runtime.quant import BLOCKS, dequantizable, dequantize
-from tiny_gguf import random_blocks
 
 WRITTEN_OUT = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K", "Q5_K", "Q6_K")
 BY_GGUF = ("Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "IQ4_NL", "IQ4_XS", "IQ2_XXS", "IQ3_S", "TQ2_0")

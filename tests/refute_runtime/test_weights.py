@@ -6,10 +6,11 @@ import gguf
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as TensorType
+from tiny_gguf import TinyModel, weights, write_tiny
+
 from refute_runtime.config import ModelConfig
 from refute_runtime.errors import FormatError, RequestError, UnsupportedError
 from refute_runtime.weights import GgufFile, Weights
-from tiny_gguf import TinyModel, weights, write_tiny
 
 MIXED = TinyModel(
     hidden=256,

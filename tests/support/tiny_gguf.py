@@ -171,10 +171,11 @@ def random_blocks(tensor_type: TensorType, blocks: int, rng: np.random.Generator
 def weights(model: TinyModel) -> dict[str, np.ndarray]:
     """Random float32 values of every tensor, from the model's seed."""
     rng = np.random.default_rng(model.seed)
-    values = {}
+    values: dict[str, np.ndarray] = {}
     for name, shape in model.shapes().items():
         noise = rng.standard_normal(shape)
-        values[name] = np.float32(1 + 0.1 * noise if "norm" in name else noise / np.sqrt(shape[-1]))
+        scaled = 1 + 0.1 * noise if "norm" in name else noise / np.sqrt(shape[-1])
+        values[name] = scaled.astype(np.float32)
     values["token_embd.weight"] *= np.float32(8)  # rows of about unit size
     return values
 
