@@ -63,7 +63,9 @@ def run_tests(wheel: Path, scratch: Path) -> int:
     for file in ("conftest.py", "pyproject.toml"):
         shutil.copy(ROOT / file, project / file)
     where = "import refute, refute_runtime as r; print(refute.__file__, r.__path__)"
-    found = subprocess.run([python, "-c", where], cwd=project, check=True, capture_output=True, text=True).stdout
+    found = subprocess.run(
+        [python, "-c", where], cwd=project, check=True, capture_output=True, text=True
+    ).stdout
     if str(scratch) not in found or str(ROOT) in found:
         print(f"the tests would not run against the wheel: {found}", file=sys.stderr)
         return 1

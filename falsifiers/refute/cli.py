@@ -89,9 +89,9 @@ def _replay(arguments: argparse.Namespace) -> Exit:
 
     try:
         finding = load_counterexample(arguments.file)
-        engine = arguments.target or ("fake" if finding.target.get("simulated") else "bundled")
+        simulated = arguments.target == "fake" or (not arguments.target and finding.target.get("simulated"))
         selection = select(
-            engine=engine,
+            engine="fake" if simulated else "bundled",
             model=arguments.model,
             backend=arguments.backend or "array",
             device=arguments.device or "auto",
@@ -114,7 +114,7 @@ def _replay(arguments: argparse.Namespace) -> Exit:
 
 
 def _status(arguments: argparse.Namespace) -> Exit:
-    from refute.report.terminal import show_status
+    from refute.report.standing import show_status
     from refute.status import status
 
     overview = status(_contracts(arguments.paths), arguments.evidence)
@@ -127,7 +127,7 @@ def _status(arguments: argparse.Namespace) -> Exit:
 
 def _gate(arguments: argparse.Namespace) -> Exit:
     from refute.gate import gate
-    from refute.report.terminal import show_decision
+    from refute.report.standing import show_decision
 
     decision = gate(_contracts(arguments.paths), arguments.evidence, profile=arguments.profile)
     if arguments.json:
@@ -142,10 +142,10 @@ def _contracts(paths: Sequence[Path]) -> "list[Contract]":
     from refute.contract import find_contracts, load_contract
     from refute.lint import lint
 
-    problems = lint(paths)
+    problems = lint(paths, root=Path())
     if problems:
         raise _Refused(Exit.USAGE, *problems)
-    return [load_contract(path) for path in find_contracts(Path.cwd(), paths)]
+    return [load_contract(path) for path in find_contracts(Path(), paths)]
 
 
 def _pytest_arguments(arguments: argparse.Namespace) -> list[str]:
@@ -186,7 +186,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"refute {refute.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    lint = commands.add_parser("lint", help="check contracts; every fault as file:line:col: what, expected, fix")
+    lint = commands.add_parser("lint", help="check contracts: file:line:col: what, expected, fix")
     _add_paths(lint)
     lint.set_defaults(command=_lint)
 
@@ -198,18 +198,24 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--faults",
         action="store_true",
-        help="only plant the faults that must be caught, and show which were; attack nothing, record nothing",
+        help="only plant the faults that must be caught; attack nothing, record nothing",
     )
-    run.add_argument("--json", action="store_true", help="results as JSON on standard output, the rest on standard error")
+    run.add_argument(
+        "--json", action="store_true", help="JSON on standard output, the rest on standard error"
+    )
     chosen = run.add_argument_group("as in pytest (what is left out is unobserved: exit code 5)")
     chosen.add_argument("-k", dest="keyword", metavar="EXPR", help="only falsifiers whose names match")
-    chosen.add_argument("-m", dest="marker", metavar="EXPR", help="only these, such as \"falsifier(kind='tok-floor')\"")
-    chosen.add_argument("-x", dest="exitfirst", action="store_true", help="stop at the first that is not green")
-    chosen.add_argument("-n", dest="workers", metavar="N", help="attack with N processes (claims about time cannot)")
+    chosen.add_argument("-m", dest="marker", metavar="EXPR", help="such as \"falsifier(kind='tok-floor')\"")
+    chosen.add_argument(
+        "-x", dest="exitfirst", action="store_true", help="stop at the first that is not green"
+    )
+    chosen.add_argument("-n", dest="workers", metavar="N", help="N processes (not for claims about time)")
     run.set_defaults(command=_run)
 
-    replay = commands.add_parser("replay", help="run a recorded counterexample again (exit code 1 if it refutes again)")
-    replay.add_argument("file", type=Path, metavar="FILE", help="a finding: evidence/CONTRACT/RUN/FALSIFIER.json")
+    replay = commands.add_parser("replay", help="run a recorded counterexample again (1 if it refutes)")
+    replay.add_argument(
+        "file", type=Path, metavar="FILE", help="a finding: evidence/CONTRACT/RUN/FALSIFIER.json"
+    )
     _add_target(replay)
     replay.set_defaults(command=_replay)
 
@@ -218,7 +224,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evidence(status)
     status.set_defaults(command=_status)
 
-    gate = commands.add_parser("gate", help="decide on the records: may this change, or this release, pass")
+    gate = commands.add_parser("gate", help="decide on the records whether a change or a release may pass")
     _add_paths(gate)
     _add_evidence(gate)
     gate.add_argument(

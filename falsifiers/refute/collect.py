@@ -75,12 +75,12 @@ class FalsifierItem(pytest.Function):
         if not attacker.green(finding):
             raise NotGreen(finding, attacker.record(finding))
 
-    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:  # type: ignore[override]
         """Explain a verdict without a traceback; a bug keeps pytest's own."""
         if isinstance(excinfo.value, NotGreen):
             where = f"{relative(self.path, self.config.rootpath)}:{self.falsifier.line}"
             return explain(excinfo.value.finding, where, excinfo.value.record)
-        return super().repr_failure(excinfo, style)
+        return super().repr_failure(excinfo)
 
     def reportinfo(self) -> tuple[os.PathLike[str], int | None, str]:
         """Point at the falsifier's line in the contract."""

@@ -47,7 +47,9 @@ class Controller:
         try:
             finding, record = self.ledger.take(str(document))
         except (RecordError, OSError) as error:
-            pytest.exit(f"refute: a finding cannot be recorded: {error}", returncode=pytest.ExitCode.INTERNAL_ERROR)
+            pytest.exit(
+                f"refute: a finding cannot be recorded: {error}", returncode=pytest.ExitCode.INTERNAL_ERROR
+            )
         self.config.hook.pytest_refute_finding(finding=finding, record=record)
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:

@@ -21,7 +21,10 @@ def explain(finding: "Finding", where: str, record: Path | None) -> str:
         ("bound", ", ".join(f"{name} {_short(value)}" for name, value in finding.bound.items())),
         ("figure", finding.figure),
         ("reason", finding.reason),
-        ("missed", ", ".join(f"{t.name}={t.dose:g} ({t.reason})" for t in finding.faults if t.must and not t.caught)),
+        (
+            "missed",
+            ", ".join(f"{t.name}={t.dose:g} ({t.reason})" for t in finding.faults if t.must and not t.caught),
+        ),
     ]
     if finding.counterexample is not None:
         rows.append(("case", fields(finding.counterexample.case)))

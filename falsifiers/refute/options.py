@@ -1,4 +1,4 @@
-"""What a pytest session was told about refute: options, then ini keys, then defaults; and which files are ours."""
+"""What pytest was told about refute: options, then ini keys, then defaults; and which files are ours."""
 
 import os
 import re
@@ -24,7 +24,7 @@ _CONTRACT_KEY = re.compile(rb"""^["']?falsifiers["']?[ \t]*:""", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """evidence: the tree that records go to. faults_only: plant the faults, attack nothing, record nothing."""
+    """evidence: the tree of records. faults_only: plant the faults, attack nothing, record nothing."""
 
     selection: Selection
     evidence: Path
@@ -52,7 +52,9 @@ class Options:
 
     def header(self) -> list[str]:
         """Say what is attacked and where the evidence goes."""
-        kept = "none is kept (faults only)" if self.faults_only else f"goes to {os.path.relpath(self.evidence)}"
+        kept = (
+            "none is kept (faults only)" if self.faults_only else f"goes to {os.path.relpath(self.evidence)}"
+        )
         lines = [f"attacks {self.selection}", f"evidence {kept}; seed {self.seed}"]
         if self.selection.origin == "embedded":
             lines.insert(1, f"the full model is absent (${MODEL_VARIABLE} is not set): its claims stay open")
@@ -125,7 +127,7 @@ def _value(config: pytest.Config, name: str) -> str:
 
 
 def _path(config: pytest.Config, name: str) -> Path | None:
-    """A path from the command line counts from where pytest was started, one from the ini file from the root."""
+    """Read a path: an option counts from where pytest was started, an ini key from the root."""
     text = _value(config, name)
     from_line = config.getoption(f"refute_{name}") is not None
     base = config.invocation_params.dir if from_line else config.rootpath

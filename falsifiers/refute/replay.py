@@ -6,7 +6,7 @@ from pathlib import Path
 from refute.finding import Finding
 from refute.kinds import UnknownKind, kind_named
 from refute.kinds.base import Observation, Searched
-from refute.strict_json import StrictJSONError, load_strict
+from refute.strict_json import StrictJsonError, load_strict
 from refute.targets.base import Target
 
 
@@ -30,7 +30,7 @@ def load_counterexample(path: Path) -> Finding:
 
     try:
         data = load_strict(path.read_bytes())
-    except (OSError, StrictJSONError) as error:
+    except (OSError, StrictJsonError) as error:
         raise CannotReplay(f"{path}: {error}") from None
     if not isinstance(data, dict) or next(schema_faults(data, "finding"), None) is not None:
         raise CannotReplay(f"{path}: not a finding; expected a file such as evidence/CONTRACT/RUN/FALSIFIER.json")

@@ -3,7 +3,6 @@
 import io
 import os
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ from refute.controller import Controller
 from refute.ledger import Ledger
 from refute.options import OPTIONS
 from refute.report.live import Live
-from refute.select import Selection
 from refute.verdict import Exit
 
 if TYPE_CHECKING:

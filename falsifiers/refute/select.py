@@ -36,7 +36,8 @@ class Selection:
         if self.missing:
             return f"nothing: {self.missing}"
         assert self.model is not None
-        return f"the bundled runtime on {self.model.name} ({self.origin}), backend {self.backend}, device {self.device}"
+        where = f"backend {self.backend}, device {self.device}"
+        return f"the bundled runtime on {self.model.name} ({self.origin}), {where}"
 
     def open(self) -> "Target":
         """Load the engine. Raises `TargetError` with a sentence."""

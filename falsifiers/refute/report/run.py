@@ -1,7 +1,6 @@
-"""What a run shows when it is over: the table of claims, what is not green in words, where the records lie."""
+"""What a run shows at its end: the table of claims, what is not green in words, where the records lie."""
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from refute.report.words import STYLES, seconds
 from refute.verdict import Verdict
 
 if TYPE_CHECKING:
-    from refute.finding import Finding, FaultTrial
+    from refute.finding import FaultTrial, Finding
     from refute.ledger import Ledger
 
 _QUIET = (Verdict.SURVIVED, Verdict.NOT_APPLICABLE)
@@ -36,7 +35,9 @@ def claims_table(ledger: "Ledger") -> RenderableType:
             finding = found.get((contract.id, falsifier.id))
             name = f"  {falsifier.id}"
             if finding is None:
-                table.add_row(name, Text("unobserved", "yellow"), Text("not attacked in this run", "dim"), "", "")
+                table.add_row(
+                    name, Text("unobserved", "yellow"), Text("not attacked in this run", "dim"), "", ""
+                )
                 continue
             table.add_row(
                 name,
@@ -49,7 +50,7 @@ def claims_table(ledger: "Ledger") -> RenderableType:
 
 
 def fault_matrix(ledger: "Ledger") -> RenderableType:
-    """One row for every fault that a falsifier must catch: whether it did, and the smallest dose that it caught."""
+    """One row for every fault that a falsifier must catch: whether it did, and the smallest dose caught."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("falsifier", "fault", "dose", "", "smallest caught", "planted in"):
         table.add_column(name, no_wrap=True)
@@ -80,7 +81,9 @@ def show(ledger: "Ledger", console: Console, *, faults_only: bool) -> None:
     for finding in ledger.findings:
         if finding.verdict in _QUIET or (faults_only and finding.verdict is Verdict.INCONCLUSIVE):
             continue
-        falsifier = next(f for f in ledger.contracts[finding.contract].falsifiers if f.id == finding.falsifier)
+        falsifier = next(
+            f for f in ledger.contracts[finding.contract].falsifiers if f.id == finding.falsifier
+        )
         where = f"{os.path.relpath(ledger.contracts[finding.contract].path)}:{falsifier.line}"
         record = ledger.records.get((finding.contract, finding.falsifier))
         console.print(Text(explain(finding, where, record)), soft_wrap=True)
@@ -115,7 +118,9 @@ def as_data(ledger: "Ledger", code: int) -> dict[str, Any]:
             }
             for finding in ledger.findings
         ],
-        "unobserved": [{"contract": contract, "falsifier": falsifier} for contract, falsifier in ledger.unobserved],
+        "unobserved": [
+            {"contract": contract, "falsifier": falsifier} for contract, falsifier in ledger.unobserved
+        ],
     }
 
 
