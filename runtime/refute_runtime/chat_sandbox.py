@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jinja2 import Template, Undefined, nodes, pass_context
+from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 _BUDGET = " budget"  # names with a space: no template can spell them

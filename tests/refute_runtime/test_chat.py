@@ -440,7 +440,7 @@ DOUBLING = "{% set ns = namespace(x='aa', y='aa') %}{% for i in range(60) %}%s{%
     [
         LOOP * 4 + "{% endfor %}" * 4,
         LOOP * 3 + "{{ 1 }}" + "{% endfor %}" * 3,
-        LOOP + "{% for j in range(100000) if false %}{% endfor %}{% endfor %}",
+        "{% for i in range(100000) if false %}{% endfor %}",
         "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}",
         "{% for x in [1] recursive %}{{ loop([1, 1]) if loop.depth < 60 }}{% endfor %}",
         LOOP + "x" * 1000 + "{% endfor %}",
