@@ -1,0 +1,212 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from refute.contract import Bound
+from refute.faults import FAULTS
+from refute.faults.base import Fault
+from refute.faults.clock import decode_rate
+from refute.targets.base import CannotPlant, Request, Sampling, TargetError
+from refute.targets.fake import CAPABILITIES, LAYERS, FakeTarget
+
+FLOOR = Bound(confidence=0.99, above=5.0, unit="tok/s", runs=15)
+PROMPT = tuple(range(60, 92))  # all different, so that the penalty has much to punish
+GREEDY = Request(PROMPT, 16, chunks=(8, 4), margins=True, routing=True)
+SAMPLED = replace(GREEDY, sampling=Sampling(1.0, 40, 0.95, 0.001, 1.05, seed=3))
+# which requests give other tokens, of: greedy cached, greedy twin, sampled cached, sampled twin
+CACHED_ARM = (True, False, True, False)
+REACH = {
+    "rope-position": CACHED_ARM,
+    "stale-row": CACHED_ARM,
+    "lost-row-at-chunk-border": CACHED_ARM,
+    "kv-heads-permuted": CACHED_ARM,
+    "empty-cache": CACHED_ARM,
+    "phantom-row": CACHED_ARM,
+    "cache-ignored": (False, False, False, False),
+    "seed-ignored": (False, False, True, True),
+    "seed-fixed": (False, False, True, True),
+    "temperature-scaled": (False, False, True, True),
+    "top-k-widened": (False, False, True, True),
+    "greedy-sampled": (True, True, False, False),
+    "penalty-twice": (False, False, True, True),
+    "dense-dispatch": (True, True, True, True),
+    "routing-depends-on-cache": CACHED_ARM,
+    "slow-clock": (False, False, False, False),
+}
+LOUD = {"top-k-widened": 40.0, "penalty-twice": 40.0}  # few tokens of these requests depend on them
+
+
+def four_answers(target) -> list[tuple[int, ...]]:
+    return [
+        target.generate(replace(request, cache=cache, chunks=request.chunks if cache else ())).tokens
+        for request in (GREEDY, SAMPLED)
+        for cache in (True, False)
+    ]
+
+
+def test_every_fault_has_a_stated_reach() -> None:
+    assert REACH.keys() == FAULTS.keys()
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_fault_changes_what_it_says_and_nothing_else(name) -> None:
+    target = FakeTarget()
+    with target.plant(Fault(name, LOUD.get(name, FAULTS[name].default)), FLOOR) as faulty:
+        pairs = zip(four_answers(target), four_answers(faulty), strict=True)
+        assert tuple(a != b for a, b in pairs) == REACH[name]
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_target_is_honest_during_and_after_a_fault(name) -> None:
+    target, expected = FakeTarget(), four_answers(FakeTarget())
+    with target.plant(Fault(name, FAULTS[name].default), FLOOR) as faulty:
+        four_answers(faulty)
+        assert four_answers(target) == expected
+    assert four_answers(target) == expected
+
+
+@settings(max_examples=25)
+@given(
+    prompt=st.lists(st.integers(0, 255), min_size=1, max_size=40).map(tuple),
+    chunks=st.lists(st.integers(1, 9), max_size=3).map(tuple),
+)
+def test_any_chunking_and_the_twin_agree(prompt, chunks) -> None:
+    target = FakeTarget()
+    cached = target.generate(Request(prompt, 6, chunks=chunks, margins=True, routing=True))
+    twin = target.generate(Request(prompt, 6, cache=False, margins=True, routing=True))
+    assert (cached.tokens, cached.margins, cached.routing) == (twin.tokens, twin.margins, twin.routing)
+
+
+def test_logits_are_those_that_generation_uses() -> None:
+    target = FakeTarget()
+    tokens = target.generate(GREEDY).tokens
+    logits = target.logits((*PROMPT, *tokens))
+    assert logits.dtype == np.float32
+    assert tuple(logits[len(PROMPT) - 1 : -1].argmax(axis=1)) == tokens
+
+
+def test_counters_count() -> None:
+    counters = FakeTarget().generate(GREEDY).counters
+    forwards = 7 + 15  # chunks of 8, 4, 4, ... over 32 tokens, then one for each further token
+    assert (len(PROMPT), counters.forwards, counters.guards_fired) == (32, forwards, 0)
+    assert (counters.moe_layers, counters.dense_layers) == (LAYERS * forwards, 0)
+    assert counters.cache_positions_read == LAYERS * (8 + 12 + 16 + 20 + 24 + 28 + sum(range(32, 47)))
+
+
+def test_twin_reads_no_cache() -> None:
+    assert FakeTarget().generate(replace(GREEDY, cache=False)).counters.cache_positions_read == 0
+
+
+def test_dense_dispatch_shows_in_the_counters() -> None:
+    with FakeTarget().plant(Fault("dense-dispatch", 1)) as faulty:
+        counters = faulty.generate(GREEDY).counters
+    assert (counters.moe_layers, counters.dense_layers) == ((LAYERS - 1) * 22, 22)
+
+
+def test_routing_fault_shows_in_decode_only() -> None:
+    target = FakeTarget()
+    with target.plant(Fault("routing-depends-on-cache", 1)) as faulty:
+        theirs, ours = target.generate(GREEDY).routing, faulty.generate(GREEDY).routing
+    assert theirs is not None
+    assert ours is not None
+    assert ours.experts[0] == theirs.experts[0]
+    assert ours.experts[1][:-1] == theirs.experts[1][:-1]
+    assert ours.experts[1][-1] != theirs.experts[1][-1]
+
+
+def test_clock_is_virtual_and_in_order() -> None:
+    generation = FakeTarget(noise=0.0).generate(GREEDY)
+    times = [generation.started_ns, generation.prefilled_ns, *generation.token_ns]
+    assert times == sorted(times)
+    assert decode_rate(generation) == pytest.approx(100.0)
+
+
+def test_clock_noise_comes_from_the_seed() -> None:
+    one, same, other = (FakeTarget(seed).generate(GREEDY).token_ns for seed in (1, 1, 2))
+    assert one == same != other
+
+
+def test_twin_is_slower_by_its_prefix() -> None:
+    target = FakeTarget(noise=0.0)
+    assert decode_rate(target.generate(replace(GREEDY, cache=False))) < 100.0 / 4
+
+
+def test_a_slow_engine_can_be_simulated() -> None:
+    assert decode_rate(FakeTarget(rate=4.9, noise=0.0).generate(GREEDY)) == pytest.approx(4.9)
+
+
+@pytest.mark.parametrize("dose", [0.98, 0.9])
+def test_slow_clock_shows_dose_times_floor(dose) -> None:
+    with FakeTarget(noise=0.0).plant(Fault("slow-clock", dose), FLOOR) as faulty:
+        assert decode_rate(faulty.generate(GREEDY)) == pytest.approx(dose * 5.0)
+
+
+def test_ignored_cache_is_as_slow_as_the_twin() -> None:
+    with FakeTarget(noise=0.0).plant(Fault("cache-ignored", 1)) as faulty:
+        slow = decode_rate(faulty.generate(replace(GREEDY, chunks=())))
+        assert slow == pytest.approx(decode_rate(faulty.generate(replace(GREEDY, cache=False))))
+
+
+def test_dropped_capabilities_are_not_served() -> None:
+    target = FakeTarget(capabilities=CAPABILITIES - {"routing", "margins"})
+    generation = target.generate(GREEDY)
+    assert (generation.routing, generation.margins) == (None, None)
+
+
+def test_dense_engine_has_no_experts() -> None:
+    target = FakeTarget(dense=True)
+    counters = target.generate(GREEDY).counters
+    assert "routing" not in target.capabilities
+    assert (counters.moe_layers, counters.experts_run, counters.dense_layers) == (0, 0, LAYERS * 22)
+    assert (target.identity.moe_layers, target.identity.dense_layers) == (0, LAYERS)
+
+
+def test_seed_repeats_an_answer_and_no_seed_does_not() -> None:
+    target = FakeTarget()
+    unseeded = replace(SAMPLED, sampling=replace(SAMPLED.sampling, seed=None))
+    assert target.generate(SAMPLED).tokens == target.generate(SAMPLED).tokens
+    assert target.generate(unseeded).tokens != target.generate(unseeded).tokens
+
+
+def test_sampling_follows_the_logits() -> None:
+    target = FakeTarget()
+    scaled = target.logits(PROMPT)[-1].astype(np.float64) / 1.5
+    expected = np.exp(scaled - scaled.max())
+    kept = np.argsort(-expected)[:5]
+    expected = expected[kept] / expected[kept].sum()
+    drawn = [
+        target.generate(Request(PROMPT, 1, Sampling(temperature=1.5, top_k=5, seed=seed))).tokens[0]
+        for seed in range(300)
+    ]
+    counts = np.array([drawn.count(token) for token in kept])
+    assert counts.sum() == 300
+    assert ((counts - 300 * expected) ** 2 / (300 * expected)).sum() < 18.5  # chi-square, 4 df, p = 0.001
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (Request((), 1), "empty"),
+        (Request((257,), 1), "vocabulary"),
+        (Request((1,), 4096), "context"),
+        (Request((1,), 1, chunks=(0,)), "chunk sizes"),
+    ],
+    ids=["empty", "unknown", "long", "chunk"],
+)
+def test_bad_requests_are_refused(request_, message) -> None:
+    with pytest.raises(TargetError, match=message):
+        FakeTarget().generate(request_)
+
+
+def test_one_fault_at_a_time() -> None:
+    with FakeTarget().plant(Fault("seed-fixed", 1)) as faulty, pytest.raises(CannotPlant):  # noqa: SIM117
+        with faulty.plant(Fault("stale-row", 1)):
+            pass
+
+
+def test_text_survives_a_round_trip() -> None:
+    target = FakeTarget()
+    assert target.decode(target.encode("naïve 🙂")) == "naïve 🙂"
