@@ -145,6 +145,7 @@ class Engine:
             "backend": self.backend.name,
             "device": self.backend.device,
             "numerics": self.backend.numerics,
+            "threads": self.backend.threads,
             "numpy": np.__version__,
         }
 

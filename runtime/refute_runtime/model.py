@@ -69,11 +69,14 @@ class Model:
         self.config = config
         self.backend = backend
 
-    @np.errstate(over="ignore", invalid="ignore")  # what is not finite in the end, a guard counts
     def forward(
         self, tokens: Sequence[int], cache: Cache, *, last_only: bool = True, routing: bool = False
     ) -> Forward:
         """Run new tokens after those in the cache, which then holds them too."""
+        with self.backend.computing():
+            return self._forward(tokens, cache, last_only, routing)
+
+    def _forward(self, tokens: Sequence[int], cache: Cache, last_only: bool, routing: bool) -> Forward:
         run = self.backend
         T = len(tokens)
         past = cache.length

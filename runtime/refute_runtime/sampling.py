@@ -71,10 +71,10 @@ def probabilities(logits: np.ndarray, params: SamplingParams, history: Sequence[
     """
     scores = _penalised(logits, params.repetition_penalty, history)
     best = _highest(scores)
-    p = np.zeros(len(scores))
     if params.greedy:
-        p[best] = 1.0
-        return p
+        certain = np.zeros(len(scores))
+        certain[best] = 1.0
+        return certain
 
     with np.errstate(over="ignore"):  # a tiny temperature takes all but the best to minus infinity
         p: np.ndarray = np.exp((scores - scores[best]) / params.temperature)

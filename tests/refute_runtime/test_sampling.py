@@ -125,7 +125,7 @@ def test_the_sampler_draws_what_has_probability_and_repeats_with_its_seed(logits
 
 
 def test_draws_follow_the_distribution():
-    """A chi-squared statistic of 5 degrees of freedom; above 25 once in 7,000 seeds, and the seed is fixed."""
+    """Chi-squared with 5 degrees of freedom: above 25 for one seed in 7,000, and the seed is fixed."""
     params = SamplingParams(temperature=1.3, seed=11)
     sampler, n = Sampler(params), 20_000
     counts = np.bincount([sampler.next(LOGITS, []) for _ in range(n)], minlength=6)

@@ -1,7 +1,6 @@
 """The bundled runtime as a target. It is the only module that imports `refute_runtime`, and does so late."""
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -183,20 +182,15 @@ class BundledTarget:
         engine = self._engine
         template = engine.file.metadata.get("tokenizer.chat_template")
         blas = np.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
-        limits = {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ}
         return {
             **engine.settings,
             "numpy": np.__version__,
             "blas": f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip(),
-            "blas_threads": ",".join(f"{name}={value}" for name, value in limits.items()) or "default",
             "chat_template_sha256": hashlib.sha256(template.encode()).hexdigest()
             if isinstance(template, str)
             else None,
             "tokenizer_nfc": engine.tokenizer.nfc,
         }
-
-
-_THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 
 
 @contextmanager

@@ -6,10 +6,12 @@ is judged against this file, so it says what is meant and leaves speed to others
 Letters as in `backends/base.py`, and P = N / G query heads per kv head, F the width of a feed-forward.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from refute_runtime.backends.base import Array
 from refute_runtime.cache import KVCache
@@ -48,6 +50,7 @@ class ArrayBackend:
 
     name = "array"
     numerics = "f32"
+    threads = 1
 
     def __init__(self, config: ModelConfig, weights: Weights, xp: Any = np) -> None:
         self._config = config
@@ -56,6 +59,7 @@ class ArrayBackend:
         half = config.head_dim // 2
         self._frequencies = config.rope_base ** (-np.arange(half) / half)  # (D / 2,) float64
         self._rotation_of: tuple[bytes, Array, Array] = (b"", None, None)
+        self._blas = ThreadpoolController().select(user_api="blas")
 
     @property
     def device(self) -> str:
@@ -64,6 +68,16 @@ class ArrayBackend:
             return "cpu"
         properties = self._xp.cuda.runtime.getDeviceProperties(self._xp.cuda.Device().id)
         return str(properties["name"].decode())
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Hold BLAS to one thread, and leave what is not finite to the model's guard.
+
+        The threads of a product wait for each other: on a busy machine that costs a hundredfold, and how
+        a product is split would show in its last bits.
+        """
+        with self._blas.limit(limits=self.threads), np.errstate(over="ignore", invalid="ignore"):
+            yield
 
     def new_cache(self, capacity: int) -> KVCache:
         """Make an empty cache for one sequence of up to `capacity` tokens."""
@@ -188,8 +202,7 @@ class ArrayBackend:
     def _times(self, x: Array, matrix: Array) -> Array:
         """Multiply by a matrix (out, in): (T, in) -> (T, out).
 
-        For one token NumPy takes the dot product of each row: as fast as a matvec of BLAS on one thread,
-        and BLAS would spread a long one over threads that wait for each other on a busy machine.
+        For one token, dot products of the rows: on one thread BLAS's own matvec is slower.
         """
         if len(x) == 1 and self._xp is np:
             return np.vecdot(matrix, x)[None]

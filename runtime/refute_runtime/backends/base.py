@@ -6,6 +6,7 @@ unless said otherwise. Weights are named as in the GGUF file.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
@@ -57,6 +58,15 @@ class Backend(Protocol):
     @property
     def numerics(self) -> str:
         """`f32` or `q8`."""
+        ...
+
+    @property
+    def threads(self) -> int:
+        """Threads of the host that compute."""
+        ...
+
+    def computing(self) -> AbstractContextManager[None]:
+        """What holds around every forward."""
         ...
 
     def new_cache(self, capacity: int) -> Cache: ...
