@@ -61,6 +61,17 @@ class Controller:
         """Close the records."""
         self.ledger.seal()
 
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Show every claim, the unobserved too, and where the records lie."""
+        if not self.ledger.contracts:
+            return
+        from refute.report.run import plain_summary  # noqa: PLC0415 (rich is slow to import)
+
+        writer = self.config.get_terminal_writer()
+        terminalreporter.section("claims")
+        for line in plain_summary(self.ledger, width=writer.fullwidth, color=writer.hasmarkup):
+            terminalreporter.write_line(line)
+
     def _plan(self, keys: Sequence[tuple[str, str]]) -> None:
         """Plan these falsifiers; all that the contracts declare besides is unobserved."""
         from refute.contract import load_contract  # noqa: PLC0415 (start-up time)

@@ -1,5 +1,6 @@
 """What a run shows at its end: the table of claims, what is not green in words, where the records lie."""
 
+import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,6 +91,16 @@ def show(ledger: "Ledger", console: Console, *, faults_only: bool) -> None:
         console.print()
     for folder in record_folders(ledger):
         console.print(f"record  {os.path.relpath(folder)}", soft_wrap=True)
+
+
+def plain_summary(ledger: "Ledger", *, width: int, color: bool) -> list[str]:
+    """The table and the records as lines, for whoever has a terminal of their own."""
+    text = io.StringIO()
+    console = Console(file=text, width=width, force_terminal=color, no_color=not color, highlight=False)
+    console.print(claims_table(ledger) if ledger.evidence is not None else fault_matrix(ledger))
+    for folder in record_folders(ledger):
+        console.print(f"record  {os.path.relpath(folder)}", soft_wrap=True)
+    return text.getvalue().splitlines()
 
 
 def record_folders(ledger: "Ledger") -> list[Path]:

@@ -1,0 +1,88 @@
+"""A project with one small contract, and verdicts made to order."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+# pytester forgets the modules that a run imported, and these cannot be imported twice in one process.
+import hypothesis  # noqa: F401
+import jsonschema  # noqa: F401
+import numpy as np  # noqa: F401
+import pytest
+import rich.console  # noqa: F401
+from small_contract import contract
+
+import refute.attack
+from refute.attack import unattacked
+from refute.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with contracts, and pytest in it."""
+
+    pytester: pytest.Pytester
+
+    def write(self, text: str, name: str = "small-v1", folder: str = "contracts") -> Path:
+        path = self.pytester.path / folder / f"{name}.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        return path
+
+    def run(self, *arguments: str, target: str = "fake") -> pytest.RunResult:
+        """Run pytest in this process, on the simulated engine."""
+        return self.pytester.runpytest_inprocess(
+            "-p", "no:randomly", "--refute-target", target, *(arguments or ("contracts",))
+        )
+
+    def run_apart(self, *arguments: str, target: str = "fake") -> pytest.RunResult:
+        """Run pytest in a process of its own."""
+        command = [sys.executable, "-m", "pytest", "--refute-target", target, *(arguments or ("contracts",))]
+        return self.pytester.run(*command, timeout=120)
+
+    def summaries(self) -> dict[str, dict]:
+        """Return `findings.json` of every run, by contract."""
+        found = sorted((self.pytester.path / "evidence").glob("*/*/findings.json"))
+        return {path.parent.parent.name: json.loads(path.read_text()) for path in found}
+
+    def verdicts(self, contract: str = "small-v1") -> dict[str, str]:
+        """Return the recorded verdicts of one contract, in the order they were reached."""
+        return {each["falsifier"]: each["verdict"] for each in self.summaries()[contract]["findings"]}
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project with `contracts/small-v1.yaml`: repeats, cached and floor."""
+    monkeypatch.delenv("QWEN3_MOE_GGUF_PATH", raising=False)
+    pytester.makeini("[pytest]\n")
+    made = Project(pytester)
+    made.write(contract())
+    return made
+
+
+@pytest.fixture
+def decide(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Make attacks come out as told: a verdict for every falsifier, or one for each. Returns who was asked."""
+
+    def install(verdict: Verdict = Verdict.INCONCLUSIVE, **verdicts: Verdict) -> list[str]:
+        asked: list[str] = []
+
+        def attack(falsifier, target, *, contract, run, seed, **rest):
+            asked.append(falsifier.id)
+            outcome = verdicts.get(falsifier.id, verdict)
+            return unattacked(
+                falsifier,
+                outcome,
+                f"told to be {outcome}",
+                contract=contract,
+                run=run,
+                seed=seed,
+                target=refute.attack.identity_as_data(target),
+            )
+
+        monkeypatch.setattr(refute.attack, "attack", attack)
+        return asked
+
+    return install
