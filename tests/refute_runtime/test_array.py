@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 from tiny_gguf import TinyModel, write_tiny
 
 from refute_runtime.backends.array import QUERY_BLOCK, ArrayBackend, namespace
@@ -135,6 +136,17 @@ def test_where_every_expert_is_chosen_the_gap_is_the_last_ones_probability(tmp_p
 def test_the_same_forward_of_one_token_gives_the_same_bits(backend):
     x = noise(1, 64)
     assert backend.logits(x).tobytes() == backend.logits(x.copy()).tobytes()
+
+
+def blas_threads():
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+
+def test_blas_has_one_thread_while_computing_and_its_own_number_again_after(backend):
+    before = blas_threads()
+    with backend.computing():
+        assert blas_threads() <= {1}
+    assert blas_threads() == before
 
 
 def test_a_device_of_another_name_is_refused():

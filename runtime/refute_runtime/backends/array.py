@@ -141,7 +141,7 @@ class ArrayBackend:
             scores = heads @ k[:, None, :, :seen]  # (G, P, B, seen)
             scores *= D**-0.5
             if B > 1:
-                scores[..., xp.asarray(np.arange(seen) > last[:, None])] = -xp.inf
+                scores = xp.where(xp.asarray(np.arange(seen) > last[:, None]), -xp.inf, scores)
             heads = _softmax(xp, scores) @ v[:, None, :seen]  # (G, P, B, D)
             out.append(heads.transpose(2, 0, 1, 3).reshape(B, -1))
         return xp.concatenate(out)
