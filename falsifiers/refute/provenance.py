@@ -19,7 +19,9 @@ from typing import Any
 import rfc8785
 
 REDACTED = "<redacted>"
-_SECRET = re.compile(r"api[-_]?key|token|secret|passw(or)?d|credential|authorization|bearer", re.IGNORECASE)
+_WORDS = r"api[-_]?key|token(?!s)|secret|passw(?:or)?d|credential|authorization|bearer"
+_SECRET = re.compile(_WORDS, re.IGNORECASE)
+_SECRET_FIELD = re.compile(rf"((?:{_WORDS})[\w-]*\s*[=:]\s*)(?:bearer\s+)?[^\s&,;]+", re.IGNORECASE)
 _SECRET_VALUE = re.compile(r"\b(sk-[\w-]{8,}|hf_\w{8,}|gh[pousr]_\w{8,}|eyJ[\w-]{8,}\.[\w.-]+)")
 _USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
 _RELEVANT = re.compile(r"(REFUTE_|QWEN3_|HYPOTHESIS_|PYTEST_|OMP_|OPENBLAS_|MKL_|NUMBA_|CUDA_|PYTHON|CI$)")
@@ -113,7 +115,8 @@ def redact(argv: Sequence[str]) -> list[str]:
         elif option and equals:
             text = f"{name}={REDACTED}"
         else:
-            text = _USER_INFO.sub(f"{REDACTED}@", _SECRET_VALUE.sub(REDACTED, argument))
+            text = _SECRET_FIELD.sub(rf"\1{REDACTED}", _SECRET_VALUE.sub(REDACTED, argument))
+            text = _USER_INFO.sub(f"{REDACTED}@", text)
         hide_next = option and not equals
         if home != "/":
             text = text.replace(home, "~")

@@ -451,7 +451,8 @@ def test_a_verdict_without_samples_is_kept(tree, contract):
 
 
 def test_importing_the_writer_imports_nothing_heavy():
-    code = "import sys, refute.record; print([m for m in ('numpy', 'jsonschema', 'hypothesis') if m in sys.modules])"
+    heavy = "'numpy', 'jsonschema', 'hypothesis'"
+    code = f"import sys, refute.record; print([m for m in ({heavy}) if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
     )

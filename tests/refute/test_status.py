@@ -1,0 +1,486 @@
+"""What records are judged to be: each way of tampering, each state, levels, needs, staleness."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from records import (
+    BUILD,
+    CONTRACT,
+    FULL,
+    GREEN,
+    OTHER,
+    PRESENT,
+    RED,
+    STRADDLING,
+    blank,
+    changed,
+    contract_at,
+    edit,
+    finding,
+    kinds,
+    opened,
+    relist,
+    run_id,
+    target,
+    write_run,
+)
+
+from refute.attempts import Present
+from refute.reader import read_run
+from refute.status import status
+from refute.verdict import Level, Outcome, Status, Verdict
+
+
+@pytest.fixture
+def contract(tmp_path):
+    return contract_at(tmp_path / "contracts")
+
+
+@pytest.fixture
+def tree(tmp_path):
+    return tmp_path / "evidence"
+
+
+def claims(contract, *trees, present=PRESENT, resolver=kinds):
+    overview = status([contract], trees, present=present, kinds=resolver)
+    return {claim.falsifier: claim for claim in overview.claims}
+
+
+def states(contract, *trees, **how):
+    return {name: claim.status for name, claim in claims(contract, *trees, **how).items()}
+
+
+# --- tampering
+
+
+def dose(document):
+    document["faults"][0]["dose"] = 1.0
+
+
+EDITS = {
+    "verdict": ("falsified", lambda d: d.update(verdict="survived"), "/verdict"),
+    "sample": ("survived", lambda d: d["observations"][1]["samples"].update(value=99), "/judgement/outcome"),
+    "sample of another type": (
+        "survived",
+        lambda d: d["observations"][1].update(samples={}),
+        "/observations",
+    ),
+    "bound": ("inconclusive", lambda d: d["bound"].update(cases=1), "/bound/cases"),
+    "bound removed": ("survived", lambda d: d["bound"].pop("cases"), "/bound"),
+    "parameter": ("falsified", lambda d: d["parameters"].update(limit=1000), "/parameters/limit"),
+    "claim": ("survived", lambda d: d.update(claim="Something easier."), "/claim"),
+    "judgement": (
+        "survived",
+        lambda d: d["judgement"].update(excluded_rate=0.001),
+        "/judgement/excluded_rate",
+    ),
+    "judgement's n": ("survived", lambda d: d["judgement"].update(n=3000), "/judgement/n"),
+    "figure": ("survived", lambda d: d.update(figure="0 of 3000 cases"), "/figure"),
+    "reason": ("survived", lambda d: d.update(reason="all is well"), "/reason"),
+    "counters": ("survived", lambda d: d["counters"].update(experts_run=5), "/counters"),
+    "dropped fault": ("survived", lambda d: d["faults"].pop(), "/faults"),
+    "fault at another dose": ("survived", dose, "/faults"),
+    "fault that need not be caught": ("survived", lambda d: d["faults"][0].update(must=False), "/faults"),
+    "missed fault called caught": (
+        "missed",
+        lambda d: d["faults"][0].update(caught=True),
+        "/faults/0/caught",
+    ),
+    "fault without samples": (
+        "survived",
+        lambda d: d["faults"][0].update(observations=[]),
+        "/faults/0/caught",
+    ),
+    "sensitivity": ("survived", lambda d: d["sensitivity"][0].update(smallest_caught=0.1), "/sensitivity/0"),
+    "dropped control": ("survived", lambda d: d.update(control=None), ""),
+    "red control called green": ("red control", lambda d: d["control"].update(green=True), "/control/green"),
+    "control's samples": ("survived", lambda d: d["control"].update(observations=[]), "/control/green"),
+    "dropped counterexample": ("falsified", lambda d: d.update(counterexample=None), "/judgement/n"),
+    "counterexample that is none": (
+        "survived",
+        lambda d: d.update(counterexample={"case": {}, "samples": {"value": 0}}),
+        "/judgement/n",
+    ),
+    "falsified called invalid": ("falsified", lambda d: d.update(verdict="invalid"), "/verdict"),
+    "not applicable though it is": (
+        "not-applicable",
+        lambda d: d["target"]["capabilities"].append("token_ids"),
+        "",
+    ),
+    "semantic hash": ("survived", lambda d: d.update(contract_semantic_sha256="0" * 64), ""),
+    "run": ("survived", lambda d: d.update(run=run_id(99)), "/run"),
+}
+
+
+def recorded(contract, tree, story):
+    how = {
+        "falsified": {"values": RED},
+        "inconclusive": {"values": STRADDLING},
+        "missed": {"caught": False},
+        "red control": {"control": RED},
+    }
+    if story != "not-applicable":
+        return write_run(tree, contract, ["exact"], **how.get(story, {}))
+    writer = opened(tree, contract, ["exact"])
+    writer.write(does_not_apply(contract, writer.run))
+    writer.seal()
+    return writer.path
+
+
+def does_not_apply(contract, run, **changes):
+    lacking = target(capabilities=["timing"], **changes)
+    reason = "the target lacks token_ids"
+    return blank(
+        contract, contract.falsifiers[0], run, verdict=Verdict.NOT_APPLICABLE, reason=reason, target=lacking
+    )
+
+
+@pytest.mark.parametrize("story", sorted({story for story, _, _ in EDITS.values()}))
+def test_honest_records_are_not_tampered(contract, tree, story):
+    recorded(contract, tree, story)
+    claim = claims(contract, tree)["exact"]
+    assert claim.discrepancies == ()
+    assert claim.status is not Status.TAMPERED
+
+
+@pytest.mark.parametrize("rehash", [False, True], ids=["careless", "rehashed"])
+@pytest.mark.parametrize("name", EDITS)
+def test_an_edit_is_tampering(contract, tree, name, rehash):
+    story, change, pointer = EDITS[name]
+    path = recorded(contract, tree, story)
+    edit(path / "exact.json", change, rehash=rehash)
+    claim = claims(contract, tree)["exact"]
+    assert claim.status is Status.TAMPERED
+    assert any(each.pointer.startswith(pointer) for each in claim.discrepancies)
+    assert all(each.found != each.expected for each in claim.discrepancies)
+    assert claim.command.startswith("git log --stat -- ")
+
+
+@pytest.mark.parametrize(
+    ("story", "verdict"), [("falsified", "error"), ("falsified", "blocked"), ("missed", "not-applicable")]
+)
+def test_a_verdict_that_needs_no_samples_hides_none(contract, tree, story, verdict):
+    path = recorded(contract, tree, story)
+    edit(path / "exact.json", lambda d: d.update(verdict=verdict), rehash=True)
+    assert states(contract, tree)["exact"] is Status.TAMPERED
+
+
+def test_an_edited_measurement_is_tampering(contract, tree):
+    path = write_run(tree, contract, ["floor"], values=RED)
+
+    def ten_times(document):
+        for each in document["observations"]:
+            each["samples"]["value"] *= 10
+
+    edit(path / "floor.json", ten_times, rehash=True)
+    claim = claims(contract, tree)["floor"]
+    assert claim.status is Status.TAMPERED
+    assert "/judgement/lower" in [each.pointer for each in claim.discrepancies]
+
+
+@pytest.mark.parametrize("name", ["verdict", "sha256"])
+def test_an_edited_listing_is_tampering(contract, tree, name):
+    path = write_run(tree, contract, ["exact"], values=RED)
+    value = {"verdict": "survived", "sha256": "0" * 64}[name]
+    edit(path / "findings.json", lambda d: d["findings"][0].update({name: value}), rehash=False)
+    assert states(contract, tree)["exact"] is Status.TAMPERED
+
+
+def test_an_exchanged_contract_with_all_hashes_redone_is_noticed_or_stale(contract, tree):
+    path = write_run(tree, contract, ["exact"], values=STRADDLING)
+    easier = contract_at(tree.parent / "easier", CONTRACT.replace("cases: 3", "cases: 2", 1))
+    (path / "contract.yaml").write_bytes(easier.source)
+    relist(path, "contract.yaml")
+    edit(
+        path / "findings.json", lambda d: d["contract"].update(bytes_sha256=easier.bytes_sha256), rehash=False
+    )
+    assert states(contract, tree)["exact"] is Status.TAMPERED
+
+
+def test_a_deleted_finding_is_tampering(contract, tree):
+    path = write_run(tree, contract, values=RED)
+    (path / "exact.json").unlink()
+    assert states(contract, tree)["exact"] is Status.TAMPERED
+    assert states(contract, tree)["floor"] is not Status.TAMPERED
+
+
+def test_tampering_names_the_place(contract, tree):
+    path = recorded(contract, tree, "survived")
+    edit(path / "exact.json", lambda d: d["judgement"].update(n=30), rehash=True)
+    reason = claims(contract, tree)["exact"].reason
+    assert reason == f"{path}/exact.json#/judgement/n: found 30, expected 3"
+
+
+# --- states
+
+
+def test_nothing_is_green_without_a_record(contract, tree):
+    assert set(states(contract, tree).values()) == {Status.UNOBSERVED}
+
+
+def test_every_verdict_has_its_status(contract, tree):
+    expected = {
+        "survived": ({}, Status.DISCHARGED),
+        "falsified": ({"values": RED}, Status.FALSIFIED),
+        "inconclusive": ({"values": STRADDLING}, Status.INCONCLUSIVE),
+        "invalid: fault": ({"caught": False}, Status.INVALID),
+        "invalid: control": ({"control": RED}, Status.INVALID),
+    }
+    for name, (how, state) in expected.items():
+        write_run(tree / name, contract, ["exact"], model=FULL, **how)
+        assert states(contract, tree / name)["exact"] is state, name
+
+
+@pytest.mark.parametrize(
+    ("verdict", "about", "state"),
+    [
+        (Verdict.ERROR, target(), Status.ERROR),
+        (Verdict.BLOCKED, {}, Status.BLOCKED),
+        (Verdict.INCONCLUSIVE, target(), Status.INCONCLUSIVE),
+    ],
+)
+def test_verdicts_without_samples_have_their_status(contract, tree, verdict, about, state):
+    writer = opened(tree, contract, ["exact"])
+    writer.write(blank(contract, contract.falsifiers[0], writer.run, verdict=verdict, target=about))
+    writer.seal()
+    assert states(contract, tree)["exact"] is state
+
+
+def test_a_falsified_claim_says_how_to_run_its_counterexample(contract, tree):
+    path = write_run(tree, contract, ["exact"], values=RED)
+    assert claims(contract, tree)["exact"].command == f"refute replay {path}/exact.json"
+
+
+def test_levels_follow_from_what_was_attacked(contract, tree):
+    for number, (model, level) in enumerate(
+        {FULL: Level.FULL_MODEL, PRESENT.embedded_sha256: Level.EMBEDDED, OTHER: Level.OTHER}.items()
+    ):
+        write_run(tree / level, contract, ["exact"], number=number, model=model)
+        (row,) = claims(contract, tree / level)["exact"].rows
+        assert row.level is level
+
+
+def test_a_simulated_engine_is_simulated_whatever_file_it_names(contract, tree):
+    def fake(*arguments, **how):
+        honest = finding(*arguments, **how)
+        return changed(honest, target={**honest.target, "simulated": True})
+
+    write_run(tree, contract, ["exact", "small"], model=FULL, make=fake)
+    found = claims(contract, tree)
+    assert found["exact"].rows[0].level is Level.SIMULATED
+    assert {found["exact"].status, found["small"].status} == {Status.OPEN}
+
+
+@pytest.mark.parametrize(("model", "state"), [(OTHER, Status.OPEN), (FULL, Status.DISCHARGED)])
+def test_other_files_discharge_nothing_and_higher_levels_do(contract, tree, model, state):
+    write_run(tree, contract, ["small"], model=model)
+    assert states(contract, tree)["small"] is state
+
+
+def test_other_files_can_falsify(contract, tree):
+    write_run(tree, contract, ["small"])
+    write_run(tree, contract, ["small"], number=2, model=OTHER, values=RED)
+    assert states(contract, tree)["small"] is Status.FALSIFIED
+
+
+def test_a_lower_level_leaves_a_claim_open_and_says_what_to_run(contract, tree):
+    write_run(tree, contract)
+    claim = claims(contract, tree)["exact"]
+    assert (claim.status, claim.level) == (Status.OPEN, Level.EMBEDDED)
+    assert claim.command == f"refute run {contract.path} -k exact --model Big-Model.gguf"
+
+
+def test_a_need_that_does_not_hold_leaves_a_claim_open(contract, tree):
+    write_run(tree, contract, ["floor"], model=FULL)
+    claim = claims(contract, tree)["floor"]
+    assert claim.status is Status.OPEN
+    assert claim.level is None
+    assert claim.command == "refute run -k exact"
+
+
+@pytest.mark.parametrize(
+    ("need", "state"),
+    [
+        ({"model": FULL}, Status.DISCHARGED),
+        ({"model": PRESENT.embedded_sha256}, Status.OPEN),
+        ({"model": FULL, "build": "engine-build-0"}, Status.OPEN),
+        ({"model": FULL, "values": RED}, Status.OPEN),
+        ({"model": FULL, "values": STRADDLING}, Status.OPEN),
+        ({"model": FULL, "testbed": "c" * 64}, Status.DISCHARGED),
+    ],
+    ids=["same", "lower level", "other build", "falsified", "inconclusive", "other testbed"],
+)
+def test_a_need_holds_for_the_same_build_and_model(contract, tree, need, state):
+    write_run(tree, contract, ["exact"], **need)
+    write_run(tree, contract, ["floor"], number=2, model=FULL)
+    assert states(contract, tree)["floor"] is state
+
+
+def test_a_tampered_need_does_not_hold(contract, tree):
+    path = write_run(tree, contract, ["exact"], model=FULL)
+    write_run(tree, contract, ["floor"], number=2, model=FULL)
+    (path / "exact.json").unlink()
+    assert states(contract, tree)["floor"] is Status.OPEN
+
+
+def test_a_bound_holds_on_the_testbeds_that_it_names(tree):
+    named = contract_at(tree.parent / "named", CONTRACT.replace("testbeds: [any]", f"testbeds: [{'b' * 12}]"))
+    write_run(tree / "a", named, ["exact", "floor"], model=FULL)
+    write_run(tree / "b", named, ["exact", "floor"], model=FULL, testbed="b" * 64)
+    assert states(named, tree / "a")["floor"] is Status.OPEN
+    assert states(named, tree / "b")["floor"] is Status.DISCHARGED
+    assert states(named, tree / "a", tree / "b")["floor"] is Status.DISCHARGED
+
+
+# --- attempts
+
+
+def test_a_falsified_attempt_is_not_undone_by_later_green_ones(contract, tree):
+    write_run(tree, contract, ["small"], number=1, values=RED)
+    for number in range(2, 5):
+        write_run(tree, contract, ["small"], number=number)
+    claim = claims(contract, tree)["small"]
+    assert claim.status is Status.FALSIFIED
+    assert (claim.rows[0].attempts, claim.rows[0].run) == (4, run_id(1))
+    assert claim.verdict is Verdict.SURVIVED
+
+
+def test_a_changed_engine_starts_anew(contract, tree):
+    write_run(tree, contract, ["small"], number=1, values=RED, build="engine-build-0")
+    claim = claims(contract, tree)["small"]
+    assert claim.status is Status.STALE
+    assert claim.reason.endswith("and was falsified then")
+    write_run(tree, contract, ["small"], number=2)
+    assert states(contract, tree)["small"] is Status.DISCHARGED
+
+
+def test_a_run_of_an_older_engine_that_comes_later_changes_nothing(contract, tree):
+    write_run(tree, contract, ["small"], number=1)
+    write_run(tree, contract, ["small"], number=2, values=RED, build="engine-build-0")
+    assert states(contract, tree)["small"] is Status.DISCHARGED
+
+
+def test_an_invalid_or_inconclusive_attempt_is_superseded(contract, tree):
+    write_run(tree, contract, ["small"], number=1, values=STRADDLING)
+    write_run(tree, contract, ["small"], number=2, caught=False)
+    assert states(contract, tree)["small"] is Status.INVALID
+    write_run(tree, contract, ["small"], number=3)
+    assert states(contract, tree)["small"] is Status.DISCHARGED
+
+
+def test_a_blocked_run_says_nothing_once_the_claim_was_attacked(contract, tree):
+    writer = opened(tree, contract, ["small"], run=run_id(1))
+    writer.write(blank(contract, contract.falsifiers[2], writer.run, verdict=Verdict.BLOCKED, target={}))
+    writer.seal()
+    assert states(contract, tree)["small"] is Status.BLOCKED
+    write_run(tree, contract, ["small"], number=2)
+    assert states(contract, tree)["small"] is Status.DISCHARGED
+
+
+def test_findings_of_an_interrupted_run_count(contract, tree):
+    writer = opened(tree, contract)
+    writer.write(finding(contract, "small", writer.run))
+    writer.seal(interrupted=True)
+    assert read_run(writer.path).state == "interrupted"
+    found = states(contract, tree)
+    assert (found["small"], found["exact"]) == (Status.DISCHARGED, Status.UNOBSERVED)
+
+
+# --- staleness
+
+
+def test_a_changed_meaning_makes_stale(contract, tree):
+    write_run(tree, contract, ["small"])
+    tighter = contract_at(tree.parent / "tighter", CONTRACT.replace("limit: 20", "limit: 5"))
+    claim = claims(tighter, tree)["small"]
+    assert (claim.status, claim.discrepancies) == (Status.STALE, ())
+    assert "meaning changed" in claim.reason
+
+
+def test_changed_prose_does_not(contract, tree):
+    write_run(tree, contract, ["small"])
+    prose = CONTRACT.replace("Three claims.", "Three claims, better said.").replace(
+        "No value is", "Nothing is"
+    )
+    assert states(contract_at(tree.parent / "prose", prose), tree)["small"] is Status.DISCHARGED
+
+
+def test_a_changed_engine_makes_stale(contract, tree):
+    write_run(tree, contract, ["small"], build="engine-build-0")
+    assert "engine" in claims(contract, tree)["small"].reason
+    assert states(contract, tree)["small"] is Status.STALE
+    unknown = Present(None, PRESENT.embedded_sha256)
+    assert states(contract, tree, present=unknown)["small"] is Status.DISCHARGED
+
+
+def test_a_changed_rule_makes_stale(contract, tree):
+    write_run(tree, contract, ["small"], values=RED)
+
+    def later(name):
+        return type("Later", (kinds(name),), {"rule_version": "2"})
+
+    claim = claims(contract, tree, resolver=later)["small"]
+    assert claim.status is Status.STALE
+    assert "rule" in claim.reason
+
+
+def test_a_kind_that_is_gone_makes_stale(contract, tree):
+    write_run(tree, contract, ["small"])
+
+    def gone(name):
+        raise KeyError(name)
+
+    assert states(contract, tree, resolver=gone)["small"] is Status.STALE
+
+
+def test_the_newest_build_counts_for_engines_that_are_not_ours(contract, tree):
+    def foreign(*arguments, **how):
+        honest = finding(*arguments, **how)
+        return changed(honest, target={**honest.target, "engine": "another"})
+
+    write_run(tree, contract, ["small"], number=1, make=foreign, build="x1", values=RED)
+    assert states(contract, tree)["small"] is Status.FALSIFIED
+    write_run(tree, contract, ["small"], number=2, make=foreign, build="x2")
+    assert states(contract, tree)["small"] is Status.DISCHARGED
+
+
+# --- the overview
+
+
+def test_runs_of_other_contracts_are_listed_not_counted(contract, tree):
+    other = replace(contract, id="other-v1")
+    path = write_run(tree, other, ["exact"])
+    overview = status([contract], [tree], present=PRESENT, kinds=kinds)
+    assert overview.unclaimed == (str(path),)
+    assert {claim.status for claim in overview.claims} == {Status.UNOBSERVED}
+
+
+def test_several_trees_are_one(contract, tree):
+    write_run(tree / "a", contract, ["exact"], model=FULL)
+    write_run(tree / "b", contract, ["floor"], number=2, model=FULL)
+    assert states(contract, tree / "a", tree / "b")["floor"] is Status.DISCHARGED
+
+
+def test_the_overview_is_plain_json(contract, tree):
+    write_run(tree, contract, values=GREEN)
+    overview = status([contract], [tree], present=PRESENT, kinds=kinds)
+    document = json.loads(json.dumps(overview.to_json(), allow_nan=False))
+    assert document["claims"][0]["rows"][0]["engine_digest"] == BUILD
+    assert document["claims"][0]["status"] == "open"
+
+
+def test_status_needs_no_numpy_and_no_runtime():
+    code = (
+        "import sys, refute.status, refute.gate, refute.report.terminal\n"
+        "print([m for m in ('numpy', 'hypothesis', 'refute_runtime', 'gguf') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_outcome_and_verdict_share_their_words():
+    assert {outcome.value for outcome in Outcome} < {verdict.value for verdict in Verdict}
+    assert {v.value for v in Verdict} - {"survived", "not-applicable"} < {s.value for s in Status}
