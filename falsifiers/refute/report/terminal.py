@@ -1,10 +1,10 @@
-"""Status and decisions on a terminal: tables there, one line per claim where the output is no terminal.
+"""Status and decisions: tables on a terminal, one line per claim where the output is none.
 
 Lines are stable, for grep and logs: status, claim, level, figure, reason, command, with two spaces
 between. Nothing that comes from a record is read as markup, and control characters are shown, not sent.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Console
@@ -36,50 +36,48 @@ _LIMIT = 300
 
 def show_status(overview: Overview, console: Console) -> None:
     """Print every claim, what blocks it and what clears that, and the counts."""
-    if not console.is_terminal:
-        for claim in overview.claims:
-            _line(console, _status_fields(claim))
-    else:
-        wide = console.width >= _WIDE
-        columns = ["claim", "status", "level", *(["figure"] if wide else [])]
-        table = _table(columns, wide=wide, last="what blocks it")
+    if console.is_terminal:
+        columns = ("claim", "status", "holds at", "discharged by", "newest figure")
+        table = _table(columns, wide=console.width >= _WIDE)
         for contract, claims in _by_contract(overview.claims):
             table.add_row(Text(contract, "bold"))
             for claim in claims:
-                table.add_row(
-                    f"  {claim.falsifier}",
-                    Text(claim.status, STATUS_STYLES[claim.status]),
-                    claim.level or "none",
-                    *([Text(_clean(claim.figure))] if wide else []),
-                    _blocking(claim.reason, claim.command),
-                )
+                status = Text(claim.status, STATUS_STYLES[claim.status])
+                figure = Text(_clean(claim.figure))
+                table.add_row(f"  {claim.falsifier}", status, claim.level or "-", claim.discharge, figure)
         console.print(table)
+        blocked = [claim for claim in overview.claims if claim.status is not Status.DISCHARGED]
+        _say_why(console, ((each.status, each.reason, each.falsifier, each.command) for each in blocked))
+    else:
+        for claim in overview.claims:
+            _line(console, _status_fields(claim))
+    for discrepancy in (found for claim in overview.claims for found in claim.discrepancies[1:]):
+        _line(console, [f"also tampered: {discrepancy}"])
+    for run in overview.unclaimed:
+        _line(console, [f"not counted: {run}, whose contract was not given"])
     counts = by_status(overview.claims)
     counted = ", ".join(f"{count} {state}" for state, count in counts.items()) or "none"
     _line(console, [f"claims: {counted}; runs read: {overview.runs}"])
-    for run in overview.unclaimed:
-        _line(console, [f"not counted: {run}, whose contract was not given"])
 
 
 def show_decision(decision: Decision, console: Console) -> None:
     """Print the ruling on every claim, then the decision."""
-    if not console.is_terminal:
-        for ruling in decision.rulings:
-            _line(console, _ruling_fields(ruling))
-    else:
-        table = _table(["claim", "ruling"], wide=console.width >= _WIDE, last="why")
+    if console.is_terminal:
+        table = _table(("claim", "ruling", "status", "left to do"), wide=console.width >= _WIDE)
         rulings = {(each.claim.contract, each.claim.falsifier): each for each in decision.rulings}
         for contract, claims in _by_contract(each.claim for each in decision.rulings):
             table.add_row(Text(contract, "bold"))
             for claim in claims:
                 ruling = rulings[claim.contract, claim.falsifier]
-                why = _blocking(ruling.reason, ruling.command)
-                if ruling.note:
-                    why.append(f"{chr(10) if why.plain else ''}{ruling.note}", "dim")
-                table.add_row(
-                    f"  {claim.falsifier}", Text(ruling.outcome, _RULING_STYLES[ruling.outcome]), why
-                )
+                outcome = Text(ruling.outcome, _RULING_STYLES[ruling.outcome])
+                status = Text(claim.status, STATUS_STYLES[claim.status])
+                table.add_row(f"  {claim.falsifier}", outcome, status, Text(_clean(ruling.note)))
         console.print(table)
+        noted = [ruling for ruling in decision.rulings if ruling.reason]
+        _say_why(console, ((each.outcome, each.reason, each.claim.falsifier, each.command) for each in noted))
+    else:
+        for ruling in decision.rulings:
+            _line(console, _ruling_fields(ruling))
     outcomes = [ruling.outcome for ruling in decision.rulings]
     counts = ", ".join(f"{outcomes.count(each)} {word}" for each, word in _WORDS if each in outcomes)
     verdict = "open" if decision.passes else "closed"
@@ -106,12 +104,11 @@ def _ruling_fields(ruling: Ruling) -> list[str]:
     return [ruling.outcome, name, ruling.reason, ruling.command, ruling.note]
 
 
-def _table(columns: Iterable[str], *, wide: bool, last: str) -> Table:
-    """A table whose words wrap; on narrow terminals ids wrap too, nothing is cut."""
+def _table(columns: Sequence[str], *, wide: bool) -> Table:
+    """A table whose last column wraps; on narrow terminals all do, so that nothing is cut."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
-        table.add_column(name, no_wrap=wide and name != "figure", overflow="fold")
-    table.add_column(last, overflow="fold")
+        table.add_column(name, no_wrap=wide and name != columns[-1], overflow="fold")
     return table
 
 
@@ -122,12 +119,18 @@ def _by_contract(claims: Iterable[Claim]) -> list[tuple[str, list[Claim]]]:
     return list(grouped.items())
 
 
-def _blocking(reason: str, command: str) -> Text:
-    """The reason, and below it the command that clears it."""
-    text = Text(_clean(reason))
-    if command:
-        text.append(f"{chr(10) if reason else ''}$ {_clean(command)}", "bold")
-    return text
+def _say_why(console: Console, rows: Iterable[tuple[str, str, str, str]]) -> None:
+    """Print label and reason once for all claims that share them, and the command for the first of them.
+
+    Lines are not wrapped, so that commands can be copied.
+    """
+    groups: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for label, reason, falsifier, command in rows:
+        groups.setdefault((label, reason), []).append((falsifier, command))
+    for (label, reason), members in groups.items():
+        _line(console, [f"{label}: {reason} ({', '.join(falsifier for falsifier, _ in members)})"])
+        if members[0][1]:
+            _line(console, [f"    $ {members[0][1]}"], style="bold")
 
 
 def _line(console: Console, fields: Iterable[str], *, style: str = "") -> None:
@@ -137,5 +140,6 @@ def _line(console: Console, fields: Iterable[str], *, style: str = "") -> None:
 
 def _clean(text: str) -> str:
     """One line without control characters: a record may hold anything."""
-    line = short(text, _LIMIT)
+    indent = text[: len(text) - len(text.lstrip(" "))]
+    line = indent + short(text, _LIMIT)
     return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in line)
