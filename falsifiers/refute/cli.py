@@ -58,9 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _lint(arguments: argparse.Namespace) -> Exit:
+    from refute.report.words import counted
+
     contracts = _contracts(arguments.paths)
     falsifiers = sum(len(contract.falsifiers) for contract in contracts)
-    print(f"{len(contracts)} contracts with {falsifiers} falsifiers: no fault found")
+    print(f"{counted(len(contracts), 'contract')} with {counted(falsifiers, 'falsifier')}: no fault found")
     return Exit.OK
 
 
@@ -114,7 +116,7 @@ def _replay(arguments: argparse.Namespace) -> Exit:
 
 
 def _status(arguments: argparse.Namespace) -> Exit:
-    from refute.report.standing import show_status
+    from refute.report.terminal import show_status
     from refute.status import status
 
     overview = status(_contracts(arguments.paths), arguments.evidence)
@@ -127,7 +129,7 @@ def _status(arguments: argparse.Namespace) -> Exit:
 
 def _gate(arguments: argparse.Namespace) -> Exit:
     from refute.gate import gate
-    from refute.report.standing import show_decision
+    from refute.report.terminal import show_decision
 
     decision = gate(_contracts(arguments.paths), arguments.evidence, profile=arguments.profile)
     if arguments.json:

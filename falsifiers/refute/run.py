@@ -83,4 +83,4 @@ class _Adapter:
 
     def pytest_refute_finding(self, finding: "Finding") -> None:
         """Show a verdict."""
-        self.display.finding(finding)
+        self.display.finding(finding, faults_only=self.ledger is not None and self.ledger.evidence is None)

@@ -85,8 +85,13 @@ class Attacker:
         return self._target
 
     def _stand_in(self) -> "Target":
-        """Open the bundled runtime on the embedded model."""
-        return Selection("bundled", embedded_model(), "embedded", "array", "auto").open()
+        """Open the bundled runtime on the embedded model. Raises `CannotPlant` where that is not possible."""
+        from refute.targets.base import CannotPlant, TargetError  # noqa: PLC0415 (start-up time)
+
+        try:
+            return Selection("bundled", embedded_model(), "embedded", "array", "auto").open()
+        except TargetError as error:
+            raise CannotPlant(str(error)) from None
 
 
 def all_caught(finding: "Finding") -> bool:

@@ -10,7 +10,8 @@ from rich.status import Status
 from rich.text import Text
 
 import refute
-from refute.report.words import STYLES, seconds, short
+from refute.report.words import STYLES, counted, seconds, short
+from refute.verdict import Verdict
 
 if TYPE_CHECKING:
     from refute.attack import Stage
@@ -50,8 +51,7 @@ class Live:
     def plan(self, contracts: Mapping[str, Sequence[str]]) -> None:
         """Say how much there is to do."""
         self._total = sum(map(len, contracts.values()))
-        plural = "s" if len(contracts) > 1 else ""
-        self.console.print(f"{self._total} falsifiers of {len(contracts)} contract{plural}\n")
+        self.console.print(f"{counted(self._total, 'falsifier')} of {counted(len(contracts), 'contract')}\n")
 
     def stage(self, contract: str, stage: "Stage") -> None:
         """Show where the attack is."""
@@ -66,12 +66,18 @@ class Live:
             f"[{self._done + 1}/{self._total}] [bold]{stage.falsifier}[/bold]: {stage.doing}{cases}, {spent}"
         )
 
-    def finding(self, finding: "Finding") -> None:
-        """Show a verdict."""
+    def finding(self, finding: "Finding", *, faults_only: bool) -> None:
+        """Show a verdict; where only faults were planted, how many were caught."""
         self._done += 1
+        faults = [trial for trial in finding.faults if trial.must]
+        caught = sum(trial.caught for trial in faults)
         line = Text()
-        line.append(f"{finding.verdict.value:<14}", STYLES[finding.verdict])
+        if faults_only and finding.verdict is Verdict.INCONCLUSIVE:  # nothing was attacked
+            line.append(f"{'caught':<14}", "green")
+        else:
+            line.append(f"{finding.verdict.value:<14}", STYLES[finding.verdict])
         line.append(f" {finding.falsifier:<32} ")
         line.append(f"{seconds(finding.seconds):>7}  ", "dim")
-        line.append(short(finding.figure or finding.reason, 80))
+        figure = f"{caught} of {len(faults)} faults" if faults_only and faults else finding.figure
+        line.append(short(figure or finding.reason, 80))
         self.console.print(line, soft_wrap=True)

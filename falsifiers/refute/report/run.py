@@ -23,12 +23,7 @@ _QUIET = (Verdict.SURVIVED, Verdict.NOT_APPLICABLE)
 
 def claims_table(ledger: "Ledger") -> RenderableType:
     """One row for every declared falsifier, in the order of the contracts; the unobserved too."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("claim", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    table.add_column("figure against bound", overflow="fold")
-    table.add_column("faults caught", justify="right")
-    table.add_column("time", justify="right", no_wrap=True)
+    table = _table("claim", "verdict", "figure against bound", "faults caught", "time")
     found = {(finding.contract, finding.falsifier): finding for finding in ledger.findings}
     for contract in ledger.contracts.values():
         table.add_row(Text(f"{contract.id} {contract.version}", "bold"))
@@ -52,26 +47,21 @@ def claims_table(ledger: "Ledger") -> RenderableType:
 
 def fault_matrix(ledger: "Ledger") -> RenderableType:
     """One row for every fault that a falsifier must catch: whether it did, and the smallest dose caught."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("falsifier", "fault", "dose", "", "smallest caught", "planted in"):
-        table.add_column(name, no_wrap=True)
+    table = _table("fault", "dose", "", "smallest caught", "planted in")
     for finding in ledger.findings:
-        smallest = {each.fault: each for each in finding.sensitivity}
-        name = finding.falsifier
+        table.add_row(Text(f"{finding.contract}/{finding.falsifier}", "bold"))
+        smallest = {each.fault: each.smallest_caught for each in finding.sensitivity}
         for trial in _must(finding):
-            caught = Text("caught", "green") if trial.caught else Text("MISSED", "bold red")
-            least = smallest[trial.name].smallest_caught if trial.name in smallest else None
+            least = smallest.get(trial.name)
             table.add_row(
-                name,
-                trial.name,
+                f"  {trial.name}",
                 f"{trial.dose:g} {trial.unit}",
-                caught,
+                Text("caught", "green") if trial.caught else Text("MISSED", "bold red"),
                 "none" if least is None else f"{least:g} {trial.unit}",
                 trial.planted,
             )
-            name = ""
         if not _must(finding):
-            table.add_row(name, Text(f"{finding.verdict}: {finding.reason}", "dim"))
+            table.add_row(Text(f"  {finding.verdict}: {finding.reason}", "dim"))
     return table
 
 
@@ -133,6 +123,14 @@ def as_data(ledger: "Ledger", code: int) -> dict[str, Any]:
             {"contract": contract, "falsifier": falsifier} for contract, falsifier in ledger.unobserved
         ],
     }
+
+
+def _table(*columns: str) -> Table:
+    """A table whose first two columns never wrap."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for place, name in enumerate(columns):
+        table.add_column(name, no_wrap=place < 2, overflow="fold")
+    return table
 
 
 def _must(finding: "Finding") -> "list[FaultTrial]":

@@ -25,6 +25,11 @@ def seconds(value: float) -> str:
     return f"{minutes} m {rest:02d} s"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return `1 contract`, `2 contracts`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def short(text: str, width: int) -> str:
     """Return one line of at most `width` characters."""
     line = " ".join(text.split())

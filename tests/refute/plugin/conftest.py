@@ -1,5 +1,6 @@
 """A project with one small contract, and verdicts made to order."""
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -16,7 +17,9 @@ from small_contract import contract
 
 import refute.attack
 from refute.attack import unattacked
-from refute.verdict import Verdict
+from refute.finding import Control
+from refute.kinds.base import Observation
+from refute.verdict import Judgement, Outcome, Verdict
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Proje
 
 @pytest.fixture
 def decide(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
-    """Make attacks come out as told: a verdict for every falsifier, or one for each. Returns who was asked."""
+    """Make attacks come out as told, for all or each by name; the list says who was asked."""
 
     def install(verdict: Verdict = Verdict.INCONCLUSIVE, **verdicts: Verdict) -> list[str]:
         asked: list[str] = []
@@ -72,7 +75,7 @@ def decide(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
         def attack(falsifier, target, *, contract, run, seed, **rest):
             asked.append(falsifier.id)
             outcome = verdicts.get(falsifier.id, verdict)
-            return unattacked(
+            finding = unattacked(
                 falsifier,
                 outcome,
                 f"told to be {outcome}",
@@ -80,6 +83,17 @@ def decide(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
                 run=run,
                 seed=seed,
                 target=refute.attack.identity_as_data(target),
+            )
+            if outcome not in (Verdict.SURVIVED, Verdict.FALSIFIED):
+                return finding
+            judgement = Judgement(Outcome(outcome.value), "told so", 1, int(outcome is Verdict.FALSIFIED))
+            case = Observation({"prompt": [1, 2]}, {"cached": [3], "full": [4]})
+            return dataclasses.replace(
+                finding,
+                figure="1 of 1 cases",
+                control=Control("fake", True, judgement, ()),
+                judgement=judgement,
+                counterexample=case if outcome is Verdict.FALSIFIED else None,
             )
 
         monkeypatch.setattr(refute.attack, "attack", attack)

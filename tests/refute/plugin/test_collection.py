@@ -55,7 +55,9 @@ def test_an_item_points_at_its_line_in_the_contract(project):
 def test_fixtures_of_the_project_apply(project, decide):
     decide()
     project.pytester.makeconftest(
-        "import pytest\n@pytest.fixture(autouse=True)\ndef mine(request): pytest.skip('mine ' + request.node.name)"
+        "import pytest\n"
+        "@pytest.fixture(autouse=True)\n"
+        "def mine(request): pytest.skip('mine ' + request.node.name)"
     )
     result = project.run("-rs", "contracts")
     result.assert_outcomes(skipped=3)

@@ -1,0 +1,108 @@
+"""Records: written as each falsifier finishes, and readable whatever happens to the run."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from small_contract import REPEATS, contract, falsifier
+
+import refute.attack
+from refute.reader import read_runs
+from refute.verdict import Verdict
+
+
+def test_a_real_run_is_recorded_and_survives(project):
+    result = project.run("contracts")
+    result.assert_outcomes(passed=3)
+    summary = project.summaries()["small-v1"]
+    assert summary["state"] == "complete"
+    assert summary["plan"]["selected"] == ["repeats", "cached", "floor"]
+    assert project.verdicts() == dict.fromkeys(["repeats", "cached", "floor"], "survived")
+    (run,) = read_runs(project.pytester.path / "evidence")
+    assert not run.problems
+    assert run.records[0].finding.faults[0].caught
+
+
+def test_each_finding_is_on_the_disk_before_the_next_attack(project, decide, monkeypatch):
+    decide(Verdict.SURVIVED)
+    seen = []
+    told = refute.attack.attack
+
+    def attack(*arguments, **rest):
+        seen.append((list(project.verdicts()), project.summaries()["small-v1"]["state"]))
+        return told(*arguments, **rest)
+
+    monkeypatch.setattr(refute.attack, "attack", attack)
+    project.run("contracts")
+    assert seen == [([], "running"), (["repeats"], "running"), (["repeats", "cached"], "running")]
+
+
+def test_what_was_not_reached_is_unobserved_and_shown(project, decide):
+    decide(Verdict.INVALID)
+    result = project.run("-x", "contracts")
+    assert project.verdicts() == {"repeats": "invalid"}
+    assert project.summaries()["small-v1"]["state"] == "interrupted"
+    result.stdout.fnmatch_lines(
+        ["*repeats *invalid*", "*cached *unobserved*", "*floor *unobserved*", "record *"]
+    )
+
+
+def test_what_was_deselected_is_declared_in_the_record(project, decide):
+    decide(Verdict.SURVIVED)
+    project.write(contract(REPEATS, id="other-v1"), "other-v1")
+    result = project.run("-k", "cached", "contracts")
+    assert list(project.summaries()) == ["small-v1"]
+    plan = project.summaries()["small-v1"]["plan"]
+    assert plan == {"falsifiers": ["repeats", "cached", "floor"], "selected": ["cached"]}
+    result.stdout.fnmatch_lines(["*other-v1*", "*repeats *unobserved*"])
+
+
+def test_evidence_goes_where_it_is_told(project, decide):
+    decide(Verdict.SURVIVED)
+    project.run("--refute-evidence=kept/here", "contracts")
+    assert list((project.pytester.path / "kept/here/small-v1").glob("*/repeats.json"))
+    assert not (project.pytester.path / "evidence").exists()
+
+
+def test_evidence_that_cannot_be_written_is_one_sentence(project, decide):
+    decide(Verdict.SURVIVED)
+    (project.pytester.path / "file").write_text("")
+    result = project.run("--refute-evidence=file", "contracts")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: refute: no record can be written: *file*"])
+
+
+def test_faults_only_records_nothing_and_fails_only_for_a_missed_fault(project):
+    project.write(contract(REPEATS))
+    result = project.run("--refute-faults", "contracts")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*small-v1/repeats*", "*greedy-sampled *caught*"])
+    assert not (project.pytester.path / "evidence").exists()
+
+
+def test_an_interrupted_run_is_sealed(project, monkeypatch):
+    def attack(*arguments, **rest):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(refute.attack, "attack", attack)
+    project.pytester.runpytest_inprocess("--refute-target=fake", "contracts", no_reraise_ctrlc=True)
+    assert project.summaries()["small-v1"]["state"] == "interrupted"
+
+
+def test_a_killed_run_keeps_what_it_finished(project):
+    project.write(contract(*(falsifier(f"repeats-{n}") for n in range(40))))
+    command = [sys.executable, "-m", "pytest", "--refute-target=fake", "contracts"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    evidence = project.pytester.path / "evidence"
+    deadline = time.monotonic() + 60
+    while not list(evidence.glob("*/*/repeats-1.json")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    (run,) = read_runs(evidence)
+    assert run.state == "interrupted"
+    assert not run.problems
+    assert {record.finding.falsifier for record in run.records} >= {"repeats-0", "repeats-1"}
+    assert len(run.records) < 40

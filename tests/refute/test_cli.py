@@ -1,0 +1,230 @@
+"""The `refute` command: what it prints, and with which code it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from small_contract import REPEATS, contract, falsifier
+
+import refute
+from refute.cli import main
+from refute.ledger import Ledger
+from refute.verdict import Exit, Verdict
+
+COMMAND = [sys.executable, "-c", "import sys; from refute.cli import main; sys.exit(main())"]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder with `contracts/small-v1.yaml`, as working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("QWEN3_MOE_GGUF_PATH", raising=False)
+    (tmp_path / "contracts").mkdir()
+    (tmp_path / "contracts/small-v1.yaml").write_text(contract(REPEATS))
+    return tmp_path
+
+
+def run(*arguments, **environment):
+    """Run the command in a process of its own: a pytest run inside pytest would share its state."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, "COLUMNS": "120", **environment},
+    )
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"refute {refute.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["rum"], ["gate"], ["gate", "--profile", "none"], ["run", "--nope"]]
+)
+def test_wrong_usage_is_one_sentence(capsys, arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == Exit.USAGE
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [[], ["lint"], ["run"], ["replay"], ["status"], ["gate"]])
+def test_help(capsys, command):
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--help"])
+    assert ended.value.code == 0
+    assert "usage: refute" in capsys.readouterr().out
+
+
+def test_lint_counts(project, capsys):
+    assert main(["lint"]) == Exit.OK
+    assert capsys.readouterr().out == "1 contract with 1 falsifier: no fault found\n"
+
+
+@pytest.mark.parametrize("command", [["lint"], ["run"], ["status"], ["gate", "--profile=pr"]])
+def test_a_bad_contract_is_sentences_and_exit_code_2(project, capsys, command):
+    (project / "contracts/small-v1.yaml").write_text(contract(REPEATS.replace("claim:", "clam:")))
+    assert main(command) == Exit.USAGE
+    assert (
+        "contracts/small-v1.yaml:14:5: unknown key 'clam'; did you mean 'claim'?" in capsys.readouterr().err
+    )
+
+
+def test_a_path_that_is_not_there_is_a_sentence(project, capsys):
+    assert main(["lint", "none.yaml"]) == Exit.USAGE
+    assert capsys.readouterr().err.startswith("none.yaml:1:1: no such file or folder")
+
+
+def test_run_says_what_it_attacks_then_verdicts_then_the_table_then_the_records(project):
+    done = run("run", "--target=fake")
+    assert (done.returncode, done.stderr) == (Exit.OK, "")
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith(f"refute {refute.__version__} attacks the simulated engine")
+    assert lines[1:3] == ["evidence goes to evidence; seed 0", "1 falsifier of 1 contract"]
+    verdict = next(place for place, line in enumerate(lines) if line.startswith("survived "))
+    table = next(place for place, line in enumerate(lines) if "figure against bound" in line)
+    record = next(place for place, line in enumerate(lines) if line.startswith("record  evidence/small-v1/"))
+    assert verdict < table < record
+    assert (project / lines[record].split()[1] / "repeats.json").is_file()
+
+
+def test_run_as_json_leaves_standard_output_to_it(project):
+    done = run("run", "--target=fake", "--json")
+    data = json.loads(done.stdout)
+    assert (data["exit"], data["unobserved"]) == (0, [])
+    assert [(each["falsifier"], each["verdict"]) for each in data["findings"]] == [("repeats", "survived")]
+    assert "survived" in done.stderr
+
+
+def test_what_is_left_out_is_unobserved(project):
+    (project / "contracts/small-v1.yaml").write_text(contract(REPEATS, falsifier("other")))
+    done = run("run", "--target=fake", "-k", "repeats")
+    assert done.returncode == Exit.MISSING
+    assert "unobserved" in done.stdout
+
+
+def test_nothing_chosen_is_no_success(project):
+    assert run("run", "--target=fake", "-k", "nothing").returncode == Exit.MISSING
+
+
+def test_a_missing_model_of_the_environment_blocks(project):
+    done = run("run", QWEN3_MOE_GGUF_PATH="/no/such.gguf")
+    assert done.returncode == Exit.MISSING
+    assert "blocked" in done.stdout
+
+
+def test_a_missing_model_that_was_named_is_a_usage_error(project):
+    done = run("run", "--model", "none.gguf")
+    assert done.returncode == Exit.USAGE
+    assert "none.gguf: no such model file" in done.stderr
+
+
+def test_a_wrong_expression_is_a_usage_error(project):
+    done = run("run", "--target=fake", "-k", "and and")
+    assert done.returncode == Exit.USAGE
+    assert "Traceback" not in done.stderr
+
+
+def test_faults_shows_the_matrix_and_records_nothing(project):
+    done = run("run", "--target=fake", "--faults")
+    assert done.returncode == Exit.OK
+    assert any("greedy-sampled" in line and "caught" in line for line in done.stdout.splitlines())
+    assert not (project / "evidence").exists()
+
+
+def test_an_uncaught_fault_is_exit_code_4(project):
+    (project / "contracts/small-v1.yaml").write_text(
+        contract(REPEATS.replace("greedy-sampled", "cache-ignored"))
+    )
+    for more in ([], ["--faults"]):
+        done = run("run", "--target=fake", *more)
+        assert done.returncode == Exit.INVALID, done.stdout + done.stderr
+        assert "cache-ignored" in done.stdout
+
+
+def test_processes_share_one_record(project):
+    (project / "contracts/small-v1.yaml").write_text(contract(REPEATS, falsifier("other")))
+    done = run("run", "--target=fake", "-n", "2")
+    assert done.returncode == Exit.OK, done.stdout + done.stderr
+    (summary,) = (project / "evidence").glob("*/*/findings.json")
+    assert json.loads(summary.read_text())["state"] == "complete"
+
+
+def test_ctrl_c_seals_the_record(project):
+    (project / "contracts/small-v1.yaml").write_text(
+        contract(*(falsifier(f"repeats-{n}") for n in range(60)))
+    )
+    process = subprocess.Popen(
+        [*COMMAND, "run", "--target=fake"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 60
+    while not list(project.glob("evidence/*/*/repeats-1.json")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == Exit.INTERRUPTED
+    assert b"Traceback" not in errors
+    (summary,) = project.glob("evidence/*/*/findings.json")
+    assert json.loads(summary.read_text())["state"] == "interrupted"
+
+
+def test_status_and_gate_read_what_run_wrote(project):
+    run("run", "--target=fake")
+    status = run("status", "--json")
+    (claim,) = json.loads(status.stdout)["claims"]
+    assert (status.returncode, claim["status"], claim["level"]) == (Exit.OK, "open", "simulated")
+    decision = run("gate", "--profile=pr")
+    assert decision.returncode == Exit.MISSING
+    assert "gate pr: closed" in decision.stdout
+
+
+def test_gate_without_records_is_closed(project):
+    assert run("gate", "--profile=pr", "--json").returncode == Exit.MISSING
+
+
+def test_replay_of_something_else_is_a_sentence(project, capsys):
+    Path("x.json").write_text("{}")
+    assert main(["replay", "x.json"]) == Exit.USAGE
+    assert main(["replay", "none.json"]) == Exit.USAGE
+    assert capsys.readouterr().err.count("refute: ") == 2
+
+
+def test_an_internal_error_is_no_verdict(project, monkeypatch, capsys):
+    def broken(*arguments, **rest):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("refute.lint.lint", broken)
+    assert main(["lint"]) == Exit.INTERNAL
+    assert "internal error, not a verdict" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "code"),
+    [
+        ([Verdict.SURVIVED, Verdict.NOT_APPLICABLE], Exit.OK),
+        ([Verdict.SURVIVED, Verdict.FALSIFIED, Verdict.INVALID], Exit.FALSIFIED),
+        ([Verdict.INCONCLUSIVE, Verdict.SURVIVED], Exit.INCONCLUSIVE),
+        ([Verdict.INCONCLUSIVE, Verdict.BLOCKED], Exit.MISSING),
+        ([Verdict.BLOCKED, Verdict.INVALID], Exit.INVALID),
+        ([Verdict.ERROR], Exit.INVALID),
+        ([], Exit.MISSING),
+    ],
+)
+def test_the_worst_verdict_decides(tmp_path, verdicts, code):
+    class Told:
+        def __init__(self, verdict):
+            self.verdict, self.contract, self.falsifier = verdict, "small-v1", verdict.value
+
+    ledger = Ledger(0, tmp_path, tmp_path)
+    ledger.findings = [Told(verdict) for verdict in verdicts]
+    assert ledger.exit_code() is code
