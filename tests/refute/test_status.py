@@ -484,3 +484,19 @@ def test_status_needs_no_numpy_and_no_runtime():
 def test_outcome_and_verdict_share_their_words():
     assert {outcome.value for outcome in Outcome} < {verdict.value for verdict in Verdict}
     assert {v.value for v in Verdict} - {"survived", "not-applicable"} < {s.value for s in Status}
+
+
+def test_judging_real_contracts_again_needs_no_numpy_and_no_hypothesis():
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from refute.contract import find_contracts, load_contract\n"
+        "from refute.kinds import kind_named\n"
+        "for path in find_contracts(Path('/')):\n"
+        "    for each in load_contract(path).falsifiers:\n"
+        "        kind = kind_named(each.kind)\n"
+        "        kind(kind.parameters_type(**each.parameters)).judge([], each.bound)\n"
+        "print([m for m in ('numpy', 'hypothesis', 'refute_runtime') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

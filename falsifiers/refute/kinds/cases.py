@@ -1,15 +1,18 @@
 """Strategies for prompts and chunkings that make the cache matter.
 
 A model that is indifferent to its context hides every cache fault, so half of the prompts repeat a
-random segment: whoever continues a repetition has to read the rows of the first occurrence.
+random segment: whoever continues a repetition has to read the rows of the first occurrence. Hypothesis
+is imported by the strategies alone: linting a contract and judging a record again need none of it.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from hypothesis import strategies as st
+from typing import TYPE_CHECKING
 
 from refute.targets.base import Target
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +30,10 @@ def prompt_range(value: Sequence[int]) -> PromptRange:
     return PromptRange(*value)
 
 
-def prompts(target: Target, size: PromptRange, max_tokens: int) -> st.SearchStrategy[list[int]]:
+def prompts(target: Target, size: PromptRange, max_tokens: int) -> "SearchStrategy[list[int]]":
     """Token ids of plain text: random ones, and random segments repeated."""
+    from hypothesis import strategies as st  # noqa: PLC0415
+
     room = target.identity.context - max_tokens
     largest = min(size.largest, room)
     smallest = min(size.smallest, largest)
@@ -47,8 +52,10 @@ def _repeat(segment: list[int], length: int) -> list[int]:
     return (segment * (length // len(segment) + 1))[:length]
 
 
-def chunkings() -> st.SearchStrategy[list[int]]:
+def chunkings() -> "SearchStrategy[list[int]]":
     """Prefill chunk sizes, the last one repeated; [] is one chunk."""
+    from hypothesis import strategies as st  # noqa: PLC0415
+
     return st.lists(st.integers(1, 64), max_size=3)
 
 
