@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from records import (
@@ -500,3 +501,24 @@ def test_judging_real_contracts_again_needs_no_numpy_and_no_hypothesis():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("runs", [1, 10])
+def test_every_file_is_read_once_and_every_finding_judged_once(contract, tree, monkeypatch, runs):
+    for number in range(runs):
+        write_run(tree, contract, number=number, testbed=f"{number:064x}")
+    read, judged = [], []
+    honest = Path.read_bytes
+
+    def counting(path):
+        read.append(path)
+        return honest(path)
+
+    def resolver(name):
+        judged.append(name)
+        return kinds(name)
+
+    monkeypatch.setattr(Path, "read_bytes", counting)
+    claims(contract, tree, resolver=resolver)
+    assert sorted(read) == sorted(path for path in tree.rglob("*") if path.is_file())
+    assert len(judged) == 3 * runs
