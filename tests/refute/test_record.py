@@ -75,7 +75,18 @@ def test_bytes_that_are_not_utf8_are_refused():
 
 
 @pytest.mark.parametrize(
-    "value", [float("nan"), float("inf"), 2**53 + 1, {1: 2}, {"x"}, b"x", "\ud800", pytest.param(object(), id="object")], ids=repr
+    "value",
+    [
+        float("nan"),
+        float("inf"),
+        2**53 + 1,
+        {1: 2},
+        {"x"},
+        b"x",
+        "\ud800",
+        pytest.param(object(), id="object"),
+    ],
+    ids=repr,
 )
 def test_what_would_not_read_back_is_not_written(value):
     with pytest.raises(StrictJsonError):
