@@ -102,15 +102,18 @@ def read_attempts(
         if contract is None:
             unclaimed.append(str(run.path))
             continue
+        declared = [falsifier.id for falsifier in contract.falsifiers]
         problems = [*run.problems, *_against_source(run, sources)]
-        for problem in problems:
-            named = [problem.falsifier] if problem.falsifier else [each.id for each in contract.falsifiers]
-            for falsifier in named:
-                spoilt[contract.id, falsifier].append(problem)
         source = sources.of(run) if _readable(run) else None
         for record in run.records:
             attempt = _attempt(run, record, contract, source, present=present, kinds=kinds)
             attempts[contract.id, record.finding.falsifier].append(attempt)
+            if record.finding.falsifier not in declared:
+                problems += attempt.discrepancies
+        for problem in problems:
+            # What concerns no falsifier of today concerns them all: nobody else would show it.
+            for falsifier in [problem.falsifier] if problem.falsifier in declared else declared:
+                spoilt[contract.id, falsifier].append(problem)
     return Attempts(attempts, spoilt, len(runs), tuple(unclaimed))
 
 

@@ -208,6 +208,26 @@ def test_a_deleted_finding_is_tampering(contract, tree):
     assert states(contract, tree)["floor"] is not Status.TAMPERED
 
 
+def test_a_finding_hidden_under_a_name_that_nobody_declares_is_tampering(contract, tree):
+    path = write_run(tree, contract, ["exact"], values=RED)
+    edit(path / "exact.json", lambda d: d.update(falsifier="gone"), rehash=True)
+    (path / "exact.json").rename(path / "gone.json")
+
+    def rename(document):
+        document["findings"][0].update(falsifier="gone", file="gone.json")
+        document["plan"].update(selected=["gone"])
+
+    edit(path / "findings.json", rename, rehash=False)
+    assert set(states(contract, tree).values()) == {Status.TAMPERED}
+
+
+def test_a_falsifier_that_the_contract_gave_up_concerns_no_other(contract, tree):
+    write_run(tree, contract)
+    head, _, rest = CONTRACT.partition("  - id: exact")
+    fewer = head + "  - id: floor" + rest.partition("  - id: floor")[2].replace("[demo-v1/exact]", "[]")
+    assert set(states(contract_at(tree.parent / "fewer", fewer), tree).values()) == {Status.STALE}
+
+
 def test_tampering_names_the_place(contract, tree):
     path = recorded(contract, tree, "survived")
     edit(path / "exact.json", lambda d: d["judgement"].update(n=30), rehash=True)
