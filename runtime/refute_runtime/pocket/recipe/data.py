@@ -78,12 +78,14 @@ class Words:
         return self.draw("made")
 
     def number(self, digits: int) -> str:
-        """Return an unused number of that many digits."""
+        """Return an unused number of that many digits, of more where those are used up."""
         while True:
-            text = str(self.random.randrange(10 ** (digits - 1), 10**digits))
-            if text not in self.used:
-                self.used.add(text)
-                return text
+            for _ in range(20):
+                text = str(self.random.randrange(10 ** (digits - 1), 10**digits))
+                if text not in self.used:
+                    self.used.add(text)
+                    return text
+            digits += 1
 
     def value(self) -> str:
         """Return a value for a key: a word, in training sometimes a number."""
@@ -334,6 +336,10 @@ class Tasks:
                 messages.append(user(question))
         return messages
 
+    def filler_line(self) -> str:
+        """A line of words, source or documentation."""
+        return self.random.choice((self._word_line, self._source_line, self._topic_line))()
+
     def _path(self) -> str:
         folder = self.random.choice(("/tmp/", "", "notes/", "src/", f"{self.words.draw()}/"))
         return folder + self.words.draw() + self.random.choice((".txt", ".py", ".md", ""))
@@ -381,8 +387,8 @@ def stages(scale: float = 1.0) -> tuple[Stage, ...]:
     long = {"recall": 12, "copy": 12, "needle": 45, "tool": 14, "add": 6, "sort": 3, "hello": 1, "text": 7}
     return (
         Stage(round(700 * scale), 256, 16, Sizes(pairs=5, questions=4, items=6, filler=6, tools=1), easy),
-        Stage(round(1000 * scale), 512, 16, Sizes(pairs=16, questions=6, items=16, filler=24, tools=3), full),
-        Stage(round(450 * scale), 1152, 8, Sizes(pairs=24, questions=8, items=20, filler=64, tools=3), long),
+        Stage(round(600 * scale), 512, 16, Sizes(pairs=16, questions=6, items=16, filler=24, tools=3), full),
+        Stage(round(150 * scale), 1152, 8, Sizes(pairs=24, questions=8, items=20, filler=64, tools=3), long),
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from model import Pocket, Shape
 from tokenizer import CONTROL, USER_DEFINED
+from torch import Tensor
 
 TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 
@@ -39,8 +40,8 @@ def write_f32(model: Pocket, tokenizer: Path, context: int, output: Path) -> Non
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     _add_tokenizer(writer, tokenizer)
-    for name, array in _tensors(model):
-        writer.add_tensor(name, np.ascontiguousarray(array))
+    for name, tensor in gguf_names(model):
+        writer.add_tensor(name, np.ascontiguousarray(tensor.detach().float().numpy()))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -78,8 +79,8 @@ def _add_tokenizer(writer: gguf.GGUFWriter, path: Path) -> None:
     writer.add_chat_template(TEMPLATE.read_text(encoding="utf-8"))
 
 
-def _tensors(model: Pocket) -> list[tuple[str, np.ndarray]]:
-    """Return (GGUF name, array); an array's axes are the reverse of the file's."""
+def gguf_names(model: Pocket) -> list[tuple[str, Tensor]]:
+    """Return (GGUF name, tensor); the axes are the reverse of those in the file."""
     width = model.shape.expert_size
     tensors = [("token_embd.weight", model.embedding.weight)]
     for i, block in enumerate(model.blocks):
@@ -98,8 +99,7 @@ def _tensors(model: Pocket) -> list[tuple[str, np.ndarray]]:
             ("ffn_up_exps", experts.w_in[:, width:]),
             ("ffn_down_exps", experts.w_out),
         )]
-    tensors += [("output_norm.weight", model.norm.weight), ("output.weight", model.head.weight)]
-    return [(name, tensor.detach().float().numpy()) for name, tensor in tensors]
+    return [*tensors, ("output_norm.weight", model.norm.weight), ("output.weight", model.head.weight)]
 
 
 def main() -> None:

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from corpus import load_corpus
 from data import Batches, Stage, answer_mask, stages, test_documents
 from model import Pocket, Shape
@@ -211,29 +210,24 @@ def train(run: Run, curriculum: tuple[Stage, ...], tokenizer: Tokenizer, seed: i
                           "step": step, "tokens": tokens, "seconds": seconds})
 
 
-def work(rank: int, arguments: argparse.Namespace) -> None:
-    """Run one rank."""
-    torch.set_num_threads(1)
-    meeting = (arguments.folder / "meeting").absolute()
-    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=arguments.ranks)
-    tokenizer = Tokenizer.from_file(str(arguments.tokenizer))
-    train(Run(arguments.folder), stages(arguments.scale), tokenizer, arguments.seed, compiled=arguments.compile)
-    dist.destroy_process_group()
-
-
 def main() -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tokenizer", type=Path, help="tokenizer.json")
     parser.add_argument("folder", type=Path, help="where checkpoint.pt and log.jsonl go")
+    parser.add_argument("--rank", type=int, default=0, help="which process this is; start all of them")
+    parser.add_argument("--ranks", type=int, default=2, help="processes, one thread each")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--scale", type=float, default=1.0, help="stretch the steps of every stage")
-    parser.add_argument("--ranks", type=int, default=2, help="processes, one thread each")
     parser.add_argument("--compile", action="store_true", help="compile attention (needs a C++ compiler)")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    (arguments.folder / "meeting").unlink(missing_ok=True)
-    mp.spawn(work, (arguments,), nprocs=arguments.ranks)
+    torch.set_num_threads(1)
+    meeting = (arguments.folder / "meeting").absolute()  # must not exist when a run is started again
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=arguments.rank, world_size=arguments.ranks)
+    tokenizer = Tokenizer.from_file(str(arguments.tokenizer))
+    train(Run(arguments.folder), stages(arguments.scale), tokenizer, arguments.seed, compiled=arguments.compile)
+    dist.destroy_process_group()
 
 
 if __name__ == "__main__":
