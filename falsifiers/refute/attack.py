@@ -143,9 +143,8 @@ def _run(plan: _Attack, blank: Finding, *, faults_only: bool) -> Finding:
     caught = all(trial.caught for trial in trials if trial.must)
     if faults_only:
         verdict = Verdict.INCONCLUSIVE if caught and control.green else Verdict.INVALID
-        return dataclasses.replace(
-            with_controls, verdict=verdict, reason=reason_for(verdict, None, control, trials), figure="faults only"
-        )
+        reason = reason_for(verdict, None, control, trials)
+        return dataclasses.replace(with_controls, verdict=verdict, reason=reason, figure="faults only")
     observations, counterexample = _observe(plan)
     attacked = dataclasses.replace(with_controls, observations=observations, counterexample=counterexample)
     judgement = plan.kind.judge(attacked.judged, plan.falsifier.bound)
@@ -210,8 +209,9 @@ def _trial(plan: _Attack, fault: Fault, *, must: bool) -> FaultTrial:
 
 def _untried(fault: Fault, why: str, *, must: bool) -> FaultTrial:
     """A fault that could be planted nowhere counts as missed: nothing shows that the falsifier sees it."""
+    unit = FAULTS[fault.name].unit
     return FaultTrial(
-        fault.name, fault.dose, FAULTS[fault.name].unit, "nowhere", must, caught=False, reason=why, observations=()
+        fault.name, fault.dose, unit, "nowhere", must, caught=False, reason=why, observations=()
     )
 
 

@@ -33,7 +33,8 @@ def load_counterexample(path: Path) -> Finding:
     except (OSError, StrictJsonError) as error:
         raise CannotReplay(f"{path}: {error}") from None
     if not isinstance(data, dict) or next(schema_faults(data, "finding"), None) is not None:
-        raise CannotReplay(f"{path}: not a finding; expected a file such as evidence/CONTRACT/RUN/FALSIFIER.json")
+        expected = "evidence/CONTRACT/RUN/FALSIFIER.json"
+        raise CannotReplay(f"{path}: not a finding; expected a file such as {expected}")
     finding = Finding.from_json(data)
     if finding.counterexample is None:
         raise CannotReplay(f"{path}: a finding without a counterexample (verdict {finding.verdict})")

@@ -102,14 +102,14 @@ def _size(found: Observation) -> tuple[int, str]:
 
 
 class _Refuted(Exception):  # noqa: N818 (a signal to Hypothesis, never seen outside)
-    """This case contradicts the claim; Hypothesis shrinks it."""
+    """A case contradicts the claim; Hypothesis shrinks it."""
 
 
-class _Stop(BaseException):  # noqa: N818
+class _Stop(BaseException):
     """Ends a search at once: Hypothesis replays every Exception, but lets this one through."""
 
 
-def _drive(
+def _drive(  # noqa: PLR0917 (one private caller's worth of context)
     kind: Searched[Any],
     target: Target,
     cases: int,

@@ -1,11 +1,11 @@
 """Everything that bad input can raise, one family.
 
-    RuntimeFailure
-    ├── FormatError       a GGUF file: what was found at which tensor or key, what was expected
-    ├── UnsupportedError  a sound file that this runtime does not run (architecture, split file, type)
-    ├── TemplateError     a chat template that does not compile, render or finish
-    ├── ContextOverflow   more positions than the model or the cache has
-    └── RequestError      a request parameter out of its range
+RuntimeFailure
+├── FormatError       a GGUF file: what was found at which tensor or key, what was expected
+├── UnsupportedError  a sound file that this runtime does not run (architecture, split file, type)
+├── TemplateError     a chat template that does not compile, render or finish
+├── ContextOverflow   more positions than the model or the cache has
+└── RequestError      a request parameter out of its range
 """
 
 

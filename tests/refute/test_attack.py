@@ -6,10 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
 from refute.attack import Controls, Stage, attack, derive_seed
 from refute.contract import Bound, Contract, Falsifier, load_contract
 from refute.faults.base import Fault
 from refute.finding import Finding
+from refute.strict_json import dump_strict, load_strict
 from refute.targets.base import CannotPlant, Generation, Request, Target, TargetError
 from refute.targets.fake import FakeTarget
 from refute.verdict import Level, Outcome, Verdict
@@ -44,14 +46,16 @@ def test_an_honest_engine_survives_with_every_fault_caught(contract: Contract) -
     assert len(finding.observations) == 6
     assert finding.counters["cache_positions_read"] > 0
     must = {trial.name for trial in finding.faults if trial.must and trial.caught}
-    assert must == {"rope-position", "stale-row", "lost-row-at-chunk-border", "kv-heads-permuted", "empty-cache"}
+    assert must == {fault.name for fault in falsifier(contract, "cache-token-exact").must_catch}
+    assert len(must) == 5
     assert finding.control is not None
     assert finding.control.green
 
 
 def test_the_same_seed_gives_the_same_finding(contract: Contract) -> None:
     once, twice = (run(contract, FakeTarget(1), "gqa-head-mapping") for _ in range(2))
-    assert dataclasses.replace(once, started="", seconds=0) == dataclasses.replace(twice, started="", seconds=0)
+    timeless = [dataclasses.replace(finding, started="", seconds=0) for finding in (once, twice)]
+    assert timeless[0] == timeless[1]
 
 
 def test_a_broken_engine_is_falsified_with_a_counterexample(contract: Contract) -> None:
@@ -137,9 +141,14 @@ class Buggy(Dying):
 
 @pytest.mark.parametrize(
     ("target", "reason"),
-    [(Dying(1), "the target failed: out of memory"), (Buggy(1), "the falsifier broke: ZeroDivisionError: division by zero")],
+    [
+        (Dying(1), "the target failed: out of memory"),
+        (Buggy(1), "the falsifier broke: ZeroDivisionError: division by zero"),
+    ],
 )
-def test_a_failure_becomes_an_error_with_its_sentence(contract: Contract, target: Target, reason: str) -> None:
+def test_a_failure_becomes_an_error_with_its_sentence(
+    contract: Contract, target: Target, reason: str
+) -> None:
     finding = run(contract, target, "decode-floor")
     assert (finding.verdict, finding.reason) == (Verdict.ERROR, reason)
 
@@ -178,8 +187,6 @@ def test_stages_tell_what_is_being_done(contract: Contract) -> None:
 
 def test_a_finding_survives_the_round_trip_through_json(contract: Contract) -> None:
     finding = run(contract, FakeTarget(1), "cache-token-exact")
-    from refute.strict_json import dump_strict, load_strict
-
     assert Finding.from_json(load_strict(dump_strict(finding.to_json()))).to_json() == finding.to_json()
 
 

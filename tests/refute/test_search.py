@@ -1,4 +1,4 @@
-"""The search: as many cases as planned, the same ones for a seed, shrunk counterexamples, unsteady engines."""
+"""The search: planned cases, the same ones for a seed, shrunk counterexamples, unsteady engines."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
+
 from refute.kinds.base import Case, Observation, Searched
 from refute.search import first_counterexample, search
 from refute.targets.base import Target, TargetError

@@ -147,9 +147,7 @@ class Measured(Planned[P]):
         else:
             outcome, relation = Outcome.INCONCLUSIVE, "straddles"
         reason = f"the median's interval [{ends[0]:.4g}, {ends[1]:.4g}] {bound.unit} is {relation} the bound"
-        return Judgement(
-            outcome, reason, len(samples), bad, _median(samples), ends[0], ends[1], bound.unit
-        )
+        return Judgement(outcome, reason, len(samples), bad, _median(samples), ends[0], ends[1], bound.unit)
 
     def caught(self, observations: Sequence[Observation], bound: "Bound") -> bool:
         """A fault is caught once so many runs violate the bound that the planned ones cannot survive.

@@ -26,7 +26,7 @@ class PromptRange:
 def prompt_range(value: Sequence[int]) -> PromptRange:
     """Read `[smallest, largest]` of a contract. Raises ValueError with a sentence."""
     if len(value) != 2 or not all(isinstance(each, int) for each in value) or not 1 <= value[0] <= value[1]:
-        raise ValueError(f"prompt_tokens is {list(value)}, expected [smallest, largest] with 1 <= smallest <= largest")
+        raise ValueError(f"prompt_tokens is {list(value)}, expected [smallest, largest], both from 1 on")
     return PromptRange(*value)
 
 

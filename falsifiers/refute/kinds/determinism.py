@@ -161,9 +161,7 @@ class SeedSensitivity(Searched[SeedParameters]):
         """Two seeds that agree on tokens which luck alone would hardly repeat."""
         runs = observation.samples["runs"]
         unlikely = [likelihood < self._limit for likelihood in observation.samples["log_likelihoods"]]
-        return any(
-            unlikely[j] and runs[i] == runs[j] for j in range(len(runs)) for i in range(j)
-        )
+        return any(unlikely[j] and runs[i] == runs[j] for j in range(len(runs)) for i in range(j))
 
     def informative(self, observation: Observation) -> bool:
         """A case counts when an agreement would have refuted."""

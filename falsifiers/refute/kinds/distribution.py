@@ -119,7 +119,9 @@ class SamplingDistribution(Planned[DistributionParameters]):
         assert bound.runs is not None
         if any(observation.samples["outside"] for observation in observations):
             return True
-        return len(observations) >= bound.runs and self.judge(observations, bound).outcome is Outcome.FALSIFIED
+        if len(observations) < bound.runs:
+            return False
+        return self.judge(observations, bound).outcome is Outcome.FALSIFIED
 
     def figure(self, judgement: Judgement, bound: "Bound") -> str:
         """The largest deviation of a bin, and what would have been detected."""

@@ -21,7 +21,8 @@ class ThroughputParameters:
     prompt_tokens: int
 
     def __post_init__(self) -> None:
-        for name, value, least in (("max_tokens", self.max_tokens, 2), ("prompt_tokens", self.prompt_tokens, 1)):
+        limits = (("max_tokens", self.max_tokens, 2), ("prompt_tokens", self.prompt_tokens, 1))
+        for name, value, least in limits:
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} is {value!r}, expected a whole number of at least {least}")
 

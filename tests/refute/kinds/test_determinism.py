@@ -1,6 +1,7 @@
 """Determinism, seeds and top-k 1: what refutes, what counts, and that an honest engine does neither."""
 
 import pytest
+
 from refute.faults.base import Fault
 from refute.kinds.base import Observation
 from refute.kinds.determinism import (

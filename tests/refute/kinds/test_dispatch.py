@@ -1,6 +1,7 @@
 """Layer dispatch judges positive counters, so an engine that ran nothing cannot pass."""
 
 import pytest
+
 from refute.faults.base import Fault
 from refute.kinds.base import Observation
 from refute.kinds.dispatch import DispatchParameters, LayerDispatch

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from refute.contract import Bound
 from refute.faults.base import Fault
 from refute.kinds.base import Observation
@@ -17,7 +18,10 @@ from refute.verdict import Outcome
 
 KIND = SamplingDistribution(
     DistributionParameters(
-        max_tokens=32, prompt_tokens=8, bins=8, settings=({"temperature": 1.0}, {"temperature": 1.5, "top_k": 5})
+        max_tokens=32,
+        prompt_tokens=8,
+        bins=8,
+        settings=({"temperature": 1.0}, {"temperature": 1.5, "top_k": 5}),
     )
 )
 BOUND = Bound(confidence=0.999, of="bin-probability", within=0.06, unit="%", runs=20)
@@ -85,7 +89,8 @@ def test_truncations_apply_after_the_temperature_in_their_order() -> None:
     logits = np.log(np.float64([0.5, 0.3, 0.15, 0.05]))
     assert probabilities(logits, Sampling(1.0, top_k=2)) == pytest.approx([0.625, 0.375, 0, 0])
     assert probabilities(logits, Sampling(1.0, top_p=0.79)) == pytest.approx([0.625, 0.375, 0, 0])
-    assert probabilities(logits, Sampling(1.0, top_p=0.81)) == pytest.approx([0.5 / 0.95, 0.3 / 0.95, 0.15 / 0.95, 0])
+    three = [0.5 / 0.95, 0.3 / 0.95, 0.15 / 0.95, 0]
+    assert probabilities(logits, Sampling(1.0, top_p=0.81)) == pytest.approx(three)
     assert probabilities(logits, Sampling(1.0, min_p=0.5)) == pytest.approx([0.625, 0.375, 0, 0])
     squared = np.square([0.5, 0.3, 0.15, 0.05])
     assert probabilities(logits, Sampling(0.5)) == pytest.approx(squared / squared.sum())

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from refute.kinds.base import Observation
 from refute.kinds.equivalence import (
     CacheEquivalence,
@@ -19,9 +20,7 @@ CASE = {"prompt": [5, 6, 7, 5, 6], "chunks": [2, 1], "max_tokens": 8}
 
 def arms(cached: list[int], full: list[int], margins: list[float] | None, read: int = 9) -> Observation:
     counters = {"cached": {"cache_positions_read": read}, "full": {"cache_positions_read": 0}}
-    return Observation(
-        CASE, {"cached": cached, "full": full, "full_margins": margins, "counters": counters}
-    )
+    return Observation(CASE, {"cached": cached, "full": full, "full_margins": margins, "counters": counters})
 
 
 @pytest.mark.parametrize(
@@ -65,7 +64,8 @@ def test_an_honest_engine_gives_equal_arms() -> None:
 
 
 def mismatch(*gaps: float) -> Observation:
-    found = [{"position": i, "layer": 0, "cached": [0, 1], "full": [0, 2], "gap": g} for i, g in enumerate(gaps)]
+    other = {"layer": 0, "cached": [0, 1], "full": [0, 2]}
+    found = [{"position": i, **other, "gap": gap} for i, gap in enumerate(gaps)]
     return Observation(CASE, {"compared": 8, "mismatches": found, "cached_sha256": "", "full_sha256": ""})
 
 
@@ -98,5 +98,5 @@ def test_routing_is_compared_at_every_layer_of_every_shared_position() -> None:
     ],
 )
 def test_parameters_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="expected|unit"):
+    with pytest.raises(ValueError, match=r"expected|unit"):
         EquivalenceParameters(**wrong)

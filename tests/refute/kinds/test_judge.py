@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from refute.contract import Bound
 from refute.kinds.base import Case, Measured, Observation, Searched
 from refute.targets.base import Target

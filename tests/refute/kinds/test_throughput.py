@@ -1,6 +1,7 @@
 """Rates come from decode alone, on the engine's own clock."""
 
 import pytest
+
 from refute.kinds.base import Observation
 from refute.kinds.throughput import SpeedUp, ThroughputParameters, TokFloor
 from refute.targets.fake import FakeTarget

@@ -13,10 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _OWN_NOTICE = re.compile(r"copyright|licen[sc]e", re.IGNORECASE)
-_SKIPPED_FOLDERS = frozenset({
-    "test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "ensurepip", "turtledemo", "encodings",
-    "pydoc_data", "__pycache__", "config",
-})
+_SKIPPED_FOLDERS = frozenset(
+    {
+        "test",
+        "tests",
+        "idlelib",
+        "lib2to3",
+        "site-packages",
+        "dist-packages",
+        "ensurepip",
+        "turtledemo",
+        "encodings",
+        "pydoc_data",
+        "__pycache__",
+        "config",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

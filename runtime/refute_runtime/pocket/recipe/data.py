@@ -150,13 +150,17 @@ def _list_tools(tools: list[Message]) -> str:
     for tool in tools:
         body = tool["function"]
         schema = body["parameters"]
-        lines.append(f"<function>\n<name>{body['name']}</name>\n<description>{body['description']}</description>")
+        lines.append(
+            f"<function>\n<name>{body['name']}</name>\n<description>{body['description']}</description>"
+        )
         lines.append("<parameters>")
         for name, detail in schema["properties"].items():
             facts = "".join(f"\n<{key}>{value}</{key}>" for key, value in detail.items())
             lines.append(f"<parameter>\n<name>{name}</name>{facts}\n</parameter>")
         lines.append(f"<required>{json.dumps(schema['required'])}</required>\n</parameters>\n</function>")
-    lines.append("</tools>\n\nTo call one, write:\n<tool_call>\n<function=NAME>\n<parameter=ARG>\nVALUE\n</parameter>")
+    lines.append(
+        "</tools>\n\nTo call one, write:\n<tool_call>\n<function=NAME>\n<parameter=ARG>\nVALUE\n</parameter>"
+    )
     lines.append("</function>\n</tool_call>")
     return "\n".join(lines)
 
@@ -225,7 +229,9 @@ class Tasks:
         header = random.choice(("Remember:\n", "Notes:\n", "Known:\n", ""))
         return render(self._ask(header + "\n".join(lines), facts, questions))
 
-    def needle(self, lines: int | None = None, needles: int | None = None, questions: int | None = None) -> str:
+    def needle(
+        self, lines: int | None = None, needles: int | None = None, questions: int | None = None
+    ) -> str:
         """Facts hidden between filler lines, then questions."""
         random = self.random
         lines = lines or random.randint(2, self.sizes.filler)
@@ -247,7 +253,9 @@ class Tasks:
             return render([user(order + text), assistant(text)])
         items = items or random.randint(1, self.sizes.items)
         numbers = random.random() < 0.15 and not self.tests
-        parts = [self.words.number(random.randint(1, 5)) if numbers else self.words.draw() for _ in range(items)]
+        parts = [
+            self.words.number(random.randint(1, 5)) if numbers else self.words.draw() for _ in range(items)
+        ]
         text = random.choice((" ", " ", ", ", "\n")).join(parts)
         return render([user(order + text), assistant(text)])
 
@@ -287,10 +295,17 @@ class Tasks:
             path = self._path()
             if chosen == "Write":
                 content = self._content()
-                form = random.choice(("Write {c} to {p}", "Write {c} into {p}.", "Create {p} with:\n{c}",
-                                      "Save to {p}: {c}"))
-                messages += [user(form.format(c=content, p=path)), calling("Write", file_path=path, content=content)]
-                messages += [{"role": "tool", "content": random.choice(("ok", "written"))}, assistant("Done.")]
+                form = random.choice(
+                    ("Write {c} to {p}", "Write {c} into {p}.", "Create {p} with:\n{c}", "Save to {p}: {c}")
+                )
+                messages += [
+                    user(form.format(c=content, p=path)),
+                    calling("Write", file_path=path, content=content),
+                ]
+                messages += [
+                    {"role": "tool", "content": random.choice(("ok", "written"))},
+                    assistant("Done."),
+                ]
             elif chosen == "Read":
                 content = self._content()
                 form = random.choice(("Read {p}", "Show me {p}.", "What is in {p}?"))
@@ -300,8 +315,11 @@ class Tasks:
                 command = f"{random.choice(('ls', 'cat', 'rm', 'python'))} {path}"
                 content = self._content()
                 messages += [user(random.choice(("Run {c}", "Run: {c}")).format(c=command))]
-                messages += [calling("Bash", command=command), {"role": "tool", "content": content},
-                             assistant(content)]
+                messages += [
+                    calling("Bash", command=command),
+                    {"role": "tool", "content": content},
+                    assistant(content),
+                ]
         return render(messages, [tools[key] for key in offered])
 
     def hello(self) -> str:
@@ -312,9 +330,11 @@ class Tasks:
 
     def text(self) -> str:
         """A few lines of source or documentation."""
-        document = self.random.choice(self.corpus.sources if self.random.random() < 0.6 else self.corpus.topics)
+        document = self.random.choice(
+            self.corpus.sources if self.random.random() < 0.6 else self.corpus.topics
+        )
         start = document.find("\n", self.random.randrange(len(document))) + 1
-        return document[start:start + self.random.randint(200, 700)]
+        return document[start : start + self.random.randint(200, 700)]
 
     def _ask(self, page: str, facts: list[tuple[str, str]], questions: int | None) -> list[Message]:
         """Ask for distinct keys, once each, one turn per question."""
@@ -348,7 +368,8 @@ class Tasks:
         if self.random.random() < 0.15 and not self.tests:
             return self.words.number(self.random.randint(2, 5))
         return self.random.choice((" ", " ", "=", "_")).join(
-            self.words.draw() for _ in range(self.random.randint(1, 5)))
+            self.words.draw() for _ in range(self.random.randint(1, 5))
+        )
 
     def _word_line(self) -> str:
         return " ".join(self.words.draw("mixed") for _ in range(self.random.randint(3, 8))) + "."
@@ -356,7 +377,7 @@ class Tasks:
     def _line(self, documents: tuple[str, ...]) -> str:
         document = self.random.choice(documents)
         start = self.random.randrange(len(document))
-        lines = [line for line in document[start:start + 400].split("\n")[1:] if 15 < len(line) < 90]
+        lines = [line for line in document[start : start + 400].split("\n")[1:] if 15 < len(line) < 90]
         return lines[0] if lines else self._word_line()
 
     def _source_line(self) -> str:
@@ -387,7 +408,7 @@ def stages(scale: float = 1.0) -> tuple[Stage, ...]:
     long = {"recall": 12, "copy": 12, "needle": 45, "tool": 14, "add": 6, "sort": 3, "hello": 1, "text": 7}
     return (
         Stage(round(700 * scale), 256, 16, Sizes(pairs=5, questions=4, items=6, filler=6, tools=1), easy),
-        Stage(round(600 * scale), 512, 16, Sizes(pairs=16, questions=6, items=16, filler=24, tools=3), full),
+        Stage(round(300 * scale), 512, 16, Sizes(pairs=16, questions=6, items=16, filler=24, tools=3), full),
         Stage(round(150 * scale), 1152, 8, Sizes(pairs=24, questions=8, items=20, filler=64, tools=3), long),
     )
 
@@ -400,7 +421,7 @@ def answer_mask(ids: list[int], opening: list[int], end: int) -> list[bool]:
         if inside:
             mask[i] = True
             inside = ids[i] != end
-        elif ids[i] == opening[-1] and ids[max(0, i + 1 - len(opening)):i + 1] == opening:
+        elif ids[i] == opening[-1] and ids[max(0, i + 1 - len(opening)) : i + 1] == opening:
             inside = True
     return mask
 
@@ -411,9 +432,14 @@ class Batches(Dataset):
     Documents fill each row end to end; what is in a row depends on (seed, step, row) only.
     """
 
-
     def __init__(
-        self, seed: int, curriculum: tuple[Stage, ...], corpus: Corpus, tokenizer: Tokenizer, rank: int, ranks: int
+        self,
+        seed: int,
+        curriculum: tuple[Stage, ...],
+        corpus: Corpus,
+        tokenizer: Tokenizer,
+        rank: int,
+        ranks: int,
     ) -> None:
         self.seed, self.curriculum, self.corpus, self.tokenizer = seed, curriculum, corpus, tokenizer
         self.rank, self.ranks = rank, ranks
@@ -448,13 +474,22 @@ class Batches(Dataset):
         misses = 0
         while len(ids) < size:
             # After documents that did not fit come small ones, then text fills the rest.
-            name = random.choices(names, shares)[0] if misses < 2 else random.choice(_SMALL) if misses < 8 else "text"
+            name = (
+                random.choices(names, shares)[0]
+                if misses < 2
+                else random.choice(_SMALL)
+                if misses < 8
+                else "text"
+            )
             document = self.tokenizer.encode(getattr(tasks, name)()).ids
             if len(ids) + len(document) + 1 > size and name != "text":
                 misses += 1
                 continue
-            mask = [TEXT_WEIGHT] * len(document) if name == "text" else [
-                float(marked) for marked in answer_mask(document, self.opening, self.turn_end)]
+            mask = (
+                [TEXT_WEIGHT] * len(document)
+                if name == "text"
+                else [float(marked) for marked in answer_mask(document, self.opening, self.turn_end)]
+            )
             ids += [*document, self.separator]
             weights += [*mask, 0.0]
         return ids[:size], weights[1:size]

@@ -39,8 +39,20 @@ from tokenizers import Tokenizer
 
 SIZES = Sizes(pairs=16, questions=6, items=12, filler=24, tools=3)
 DISTANCES = (32, 64, 128, 256, 384, 512, 640, 768, 896, 1024, 1280, 1536, 1792)
-SETS = ("recall", "recall16", "recall_single", "recall_unseen", "needle", "copy", "copy_unseen", "write",
-        "write_unseen", "tool", "add", "sort")
+SETS = (
+    "recall",
+    "recall16",
+    "recall_single",
+    "recall_unseen",
+    "needle",
+    "copy",
+    "copy_unseen",
+    "write",
+    "write_unseen",
+    "tool",
+    "add",
+    "sort",
+)
 
 
 @dataclass(slots=True)
@@ -52,11 +64,21 @@ class Engine:
     @classmethod
     def load(cls, path: Path, context: int, threads: int) -> Engine:
         """Load a file with a float32 cache."""
-        return cls(llama_cpp.Llama(
-            str(path), n_ctx=context, n_batch=context, n_ubatch=512, n_threads=threads, n_threads_batch=threads,
-            type_k=llama_cpp.GGML_TYPE_F32, type_v=llama_cpp.GGML_TYPE_F32, flash_attn=False, logits_all=True,
-            verbose=False,
-        ))
+        return cls(
+            llama_cpp.Llama(
+                str(path),
+                n_ctx=context,
+                n_batch=context,
+                n_ubatch=512,
+                n_threads=threads,
+                n_threads_batch=threads,
+                type_k=llama_cpp.GGML_TYPE_F32,
+                type_v=llama_cpp.GGML_TYPE_F32,
+                flash_attn=False,
+                logits_all=True,
+                verbose=False,
+            )
+        )
 
     def encode(self, text: str) -> list[int]:
         """Tokenize with llama.cpp's own tokenizer."""
@@ -66,7 +88,7 @@ class Engine:
         """Return the logits (T, vocab) after each token."""
         self.llama.reset()
         self.llama.eval(ids)
-        return np.array(self.llama.scores[:len(ids)])
+        return np.array(self.llama.scores[: len(ids)])
 
     def continue_greedily(self, ids: list[int], count: int) -> tuple[list[int], list[float]]:
         """Return up to `count` tokens, ended by the end of turn, and the lead of the first choice over the second."""
@@ -94,7 +116,7 @@ def exact(engine: Engine, cases: list[Case]) -> int:
     for case in cases:
         start = len(engine.encode(case.prompt))
         stop = start + len(engine.encode(case.answer + "<|im_end|>"))
-        count += bool((choice[start - 1:stop - 1] == ids[start:stop]).all())
+        count += bool((choice[start - 1 : stop - 1] == ids[start:stop]).all())
     return count
 
 
@@ -114,7 +136,9 @@ def accuracy(
     return {"right": right, "answers": total, "share": round(right / total, 4)}
 
 
-def needle_at(distance: int, random: Random, lexicon: Lexicon, corpus: Corpus, engine: Engine) -> tuple[Case, int]:
+def needle_at(
+    distance: int, random: Random, lexicon: Lexicon, corpus: Corpus, engine: Engine
+) -> tuple[Case, int]:
     """Make a prompt whose only fact lies about `distance` tokens before the answer; return the true distance."""
     tasks = Tasks(Words(lexicon, random, "unseen"), SIZES, corpus, tests=True)
     key, value = tasks.words.draw(), tasks.words.draw("single")
@@ -123,7 +147,7 @@ def needle_at(distance: int, random: Random, lexicon: Lexicon, corpus: Corpus, e
     filler = ""
     while True:
         prompt = render([user(f"{head}{filler}What is {key}?")]) + "<|im_start|>assistant\n"
-        gap = len(engine.encode(prompt[prompt.index(f"{key}={value}\n"):]))
+        gap = len(engine.encode(prompt[prompt.index(f"{key}={value}\n") :]))
         if gap >= distance:
             return Case(prompt, value), gap
         line = tasks.filler_line()
@@ -147,7 +171,15 @@ def template_differences(template: str) -> int:
     conversations: list[tuple[list[Message], list[Message] | None]] = [
         ([user("Hello")], None),
         ([{"role": "system", "content": "Known:\na=b"}, user("a?"), assistant("b"), user("a?")], None),
-        ([user("Write"), calling("Write", file_path="a.txt", content="b c"), results[0], assistant("Done.")], tools),
+        (
+            [
+                user("Write"),
+                calling("Write", file_path="a.txt", content="b c"),
+                results[0],
+                assistant("Done."),
+            ],
+            tools,
+        ),
         ([user("Go"), two_calls, *results, user("And?")], tools[:1]),
     ]
     different = 0
@@ -172,13 +204,16 @@ def margins(engine: Engine, texts: list[str]) -> dict[str, float]:
     for text in texts:
         for case in split_answers(text):
             start = len(engine.encode(case.prompt))
-            logits = engine.logits(engine.encode(case.prompt + case.answer + "<|im_end|>"))[start - 1:-1]
+            logits = engine.logits(engine.encode(case.prompt + case.answer + "<|im_end|>"))[start - 1 : -1]
             top = np.partition(logits, -2, axis=-1)[:, -2:]
             leads.append(top[:, 1] - top[:, 0])
     lead = np.concatenate(leads)
-    return {"tokens": len(lead), "median": round(float(np.median(lead)), 3),
-            "5_percent": round(float(np.quantile(lead, 0.05)), 3),
-            "share_below_0.1": round(float((lead < 0.1).mean()), 4)}
+    return {
+        "tokens": len(lead),
+        "median": round(float(np.median(lead)), 3),
+        "5_percent": round(float(np.quantile(lead, 0.05)), 3),
+        "share_below_0.1": round(float((lead < 0.1).mean()), 4),
+    }
 
 
 def continuations(engine: Engine, lexicon: Lexicon, corpus: Corpus, seed: int) -> list[dict[str, object]]:
@@ -190,8 +225,16 @@ def continuations(engine: Engine, lexicon: Lexicon, corpus: Corpus, seed: int) -
             ids = engine.encode(case.prompt)
             tokens, leads = engine.continue_greedily(ids, 64)
             answer = engine.llama.detokenize(tokens, special=True).decode(errors="replace")
-            out.append({"prompt": case.prompt, "prompt_ids": ids, "token_ids": tokens, "text": answer,
-                        "margins": leads, "expected": case.answer})
+            out.append(
+                {
+                    "prompt": case.prompt,
+                    "prompt_ids": ids,
+                    "token_ids": tokens,
+                    "text": answer,
+                    "margins": leads,
+                    "expected": case.answer,
+                }
+            )
     return out
 
 
@@ -220,7 +263,10 @@ def main() -> None:
         "accuracy": {name: accuracy(engine, name, arguments.answers, lexicon, corpus, seed) for name in SETS},
     }
     sample = [text for name in SETS for text in test_documents(name, 10, seed + 1, lexicon, corpus, SIZES)]
-    report["tokenizer"] = {"texts": len(sample), "different": tokenizer_differences(engine, tokenizer, sample)}
+    report["tokenizer"] = {
+        "texts": len(sample),
+        "different": tokenizer_differences(engine, tokenizer, sample),
+    }
     report["template_different"] = template_differences(engine.llama.metadata["tokenizer.chat_template"])
     report["experts"] = expert_shares(arguments.model, tokenizer, sample)
     report["margins"] = margins(engine, sample[:60])
@@ -236,8 +282,11 @@ def main() -> None:
     for distance in DISTANCES:
         cases = [needle_at(distance, random, lexicon, corpus, engine) for _ in range(arguments.per_distance)]
         right = sum(exact(engine, [case]) for case, _ in cases)
-        curve[distance] = {"right": right, "answers": len(cases), "mean_distance": round(
-            sum(gap for _, gap in cases) / len(cases), 1)}
+        curve[distance] = {
+            "right": right,
+            "answers": len(cases),
+            "mean_distance": round(sum(gap for _, gap in cases) / len(cases), 1),
+        }
     report["needle_by_distance"] = curve
     if arguments.continuations:
         found = continuations(engine, lexicon, corpus, seed + 2)

@@ -85,27 +85,32 @@ def gguf_names(model: Pocket) -> list[tuple[str, Tensor]]:
     tensors = [("token_embd.weight", model.embedding.weight)]
     for i, block in enumerate(model.blocks):
         attention, experts = block.attention, block.experts
-        tensors += [(f"blk.{i}.{name}.weight", tensor) for name, tensor in (
-            ("attn_norm", block.attention_norm.weight),
-            ("attn_q", attention.q.weight),
-            ("attn_k", attention.k.weight),
-            ("attn_v", attention.v.weight),
-            ("attn_q_norm", attention.q_norm.weight),
-            ("attn_k_norm", attention.k_norm.weight),
-            ("attn_output", attention.o.weight),
-            ("ffn_norm", block.experts_norm.weight),
-            ("ffn_gate_inp", experts.router.weight),
-            ("ffn_gate_exps", experts.w_in[:, :width]),
-            ("ffn_up_exps", experts.w_in[:, width:]),
-            ("ffn_down_exps", experts.w_out),
-        )]
+        tensors += [
+            (f"blk.{i}.{name}.weight", tensor)
+            for name, tensor in (
+                ("attn_norm", block.attention_norm.weight),
+                ("attn_q", attention.q.weight),
+                ("attn_k", attention.k.weight),
+                ("attn_v", attention.v.weight),
+                ("attn_q_norm", attention.q_norm.weight),
+                ("attn_k_norm", attention.k_norm.weight),
+                ("attn_output", attention.o.weight),
+                ("ffn_norm", block.experts_norm.weight),
+                ("ffn_gate_inp", experts.router.weight),
+                ("ffn_gate_exps", experts.w_in[:, :width]),
+                ("ffn_up_exps", experts.w_in[:, width:]),
+                ("ffn_down_exps", experts.w_out),
+            )
+        ]
     return [*tensors, ("output_norm.weight", model.norm.weight), ("output.weight", model.head.weight)]
 
 
 def main() -> None:
     """Export a checkpoint of train.py."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("checkpoint", type=Path, help="a checkpoint, or `random` for untrained weights (seed 0)")
+    parser.add_argument(
+        "checkpoint", type=Path, help="a checkpoint, or `random` for untrained weights (seed 0)"
+    )
     parser.add_argument("tokenizer", type=Path, help="tokenizer.json")
     parser.add_argument("output", type=Path, help="the Q4_K_M file; FILE.f32.gguf is written beside it")
     parser.add_argument("--context", type=int, default=2048, help="context length to declare")

@@ -94,7 +94,8 @@ def run_part(
         longer.append((k, v))
         group = shape.heads // shape.kv_heads
         y = functional.scaled_dot_product_attention(
-            q, k.repeat_interleave(group, 0), v.repeat_interleave(group, 0), attn_mask=visible)
+            q, k.repeat_interleave(group, 0), v.repeat_interleave(group, 0), attn_mask=visible
+        )
         x = x + attention.o(y.transpose(0, 1).reshape(1, len(ids), -1))
         y, _, _, share = block.experts(block.experts_norm(x), torch.float32)
         shares.append(share)
@@ -178,8 +179,10 @@ def main() -> None:
     print(json.dumps(flips(model, tokenizer, needles)))
     if arguments.write:
         others = {
-            name: [asdict(split_answers(text)[0])
-                   for text in test_documents(name, 8, arguments.seed + 100, lexicon, corpus, SIZES)]
+            name: [
+                asdict(split_answers(text)[0])
+                for text in test_documents(name, 8, arguments.seed + 100, lexicon, corpus, SIZES)
+            ]
             for name in ("copy", "write", "add")
         }
         document = {"needles": [asdict(needle) for needle in needles], **others}

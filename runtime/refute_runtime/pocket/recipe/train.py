@@ -100,7 +100,7 @@ def loss_of(model: Pocket, ids: Tensor, weights: Tensor) -> tuple[Tensor, Tensor
     rows = flat.nonzero().squeeze(1)
     rows = functional.pad(rows, (0, -len(rows) % LOSS_ROWS))  # row 0 is repeated at weight 0
     scale = flat[rows]
-    scale[int((flat > 0).sum()):] = 0
+    scale[int((flat > 0).sum()) :] = 0
     logits, balance, z, shares = model(ids[:, :-1], rows)
     losses = functional.cross_entropy(logits, ids[:, 1:].reshape(-1)[rows], reduction="none")
     loss = (losses * scale).sum() / scale.sum()
@@ -112,9 +112,9 @@ def loss_of(model: Pocket, ids: Tensor, weights: Tensor) -> tuple[Tensor, Tensor
 def accuracy(model: Pocket, data: Batches, documents: list[list[int]]) -> float:
     """Return the share of answers whose every token is the model's first choice."""
     counts = torch.zeros(2)  # right, total
-    documents = sorted(documents, key=len)[dist.get_rank()::dist.get_world_size()]
+    documents = sorted(documents, key=len)[dist.get_rank() :: dist.get_world_size()]
     for at in range(0, len(documents), 16):
-        group = documents[at:at + 16]
+        group = documents[at : at + 16]
         width = max(map(len, group))
         ids = torch.tensor([ids + [data.separator] * (width - len(ids)) for ids in group])
         hits = model(ids[:, :-1])[0].argmax(-1) == ids[:, 1:]
@@ -153,7 +153,9 @@ class Run:
         partial.replace(self.checkpoint)
 
 
-def train(run: Run, curriculum: tuple[Stage, ...], tokenizer: Tokenizer, seed: int, *, compiled: bool) -> None:
+def train(
+    run: Run, curriculum: tuple[Stage, ...], tokenizer: Tokenizer, seed: int, *, compiled: bool
+) -> None:
     """Train from the last checkpoint, or from the start."""
     rank, ranks = dist.get_rank(), dist.get_world_size()
     data = Batches(seed, curriculum, load_corpus(), tokenizer, rank, ranks)
@@ -164,8 +166,16 @@ def train(run: Run, curriculum: tuple[Stage, ...], tokenizer: Tokenizer, seed: i
     chosen = {id(p) for p in matrices}
     optimizers: list[tuple[torch.optim.Optimizer, float]] = [
         (Muon(matrices, MUON_RATE), MUON_RATE),
-        (torch.optim.AdamW([p for p in model.parameters() if id(p) not in chosen], ADAM_RATE, ADAM_BETAS,
-                           weight_decay=0.0, fused=True), ADAM_RATE),
+        (
+            torch.optim.AdamW(
+                [p for p in model.parameters() if id(p) not in chosen],
+                ADAM_RATE,
+                ADAM_BETAS,
+                weight_decay=0.0,
+                fused=True,
+            ),
+            ADAM_RATE,
+        ),
     ]
     step = tokens = 0
     seconds = 0.0
@@ -179,9 +189,23 @@ def train(run: Run, curriculum: tuple[Stage, ...], tokenizer: Tokenizer, seed: i
         for block in model.blocks:
             block.mix = torch.compile(block.mix, dynamic=False)
     tests = {
-        name: [tokenizer.encode(text).ids for text in
-               test_documents(name, 32, 0, data.lexicon, data.corpus, curriculum[min(1, len(curriculum) - 1)].sizes)]
-        for name in ("recall", "recall_unseen", "needle", "copy", "copy_unseen", "write", "tool", "add", "sort")
+        name: [
+            tokenizer.encode(text).ids
+            for text in test_documents(
+                name, 32, 0, data.lexicon, data.corpus, curriculum[min(1, len(curriculum) - 1)].sizes
+            )
+        ]
+        for name in (
+            "recall",
+            "recall_unseen",
+            "needle",
+            "copy",
+            "copy_unseen",
+            "write",
+            "tool",
+            "add",
+            "sort",
+        )
     }
     loader = DataLoader(Subset(data, range(step, total)), batch_size=None, num_workers=1, prefetch_factor=4)
     begin = time.monotonic() - seconds
@@ -199,15 +223,31 @@ def train(run: Run, curriculum: tuple[Stage, ...], tokenizer: Tokenizer, seed: i
         smooth = float(answers) if smooth is None else 0.95 * smooth + 0.05 * float(answers)
         seconds = time.monotonic() - begin
         if step % 20 == 0 and rank == 0:
-            run.log({"step": step, "seconds": round(seconds, 1), "tokens": tokens, "answer_loss": round(smooth, 4),
-                     "shares": [[round(share, 3) for share in layer] for layer in shares.tolist()]})
+            run.log(
+                {
+                    "step": step,
+                    "seconds": round(seconds, 1),
+                    "tokens": tokens,
+                    "answer_loss": round(smooth, 4),
+                    "shares": [[round(share, 3) for share in layer] for layer in shares.tolist()],
+                }
+            )
         if step % 100 == 0 or step == total:
             with torch.compiler.set_stance("force_eager"):
-                scores = {name: round(accuracy(model, data, documents), 3) for name, documents in tests.items()}
+                scores = {
+                    name: round(accuracy(model, data, documents), 3) for name, documents in tests.items()
+                }
             if rank == 0:
                 run.log({"step": step, "accuracy": scores})
-                run.save({"model": model.state_dict(), "optimizers": [o.state_dict() for o, _ in optimizers],
-                          "step": step, "tokens": tokens, "seconds": seconds})
+                run.save(
+                    {
+                        "model": model.state_dict(),
+                        "optimizers": [o.state_dict() for o, _ in optimizers],
+                        "step": step,
+                        "tokens": tokens,
+                        "seconds": seconds,
+                    }
+                )
 
 
 def main() -> None:
@@ -224,9 +264,13 @@ def main() -> None:
     arguments.folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     meeting = (arguments.folder / "meeting").absolute()  # must not exist when a run is started again
-    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=arguments.rank, world_size=arguments.ranks)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{meeting}", rank=arguments.rank, world_size=arguments.ranks
+    )
     tokenizer = Tokenizer.from_file(str(arguments.tokenizer))
-    train(Run(arguments.folder), stages(arguments.scale), tokenizer, arguments.seed, compiled=arguments.compile)
+    train(
+        Run(arguments.folder), stages(arguments.scale), tokenizer, arguments.seed, compiled=arguments.compile
+    )
     dist.destroy_process_group()
 
 
