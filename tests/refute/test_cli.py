@@ -9,11 +9,16 @@ import time
 from pathlib import Path
 
 import pytest
-from small_contract import REPEATS, contract, falsifier
+from small_contract import CACHED, REPEATS, contract, falsifier
 
 import refute
+from refute.attack import Controls, attack
 from refute.cli import main
+from refute.contract import load_contract
+from refute.faults.base import Fault
 from refute.ledger import Ledger
+from refute.select import Selection
+from refute.targets.fake import FakeTarget
 from refute.verdict import Exit, Verdict
 
 COMMAND = [sys.executable, "-c", "import sys; from refute.cli import main; sys.exit(main())"]
@@ -190,6 +195,41 @@ def test_status_and_gate_read_what_run_wrote(project):
 
 def test_gate_without_records_is_closed(project):
     assert run("gate", "--profile=pr", "--json").returncode == Exit.MISSING
+
+
+@pytest.fixture
+def counterexample(project):
+    """The file of a finding that a broken engine gave, and that engine."""
+    path = project / "contracts/small-v1.yaml"
+    path.write_text(contract(CACHED))
+    loaded = load_contract(path)
+    with FakeTarget(1).plant(Fault("empty-cache", 1.0)) as broken:
+        finding = attack(
+            loaded.falsifiers[0],
+            broken,
+            contract=loaded,
+            run="20260101T000000.000Z-00000000",
+            seed=0,
+            controls=Controls(FakeTarget),
+        )
+        assert finding.verdict is Verdict.FALSIFIED
+        file = project / "finding.json"
+        file.write_text(json.dumps(finding.to_json()))
+        yield file, broken
+
+
+def test_replay_on_the_broken_engine_refutes_again(counterexample, monkeypatch, capsys):
+    file, broken = counterexample
+    monkeypatch.setattr(Selection, "open", lambda selection: broken)
+    assert main(["replay", str(file)]) == Exit.FALSIFIED
+    assert capsys.readouterr().out.endswith("refutes the claim again\n")
+
+
+def test_replay_on_a_mended_engine_does_not(counterexample, capsys):
+    assert main(["replay", str(counterexample[0])]) == Exit.OK
+    out = capsys.readouterr().out
+    assert out.startswith("small-v1/cached on the simulated engine")
+    assert out.endswith("does not refute the claim now\n")
 
 
 def test_replay_of_something_else_is_a_sentence(project, capsys):
