@@ -243,7 +243,7 @@ def test_an_internal_error_is_no_verdict(project, monkeypatch, capsys):
     def broken(*arguments, **rest):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("refute.lint.lint", broken)
+    monkeypatch.setitem(main.__globals__, "_contracts", broken)
     assert main(["lint"]) == Exit.INTERNAL
     assert "internal error, not a verdict" in capsys.readouterr().err
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-# pytester forgets the modules that a run imported, and these cannot be imported twice in one process.
+# pytester forgets the modules that a run imported: these cannot be imported twice in one process, or
+# would be, beside those that other tests hold.
 import hypothesis  # noqa: F401
 import jsonschema  # noqa: F401
 import numpy as np  # noqa: F401
@@ -16,6 +17,7 @@ import rich.console  # noqa: F401
 from small_contract import contract
 
 import refute.attack
+import refute.lint
 from refute.attack import unattacked
 from refute.finding import Control
 from refute.kinds.base import Observation
@@ -37,7 +39,7 @@ class Project:
     def run(self, *arguments: str, target: str = "fake") -> pytest.RunResult:
         """Run pytest in this process, on the simulated engine."""
         return self.pytester.runpytest_inprocess(
-            "-p", "no:randomly", "--refute-target", target, *(arguments or ("contracts",))
+            "-p", "no:rerunfailures", "--refute-target", target, *(arguments or ("contracts",))
         )
 
     def run_apart(self, *arguments: str, target: str = "fake") -> pytest.RunResult:
