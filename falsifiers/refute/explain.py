@@ -1,10 +1,11 @@
 """A verdict that is not green, in words: claim, place, bound, figure, counterexample, how to run it again."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from refute.report.words import shown
 
 if TYPE_CHECKING:
     from refute.finding import Finding
@@ -29,7 +30,7 @@ def explain(finding: "Finding", where: str, record: Path | None) -> str:
     if finding.counterexample is not None:
         rows.append(("case", fields(finding.counterexample.case)))
         rows.append(("gave", fields(finding.counterexample.samples)))
-        rows.append(("replay", f"refute replay {os.path.relpath(record)}" if record else ""))
+        rows.append(("replay", f"refute replay {shown(record)}" if record else ""))
     width = max(len(label) for label, text in rows if text)
     return "\n".join(f"{label:<{width}}  {text}" for label, text in rows if text)
 

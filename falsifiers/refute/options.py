@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from refute.report.words import shown
 from refute.select import MODEL_VARIABLE, Selection, select
 
 _GROUP = "refute: attacks on the claims of inference engines"
@@ -52,9 +53,7 @@ class Options:
 
     def header(self) -> list[str]:
         """Say what is attacked and where the evidence goes."""
-        kept = (
-            "none is kept (faults only)" if self.faults_only else f"goes to {os.path.relpath(self.evidence)}"
-        )
+        kept = "none is kept (faults only)" if self.faults_only else f"goes to {shown(self.evidence)}"
         lines = [f"attacks {self.selection}", f"evidence {kept}; seed {self.seed}"]
         if self.selection.origin == "embedded":
             lines.insert(1, f"the full model is absent (${MODEL_VARIABLE} is not set): its claims stay open")

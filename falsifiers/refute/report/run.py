@@ -1,7 +1,6 @@
 """What a run shows at its end: the table of claims, what is not green in words, where the records lie."""
 
 import io
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from refute.explain import explain
-from refute.report.words import STYLES, seconds
+from refute.report.words import STYLES, seconds, shown
 from refute.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -75,12 +74,12 @@ def show(ledger: "Ledger", console: Console, *, faults_only: bool) -> None:
         falsifier = next(
             f for f in ledger.contracts[finding.contract].falsifiers if f.id == finding.falsifier
         )
-        where = f"{os.path.relpath(ledger.contracts[finding.contract].path)}:{falsifier.line}"
+        where = f"{shown(ledger.contracts[finding.contract].path)}:{falsifier.line}"
         record = ledger.records.get((finding.contract, finding.falsifier))
         console.print(Text(explain(finding, where, record)), soft_wrap=True)
         console.print()
     for folder in record_folders(ledger):
-        console.print(f"record  {os.path.relpath(folder)}", soft_wrap=True)
+        console.print(f"record  {shown(folder)}", soft_wrap=True)
 
 
 def plain_summary(ledger: "Ledger", *, width: int, color: bool) -> list[str]:
@@ -89,7 +88,7 @@ def plain_summary(ledger: "Ledger", *, width: int, color: bool) -> list[str]:
     console = Console(file=text, width=width, force_terminal=color, no_color=not color, highlight=False)
     console.print(claims_table(ledger) if ledger.evidence is not None else fault_matrix(ledger))
     for folder in record_folders(ledger):
-        console.print(f"record  {os.path.relpath(folder)}", soft_wrap=True)
+        console.print(f"record  {shown(folder)}", soft_wrap=True)
     return text.getvalue().splitlines()
 
 

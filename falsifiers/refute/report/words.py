@@ -1,6 +1,7 @@
 """How verdicts, times and long texts are written, wherever they are shown."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from refute.verdict import Verdict
 
@@ -23,6 +24,12 @@ def seconds(value: float) -> str:
         return f"{value:.0f} s"
     minutes, rest = divmod(round(value), 60)
     return f"{minutes} m {rest:02d} s"
+
+
+def shown(path: Path) -> str:
+    """Return the path as it is typed from the working directory; in full where it lies elsewhere."""
+    path, here = path.absolute(), Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def counted(number: int, noun: str) -> str:
