@@ -17,10 +17,10 @@ from refute_runtime.engine import Engine
 POCKET = files("refute_runtime") / "pocket"
 
 
-def answers(target: Target, prompts: list[tuple[int, ...]]) -> list[int]:
-    """The first answer token of each prompt, prefilled in two chunks."""
-    requests = [Request(prompt, 1, chunks=(len(prompt) // 2,)) for prompt in prompts]
-    return [target.generate(request).tokens[0] for request in requests]
+def answers(target: Target, prompts: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """The first four tokens of each answer, the prompt prefilled in two chunks."""
+    requests = [Request(prompt, 4, chunks=(len(prompt) // 2,)) for prompt in prompts]
+    return [target.generate(request).tokens for request in requests]
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
             ]
         target = BundledTarget(path)
         honest = answers(target, [prompt for prompt, _ in asked])
-        kept = [(p, a) for (p, expected), a in zip(asked, honest, strict=True) if a == expected]
+        kept = [(p, a) for (p, expected), a in zip(asked, honest, strict=True) if a[0] == expected]
         print(f"{len(kept)} of {len(asked)} held-out prompts answered right")
         rates = {}
         for spec in FAULTS.values():

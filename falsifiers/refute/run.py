@@ -3,9 +3,13 @@
 import io
 import os
 import shlex
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,9 +43,10 @@ def run(files: Sequence[Path], arguments: Sequence[str], display: Live) -> Outco
     command = [*map(str, files), *arguments, *quiet, "-o", f"refute_contracts={own}"]
     if os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
         command += ["-p", "refute.plugin"]
-    with display:
+    with display, adapter.remembering_interrupts():
         status = pytest.main(command, plugins=[adapter])
-    return Outcome(_code(int(status), adapter.ledger), adapter.ledger, adapter.notes.getvalue())
+    code = Exit.INTERRUPTED if adapter.interrupted else _code(int(status), adapter.ledger)
+    return Outcome(code, adapter.ledger, adapter.notes.getvalue())
 
 
 def _code(status: int, ledger: Ledger | None) -> Exit:
@@ -61,6 +66,30 @@ class _Adapter:
         self.display = display
         self.ledger: Ledger | None = None
         self.notes = io.StringIO()
+        self.interrupted = False
+
+    @contextmanager
+    def remembering_interrupts(self) -> Iterator[None]:
+        """Note Ctrl-C besides raising it: where it arrives in a callback, Python swallows the exception."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def interrupt(number: int, frame: FrameType | None) -> None:
+            self.interrupted = True
+            signal.default_int_handler(number, frame)
+
+        before = signal.signal(signal.SIGINT, interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self) -> None:
+        """Stop before the next falsifier where an interrupt was swallowed."""
+        if self.interrupted:
+            raise KeyboardInterrupt
 
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self, config: pytest.Config) -> None:

@@ -177,7 +177,7 @@ def test_ctrl_c_seals_the_record(project):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == Exit.INTERRUPTED
+    assert process.returncode == Exit.INTERRUPTED, errors.decode()
     assert b"Traceback" not in errors
     (summary,) = project.glob("evidence/*/*/findings.json")
     assert json.loads(summary.read_text())["state"] == "interrupted"
