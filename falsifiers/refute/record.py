@@ -35,8 +35,11 @@ class FileSystem:
         path.mkdir()
 
     def write(self, path: Path, data: bytes) -> int:
-        """Create a file that must not be there and write it; return its open descriptor."""
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        """Write a file from its start; return its open descriptor.
+
+        An interrupted write of the same process may have left it behind.
+        """
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
         try:
             _write_all(descriptor, data)
         except BaseException:
