@@ -141,6 +141,9 @@ def _of_kind(reading: Reading, at: Pointer, falsifier: Falsifier, kinds: Kinds) 
             yield reading.document.problem(
                 (*at, "requires", index), what, "", did_you_mean(capability, known)
             )
+    if falsifier.id == "findings":
+        what = "a falsifier called 'findings' would have the file of the run's own findings.json"
+        yield reading.document.problem((*at, "id"), what, "", "give it another id")
     yield from _bound(reading, (*at, "bound"), falsifier, kind)
     yield from _parameters(reading, at, falsifier, kind)
 
@@ -154,6 +157,10 @@ def _bound(reading: Reading, at: Pointer, falsifier: Falsifier, kind: type[Kind[
     for name in usable - given - _OPTIONAL:
         what = f"{kind.name} needs {name!r} in its bound"
         yield reading.document.problem(at, what, "", f"add {name}:")
+    for name in given & {"above", "below", "within"} if kind.unit is not None else ():
+        if bound.unit != kind.unit:
+            what = f"{kind.name} measures in {kind.unit}, and this threshold is in {bound.unit}"
+            yield reading.document.problem((*at, name), what, f"a quantity in {kind.unit}")
     if bound.statistic is not None and bound.runs is not None:
         least = minimum_runs(quantile_of(bound.statistic), bound.confidence)
         if bound.runs < least:

@@ -38,6 +38,7 @@ class Measured(Kind[Parameters]):
     requires = frozenset({"timing"})
     parameters_type = Parameters
     bound_fields = frozenset({"of", "statistic", "above", "below", "confidence", "runs", "testbeds"})
+    unit = "tok/s"
 
 
 KINDS: dict[str, type[Kind[Any]]] = {"searched": Searched, "measured": Measured}

@@ -36,8 +36,8 @@ class Kind(ABC, Generic[P]):
 
     name: as contracts write it. rule_version: changes whenever `judge` can judge the same samples
     otherwise. requires: capabilities without which the kind does not apply. bound_fields: what the
-    contract's bound must give, and may give no more than. timing: samples are times, so nothing else
-    may run beside it.
+    contract's bound must give, and may give no more than. unit: the base unit of the bound's threshold,
+    where there is one. timing: samples are times, so nothing else may run beside it.
     """
 
     name: ClassVar[str]
@@ -45,6 +45,7 @@ class Kind(ABC, Generic[P]):
     requires: ClassVar[frozenset[str]]
     parameters_type: ClassVar[type]
     bound_fields: ClassVar[frozenset[str]]
+    unit: ClassVar[str | None] = None
     timing: ClassVar[bool] = False
 
     def __init__(self, parameters: P) -> None:

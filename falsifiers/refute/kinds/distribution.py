@@ -55,6 +55,7 @@ class SamplingDistribution(Planned[DistributionParameters]):
     requires = frozenset({"token_ids", "seed", "logits"})
     parameters_type = DistributionParameters
     bound_fields = frozenset({"of", "within", "confidence", "runs"})
+    unit = "%"
 
     def plan(self, target: Target, runs: int, seed: int) -> Sequence[Case]:
         """Another prompt and seed for every run, the settings in turn."""

@@ -33,6 +33,7 @@ class TokFloor(Measured[ThroughputParameters]):
     name = "tok-floor"
     rule_version = "1"
     requires = frozenset({"token_ids", "timing"})
+    unit = "tok/s"
     parameters_type = ThroughputParameters
     timing = True
 
@@ -56,6 +57,7 @@ class SpeedUp(Measured[ThroughputParameters]):
     name = "speed-up"
     rule_version = "1"
     requires = frozenset({"token_ids", "cache_off", "timing"})
+    unit = "x"
     parameters_type = ThroughputParameters
     timing = True
 
