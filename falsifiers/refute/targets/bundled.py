@@ -13,6 +13,7 @@ from refute.faults.backend import wrap_backend
 from refute.faults.base import Fault
 from refute.faults.planted import HEALTHY, Planted, prepare
 from refute.targets.base import (
+    CAPABILITIES,
     CannotPlant,
     Clock,
     Counters,
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
 
     from refute.contract import Bound
     from refute_runtime.engine import Engine, Token
-
-_CAPABILITIES = frozenset(
-    ("token_ids", "cache_off", "chunks", "margins", "counters", "logits", "seed", "plant", "timing")
-)
 
 
 class BundledTarget:
@@ -87,7 +84,7 @@ class BundledTarget:
 
     @property
     def capabilities(self) -> frozenset[str]:
-        return _CAPABILITIES | {"routing"} if self._engine.config.moe else _CAPABILITIES
+        return CAPABILITIES if self._engine.config.moe else CAPABILITIES - {"routing"}
 
     @property
     def ordinary_tokens(self) -> Sequence[int]:

@@ -18,6 +18,7 @@ from refute.faults.base import Fault
 from refute.faults.cache import Cache
 from refute.faults.planted import HEALTHY, Planted, prepare
 from refute.targets.base import (
+    CAPABILITIES,
     CannotPlant,
     Clock,
     Counters,
@@ -40,20 +41,6 @@ EXPERTS = 8
 EXPERTS_PER_TOKEN = 2
 CONTEXT = 4096
 PEAKEDNESS = 2.0  # scale of the Gumbel logits: the first token has a probability of about a half
-CAPABILITIES = frozenset(
-    (
-        "token_ids",
-        "cache_off",
-        "chunks",
-        "margins",
-        "routing",
-        "counters",
-        "logits",
-        "seed",
-        "plant",
-        "timing",
-    )
-)
 
 
 def mix(x: np.ndarray) -> np.ndarray:

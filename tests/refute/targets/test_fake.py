@@ -9,8 +9,8 @@ from refute.contract import Bound
 from refute.faults import FAULTS
 from refute.faults.base import Fault
 from refute.faults.clock import decode_rate
-from refute.targets.base import CannotPlant, Request, Sampling, TargetError
-from refute.targets.fake import CAPABILITIES, LAYERS, FakeTarget
+from refute.targets.base import CAPABILITIES, CannotPlant, Request, Sampling, TargetError
+from refute.targets.fake import LAYERS, FakeTarget
 
 FLOOR = Bound(confidence=0.99, above=5.0, unit="tok/s", runs=15)
 PROMPT = tuple(range(60, 92))  # all different, so that the penalty has much to punish
