@@ -5,38 +5,33 @@ random segment: whoever continues a repetition has to read the rows of the first
 is imported by the strategies alone: linting a contract and judging a record again need none of it.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from random import Random
+from typing import TYPE_CHECKING, Any
 
+from refute.kinds.parameters import Lengths
 from refute.targets.base import Target
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
 
-@dataclass(frozen=True, slots=True)
-class PromptRange:
-    """Smallest and largest number of prompt tokens."""
+def cases(
+    target: Target, lengths: Lengths, **more: "SearchStrategy[Any]"
+) -> "SearchStrategy[dict[str, Any]]":
+    """Cases with a prompt, what the kind asks for besides, and `max_tokens`."""
+    from hypothesis import strategies as st  # noqa: PLC0415
 
-    smallest: int
-    largest: int
-
-
-def prompt_range(value: Sequence[int]) -> PromptRange:
-    """Read `[smallest, largest]` of a contract. Raises ValueError with a sentence."""
-    if len(value) != 2 or not all(isinstance(each, int) for each in value) or not 1 <= value[0] <= value[1]:
-        raise ValueError(f"prompt_tokens is {list(value)}, expected [smallest, largest], both from 1 on")
-    return PromptRange(*value)
+    maximum = st.just(lengths.max_tokens)
+    return st.fixed_dictionaries({"prompt": prompts(target, lengths), **more, "max_tokens": maximum})
 
 
-def prompts(target: Target, size: PromptRange, max_tokens: int) -> "SearchStrategy[list[int]]":
+def prompts(target: Target, lengths: Lengths) -> "SearchStrategy[list[int]]":
     """Token ids of plain text: random ones, and random segments repeated."""
     from hypothesis import strategies as st  # noqa: PLC0415
 
-    room = target.identity.context - max_tokens
-    largest = min(size.largest, room)
-    smallest = min(size.smallest, largest)
+    smallest, largest = lengths.prompt_tokens
+    largest = min(largest, target.identity.context - lengths.max_tokens)
+    smallest = min(smallest, largest)
     token = st.sampled_from(list(target.ordinary_tokens))
     free = st.lists(token, min_size=smallest, max_size=largest)
     if largest < 4:
@@ -61,7 +56,5 @@ def chunkings() -> "SearchStrategy[list[int]]":
 
 def some_prompt(target: Target, length: int, seed: int) -> list[int]:
     """One prompt of plain text tokens, a repeated segment, from `seed`."""
-    from random import Random  # noqa: PLC0415 (needed by timing kinds alone)
-
     chosen = Random(seed).choices(list(target.ordinary_tokens), k=max(2, length // 2))  # noqa: S311
     return _repeat(chosen, length)

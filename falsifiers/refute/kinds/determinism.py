@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from refute.kinds.base import Case, Observation, Searched
+from refute.kinds.cases import cases
 from refute.kinds.distribution import probabilities
+from refute.kinds.parameters import Lengths, in_unit
 from refute.targets.base import Request, Sampling, Target
 from refute.units import parse_quantity
 
@@ -20,54 +22,44 @@ _LARGEST_SEED = 2**32 - 1
 _DISTURBANCE = Sampling(temperature=1.3, seed=20_001)
 
 
-@dataclass(frozen=True, slots=True)
-class DeterminismParameters:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeterminismParameters(Lengths):
     """greedy: temperature 0 or top-k 1. seeded: temperature above 0 with a fixed seed."""
 
     mode: Literal["greedy", "seeded"]
-    max_tokens: int
-    prompt_tokens: tuple[int, int]
     repeats: int
 
     def __post_init__(self) -> None:
-        _check_range(self)
+        Lengths.__post_init__(self)
         if self.mode not in {"greedy", "seeded"}:
             raise ValueError(f"mode is {self.mode!r}, expected 'greedy' or 'seeded'")
         if self.repeats < 2:
             raise ValueError(f"repeats is {self.repeats}, expected at least 2: one run equals itself")
 
 
-@dataclass(frozen=True, slots=True)
-class SeedParameters:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeedParameters(Lengths):
     """seeds: requests that differ in their seed alone.
 
     chance: two seeds may agree by luck; an agreement refutes only where luck is rarer than this.
     """
 
-    max_tokens: int
-    prompt_tokens: tuple[int, int]
     seeds: int
     temperature: float
     chance: str
 
     def __post_init__(self) -> None:
-        _check_range(self)
+        Lengths.__post_init__(self)
         if self.seeds < 2:
             raise ValueError(f"seeds is {self.seeds}, expected at least 2")
-        if parse_quantity(self.chance).unit != "%":
-            raise ValueError(f"chance is {self.chance!r}, expected a percentage such as '0.001 %'")
+        in_unit("chance", self.chance, "%")
 
 
-@dataclass(frozen=True, slots=True)
-class GreedyParameters:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GreedyParameters(Lengths):
     """The temperature at which top-k 1 must still be greedy."""
 
-    max_tokens: int
-    prompt_tokens: tuple[int, int]
     temperature: float
-
-    def __post_init__(self) -> None:
-        _check_range(self)
 
 
 class Determinism(Searched[DeterminismParameters]):
@@ -98,7 +90,7 @@ class Determinism(Searched[DeterminismParameters]):
                 }
             )
         )
-        return _with_prompts(target, self.parameters, sampling)
+        return cases(target, self.parameters, sampling=sampling)
 
     def observe(self, target: Target, case: Case) -> Observation:
         """Run the request again and again, disturbed by another one in between."""
@@ -138,7 +130,7 @@ class SeedSensitivity(Searched[SeedParameters]):
                 "seed": st.integers(0, _LARGEST_SEED - self.parameters.seeds),
             }
         )
-        return _with_prompts(target, self.parameters, sampling)
+        return cases(target, self.parameters, sampling=sampling)
 
     def observe(self, target: Target, case: Case) -> Observation:
         """One run per seed, and how likely each run's tokens are (natural logarithm)."""
@@ -191,7 +183,7 @@ class GreedyEquivalence(Searched[GreedyParameters]):
                 "seed": st.integers(0, _LARGEST_SEED),
             }
         )
-        return _with_prompts(target, self.parameters, sampling)
+        return cases(target, self.parameters, sampling=sampling)
 
     def observe(self, target: Target, case: Case) -> Observation:
         """One greedy run, one with top-k 1."""
@@ -212,32 +204,5 @@ class GreedyEquivalence(Searched[GreedyParameters]):
         return len(observation.samples["greedy"]) > 0
 
 
-def _with_prompts(
-    target: Target,
-    parameters: DeterminismParameters | SeedParameters | GreedyParameters,
-    sampling: "SearchStrategy[dict[str, Any]]",
-) -> "SearchStrategy[dict[str, Any]]":
-    from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
-
-    from refute.kinds.cases import prompt_range, prompts  # noqa: PLC0415
-
-    return st.fixed_dictionaries(
-        {
-            "prompt": prompts(target, prompt_range(parameters.prompt_tokens), parameters.max_tokens),
-            "sampling": sampling,
-            "max_tokens": st.just(parameters.max_tokens),
-        }
-    )
-
-
 def _tokens(target: Target, case: Case, sampling: Sampling) -> list[int]:
     return list(target.generate(Request(tuple(case["prompt"]), case["max_tokens"], sampling)).tokens)
-
-
-def _check_range(parameters: DeterminismParameters | SeedParameters | GreedyParameters) -> None:
-    from refute.kinds.cases import prompt_range  # noqa: PLC0415 (keeps Hypothesis out of imports)
-
-    object.__setattr__(parameters, "prompt_tokens", tuple(parameters.prompt_tokens))
-    prompt_range(parameters.prompt_tokens)
-    if isinstance(parameters.max_tokens, bool) or parameters.max_tokens < 1:
-        raise ValueError(f"max_tokens is {parameters.max_tokens!r}, expected a whole number of at least 1")

@@ -1,52 +1,30 @@
 """Layer dispatch: the engine ran the layers that the model file names, by its own positive counters."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from refute.kinds.base import Case, Observation, Searched
+from refute.kinds.cases import cases, chunkings
+from refute.kinds.parameters import Lengths
 from refute.targets.base import Request, Target
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
 
-@dataclass(frozen=True, slots=True)
-class DispatchParameters:
-    """Lengths to search."""
-
-    max_tokens: int
-    prompt_tokens: tuple[int, int]
-
-    def __post_init__(self) -> None:
-        from refute.kinds.cases import prompt_range  # noqa: PLC0415 (keeps Hypothesis out of imports)
-
-        object.__setattr__(self, "prompt_tokens", tuple(self.prompt_tokens))
-        prompt_range(self.prompt_tokens)
-
-
-class LayerDispatch(Searched[DispatchParameters]):
+class LayerDispatch(Searched[Lengths]):
     """Every forward runs each MoE layer as MoE and each dense layer as dense, and no guard fires."""
 
     name = "layer-dispatch"
     rule_version = "1"
     requires = frozenset({"token_ids", "cache_off", "chunks", "counters"})
-    parameters_type = DispatchParameters
+    parameters_type = Lengths
 
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":
         """Prompts, chunkings, both arms."""
         from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
 
-        from refute.kinds.cases import chunkings, prompt_range, prompts  # noqa: PLC0415
-
-        size = prompt_range(self.parameters.prompt_tokens)
-        return st.fixed_dictionaries(
-            {
-                "prompt": prompts(target, size, self.parameters.max_tokens),
-                "chunks": chunkings(),
-                "cache": st.booleans(),
-                "max_tokens": st.just(self.parameters.max_tokens),
-            }
-        )
+        return cases(target, self.parameters, chunks=chunkings(), cache=st.booleans())
 
     def observe(self, target: Target, case: Case) -> Observation:
         """Generate and keep the counters beside what the file says."""

@@ -13,6 +13,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from refute.kinds.base import Case, Observation, Planned
+from refute.kinds.cases import some_prompt
 from refute.statistics import binomial_two_sided, detectable_deviation
 from refute.targets.base import Request, Sampling, Target
 from refute.verdict import Judgement, Outcome
@@ -59,8 +60,6 @@ class SamplingDistribution(Planned[DistributionParameters]):
 
     def plan(self, target: Target, runs: int, seed: int) -> Sequence[Case]:
         """Another prompt and seed for every run, the settings in turn."""
-        from refute.kinds.cases import some_prompt  # noqa: PLC0415 (keeps Hypothesis out of imports)
-
         settings = self.parameters.settings
         return [
             {

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from refute.kinds.base import Case, Observation, Searched
+from refute.kinds.cases import cases, chunkings
+from refute.kinds.parameters import Lengths, in_unit
 from refute.targets.base import Generation, Request, Target
 from refute.units import parse_quantity
 
@@ -14,42 +16,30 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
 
-@dataclass(frozen=True, slots=True)
-class EquivalenceParameters:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EquivalenceParameters(Lengths):
     """Lengths to search, and the tie bound.
 
     margin: two arms compute the same logits only up to rounding, so where the top two logits lie
     closer than this, a different token is a tie and the comparison of this case ends there.
     """
 
-    max_tokens: int
-    prompt_tokens: tuple[int, int]
     margin: str
 
     def __post_init__(self) -> None:
-        from refute.kinds.cases import prompt_range  # noqa: PLC0415 (keeps Hypothesis out of imports)
-
-        object.__setattr__(self, "prompt_tokens", tuple(self.prompt_tokens))
-        prompt_range(self.prompt_tokens)
-        _positive("max_tokens", self.max_tokens)
-        _in_unit("margin", self.margin, "logit")
+        Lengths.__post_init__(self)
+        in_unit("margin", self.margin, "logit")
 
 
-@dataclass(frozen=True, slots=True)
-class RoutingParameters:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutingParameters(Lengths):
     """Lengths to search; gap: router probabilities closer than this are a tie."""
 
-    max_tokens: int
-    prompt_tokens: tuple[int, int]
     gap: str
 
     def __post_init__(self) -> None:
-        from refute.kinds.cases import prompt_range  # noqa: PLC0415
-
-        object.__setattr__(self, "prompt_tokens", tuple(self.prompt_tokens))
-        prompt_range(self.prompt_tokens)
-        _positive("max_tokens", self.max_tokens)
-        _in_unit("gap", self.gap, "%")
+        Lengths.__post_init__(self)
+        in_unit("gap", self.gap, "%")
 
 
 class CacheEquivalence(Searched[EquivalenceParameters]):
@@ -62,7 +52,7 @@ class CacheEquivalence(Searched[EquivalenceParameters]):
 
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":
         """Prompts, chunkings."""
-        return _two_arm_cases(target, self.parameters.prompt_tokens, self.parameters.max_tokens)
+        return cases(target, self.parameters, chunks=chunkings())
 
     def observe(self, target: Target, case: Case) -> Observation:
         """Generate greedily in both arms; the twin is one chunk and never sees the cache."""
@@ -107,7 +97,7 @@ class RoutingEquivalence(Searched[RoutingParameters]):
 
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":
         """Prompts, chunkings."""
-        return _two_arm_cases(target, self.parameters.prompt_tokens, self.parameters.max_tokens)
+        return cases(target, self.parameters, chunks=chunkings())
 
     def observe(self, target: Target, case: Case) -> Observation:
         """Compare the experts of both arms at every position whose prefix is the same in both."""
@@ -149,22 +139,6 @@ class RoutingEquivalence(Searched[RoutingParameters]):
         return bool(observation.samples["compared"] > 0)
 
 
-def _two_arm_cases(
-    target: Target, prompt_tokens: tuple[int, int], max_tokens: int
-) -> "SearchStrategy[dict[str, Any]]":
-    from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
-
-    from refute.kinds.cases import chunkings, prompt_range, prompts  # noqa: PLC0415
-
-    return st.fixed_dictionaries(
-        {
-            "prompt": prompts(target, prompt_range(prompt_tokens), max_tokens),
-            "chunks": chunkings(),
-            "max_tokens": st.just(max_tokens),
-        }
-    )
-
-
 def _arm(
     target: Target, case: Case, *, cache: bool, margins: bool = False, routing: bool = False
 ) -> Generation:
@@ -185,13 +159,3 @@ def _first_difference(a: Sequence[int], b: Sequence[int]) -> int | None:
 
 def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
-
-
-def _positive(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} is {value!r}, expected a whole number of at least 1")
-
-
-def _in_unit(name: str, value: str, unit: str) -> None:
-    if not isinstance(value, str) or parse_quantity(value).unit != unit:
-        raise ValueError(f"{name} is {value!r}, expected a quantity in {unit}")

@@ -10,6 +10,7 @@ from typing import Any
 
 from refute.kinds.base import Case, Measured, Observation
 from refute.kinds.cases import some_prompt
+from refute.kinds.parameters import whole_number
 from refute.targets.base import Generation, Request, Target
 
 
@@ -21,10 +22,8 @@ class ThroughputParameters:
     prompt_tokens: int
 
     def __post_init__(self) -> None:
-        limits = (("max_tokens", self.max_tokens, 2), ("prompt_tokens", self.prompt_tokens, 1))
-        for name, value, least in limits:
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} is {value!r}, expected a whole number of at least {least}")
+        whole_number("max_tokens", self.max_tokens, 2)
+        whole_number("prompt_tokens", self.prompt_tokens, 1)
 
 
 class TokFloor(Measured[ThroughputParameters]):

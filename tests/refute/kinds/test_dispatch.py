@@ -4,10 +4,11 @@ import pytest
 
 from refute.faults.base import Fault
 from refute.kinds.base import Observation
-from refute.kinds.dispatch import DispatchParameters, LayerDispatch
+from refute.kinds.dispatch import LayerDispatch
+from refute.kinds.parameters import Lengths
 from refute.targets.fake import FakeTarget
 
-KIND = LayerDispatch(DispatchParameters(max_tokens=3, prompt_tokens=(1, 8)))
+KIND = LayerDispatch(Lengths(max_tokens=3, prompt_tokens=(1, 8)))
 CASE = {"prompt": [1, 2, 3], "chunks": [2], "cache": True, "max_tokens": 3}
 GOOD = {
     "forwards": 4,

@@ -1,0 +1,36 @@
+"""What the parameters of kinds share: lengths to search, and checks that say what was expected."""
+
+from dataclasses import dataclass
+
+from refute.units import parse_quantity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lengths:
+    """How much is asked of the engine. prompt_tokens: [smallest, largest], both from 1 on."""
+
+    max_tokens: int
+    prompt_tokens: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        whole_number("max_tokens", self.max_tokens, 1)
+        bounds = tuple(self.prompt_tokens)
+        object.__setattr__(self, "prompt_tokens", bounds)
+        if (
+            len(bounds) != 2
+            or not all(isinstance(each, int) for each in bounds)
+            or not 1 <= bounds[0] <= bounds[1]
+        ):
+            raise ValueError(f"prompt_tokens is {list(bounds)}, expected [smallest, largest], both from 1 on")
+
+
+def whole_number(name: str, value: int, least: int) -> None:
+    """Refuse anything but a whole number of at least `least`. Raises ValueError with a sentence."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} is {value!r}, expected a whole number of at least {least}")
+
+
+def in_unit(name: str, value: str, unit: str) -> None:
+    """Refuse anything but a quantity in this base unit. Raises ValueError with a sentence."""
+    if not isinstance(value, str) or parse_quantity(value).unit != unit:
+        raise ValueError(f"{name} is {value!r}, expected a quantity in {unit}")
