@@ -10,13 +10,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from refute.contract import Bound, Contract, Falsifier
 from refute.faults import FAULTS
 from refute.faults.base import Fault
-from refute.finding import Control, FaultTrial, Finding, Sensitivity
+from refute.finding import Control, FaultTrial, Finding, Sensitivity, missed, timestamp
 from refute.kinds import kind_named
 from refute.kinds.base import Kind, Observation, Planned, Searched
 from refute.targets.base import CannotPlant, Target, TargetError
@@ -83,7 +82,7 @@ def attack(
     exception of a falsifier that broke, whose traceback the finding does not keep.
     """
     clock = time.monotonic()
-    kind = kind_named(falsifier.kind)(kind_named(falsifier.kind).parameters_type(**falsifier.parameters))
+    kind = kind_named(falsifier.kind).of(falsifier.parameters)
     blank = unattacked(
         falsifier, Verdict.ERROR, "", contract=contract, run=run, seed=seed, target=identity_as_data(target)
     )
@@ -126,7 +125,7 @@ def unattacked(
         parameters=dict(falsifier.parameters),
         seed=seed,
         target=target,
-        started=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        started=timestamp(),
     )
 
 
@@ -140,7 +139,7 @@ def _run(plan: _Attack, blank: Finding, *, faults_only: bool) -> Finding:
     with_controls = dataclasses.replace(
         blank, control=control, faults=tuple(trials), sensitivity=sensitivity_of(trials)
     )
-    caught = all(trial.caught for trial in trials if trial.must)
+    caught = not missed(trials)
     if faults_only:
         verdict = Verdict.INCONCLUSIVE if caught and control.green else Verdict.INVALID
         reason = reason_for(verdict, None, control, trials)
@@ -200,7 +199,7 @@ def _trial(plan: _Attack, fault: Fault, *, must: bool) -> FaultTrial:
                 faulty = stack.enter_context(plan.controls.stand_in().plant(fault, bound))
             except CannotPlant as neither:
                 return _untried(fault, f"{why}; stand-in: {neither}", must=must)
-        observations = _until_caught(plan, faulty)
+        observations = _sample(plan, faulty, "attack", until_red=True)
     caught = plan.kind.caught(observations, bound)
     reason = "turned red" if caught else f"stayed green over {len(observations)} cases"
     unit = FAULTS[fault.name].unit
@@ -213,29 +212,6 @@ def _untried(fault: Fault, why: str, *, must: bool) -> FaultTrial:
     return FaultTrial(
         fault.name, fault.dose, unit, "nowhere", must, caught=False, reason=why, observations=()
     )
-
-
-def _until_caught(plan: _Attack, faulty: Target) -> tuple[Observation, ...]:
-    """Observe under a fault; stop at the first red."""
-    seed = derive_seed(plan.seed, plan.falsifier.id, "attack")
-    if isinstance(plan.kind, Searched):
-        return first_counterexample_of(plan.kind, faulty, plan.size, seed)
-    assert isinstance(plan.kind, Planned)
-    observations: list[Observation] = []
-    for case in plan.kind.plan(faulty, plan.size, seed):
-        observations.append(plan.kind.observe(faulty, case))
-        if plan.kind.caught(observations, plan.falsifier.bound):
-            break
-    return tuple(observations)
-
-
-def first_counterexample_of(
-    kind: Searched[Any], target: Target, cases: int, seed: int
-) -> tuple[Observation, ...]:
-    """Search until red; Hypothesis is imported by the first search."""
-    from refute.search import first_counterexample  # noqa: PLC0415 (start-up time)
-
-    return first_counterexample(kind, target, cases=cases, seed=seed)
 
 
 def _observe(plan: _Attack) -> tuple[tuple[Observation, ...], Observation | None]:
@@ -252,16 +228,24 @@ def _observe(plan: _Attack) -> tuple[tuple[Observation, ...], Observation | None
     return result.observations, result.counterexample
 
 
-def _sample(plan: _Attack, target: Target, what: str) -> tuple[Observation, ...]:
-    """All planned cases, without stopping or shrinking."""
+def _sample(plan: _Attack, target: Target, what: str, *, until_red: bool = False) -> tuple[Observation, ...]:
+    """The planned cases of an attack or a control, unshrunk; a search ends at its first counterexample.
+
+    until_red: other kinds too stop as soon as a green verdict is ruled out.
+    """
     seed = derive_seed(plan.seed, plan.falsifier.id, what)
     if isinstance(plan.kind, Searched):
-        return first_counterexample_of(plan.kind, target, plan.size, seed)
+        from refute.search import first_counterexample  # noqa: PLC0415 (start-up time)
+
+        return first_counterexample(plan.kind, target, cases=plan.size, seed=seed)
     assert isinstance(plan.kind, Planned)
-    observations = []
-    for done, case in enumerate(plan.kind.plan(target, plan.size, seed)):
-        plan.say(what, done)
+    observations: list[Observation] = []
+    for case in plan.kind.plan(target, plan.size, seed):
+        if not until_red:
+            plan.say(what, len(observations))
         observations.append(plan.kind.observe(target, case))
+        if until_red and plan.kind.caught(observations, plan.falsifier.bound):
+            break
     return tuple(observations)
 
 
@@ -271,9 +255,9 @@ def reason_for(
     """Say in one sentence why the verdict is what it is; derived, so that an audit can say it again."""
     if not control.green:
         return f"the known-good control came out {control.judgement.outcome}: {control.judgement.reason}"
-    missed = [f"{trial.name}={trial.dose:g}" for trial in trials if trial.must and not trial.caught]
-    if missed and verdict is Verdict.INVALID:
-        return f"not caught: {', '.join(missed)}"
+    uncaught = [f"{trial.name}={trial.dose:g}" for trial in missed(trials)]
+    if uncaught and verdict is Verdict.INVALID:
+        return f"not caught: {', '.join(uncaught)}"
     if judgement is None:
         return "every fault was caught; nothing was attacked"
     return judgement.reason

@@ -3,17 +3,15 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from refute.finding import Finding, missed
 from refute.report.words import shown
-
-if TYPE_CHECKING:
-    from refute.finding import Finding
 
 _WIDTH = 100
 
 
-def explain(finding: "Finding", where: str, record: Path | None) -> str:
+def explain(finding: Finding, where: str, record: Path | None) -> str:
     """Return a few labelled lines. where: `file:line` of the falsifier; record: where the finding lies."""
     rows = [
         (finding.verdict.value.upper(), f"{finding.contract}/{finding.falsifier}"),
@@ -24,7 +22,7 @@ def explain(finding: "Finding", where: str, record: Path | None) -> str:
         ("reason", finding.reason),
         (
             "missed",
-            ", ".join(f"{t.name}={t.dose:g} ({t.reason})" for t in finding.faults if t.must and not t.caught),
+            ", ".join(f"{t.name}={t.dose:g} ({t.reason})" for t in missed(finding.faults)),
         ),
     ]
     if finding.counterexample is not None:

@@ -5,8 +5,9 @@ Everything that `judge` needs is in here, so that the verdict can be derived aga
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from refute.kinds.base import Observation
@@ -113,6 +114,21 @@ class Finding:
             control["observations"] = _observations(control["observations"])
             fields["control"] = Control(**control)
         return cls(**fields)
+
+
+def demanded(trials: Iterable[FaultTrial]) -> list[FaultTrial]:
+    """Return the trials of faults that the contract names, without the smaller doses."""
+    return [trial for trial in trials if trial.must]
+
+
+def missed(trials: Iterable[FaultTrial]) -> list[FaultTrial]:
+    """Return the faults that had to be caught and were not."""
+    return [trial for trial in demanded(trials) if not trial.caught]
+
+
+def timestamp() -> str:
+    """Return now in RFC 3339, UTC, to the millisecond, as records hold it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _observations(entries: list[Mapping[str, Any]]) -> tuple[Observation, ...]:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refute.finding import Finding
+from refute.finding import Finding, timestamp
 from refute.provenance import process_identity
 from refute.reader import CONTRACT, LOG, SCHEMA, SUMMARY, State, listing, schema_faults
 from refute.strict_json import StrictJsonError, dump_strict, load_strict
@@ -76,11 +76,6 @@ def new_run_id() -> str:
     """Return an id that sorts by time: UTC to the millisecond, then eight random hex digits."""
     now = datetime.now(UTC)
     return f"{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03d}Z-{secrets.token_hex(4)}"
-
-
-def timestamp() -> str:
-    """Return now in RFC 3339, UTC, to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class RunWriter:

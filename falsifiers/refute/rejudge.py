@@ -11,7 +11,7 @@ from typing import Any
 
 from refute.attack import bound_as_data, counters_of, reason_for, sensitivity_of
 from refute.contract import Contract, Falsifier
-from refute.finding import Control, FaultTrial, Finding
+from refute.finding import Control, FaultTrial, Finding, demanded, missed
 from refute.kinds.base import Kind, Searched
 from refute.reader import Discrepancy, Record
 from refute.verdict import Judgement, Outcome, Verdict, conclude
@@ -57,8 +57,7 @@ def _differences(finding: Finding, contract: Contract, kinds: Kinds) -> tuple[li
         return copied, False
     if copied or kind_type.rule_version != finding.rule_version:
         return copied, bool(copied)
-    kind = kind_type(kind_type.parameters_type(**falsifier.parameters))
-    return list(_derived(finding, falsifier, kind)), True
+    return list(_derived(finding, falsifier, kind_type.of(falsifier.parameters))), True
 
 
 def _copied(finding: Finding, falsifier: Falsifier) -> Iterator[Difference]:
@@ -99,7 +98,7 @@ def _derived(finding: Finding, falsifier: Falsifier, kind: Kind[Any]) -> Iterato
         yield from _compare(f"/faults/{index}/caught", found.caught, trial.caught)
     yield from _planned(finding.faults, falsifier)
     yield from _compare("/sensitivity", *map(_plain, (finding.sensitivity, sensitivity_of(trials))))
-    caught = all(trial.caught for trial in trials if trial.must)
+    caught = not missed(trials)
     judgement = None
     if finding.judgement is None:
         if finding.observations:
@@ -131,7 +130,7 @@ def _trial(stored: FaultTrial, falsifier: Falsifier, kind: Kind[Any]) -> FaultTr
 
 def _planned(trials: tuple[FaultTrial, ...], falsifier: Falsifier) -> Iterator[Difference]:
     """Every fault of the contract was tried at its dose, and no other one counts."""
-    tried = sorted(f"{trial.name}={trial.dose:g}" for trial in trials if trial.must)
+    tried = sorted(f"{trial.name}={trial.dose:g}" for trial in demanded(trials))
     yield from _compare("/faults", tried, sorted(map(str, falsifier.must_catch)))
 
 

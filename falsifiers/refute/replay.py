@@ -48,7 +48,7 @@ def replay(finding: Finding, target: Target) -> Replay:
         kind_type = kind_named(finding.kind)
     except UnknownKind:
         raise CannotReplay(f"kind {finding.kind!r} does not exist in this version") from None
-    kind = kind_type(kind_type.parameters_type(**finding.parameters))
+    kind = kind_type.of(finding.parameters)
     if not isinstance(kind, Searched):
         raise CannotReplay(f"kind {finding.kind!r} measures; only counterexamples replay")
     observation = kind.observe(target, finding.counterexample.case)

@@ -15,7 +15,7 @@ import hypothesis
 from hypothesis import HealthCheck, Phase, Verbosity, settings
 from hypothesis.errors import Flaky
 
-from refute.kinds.base import Case, Observation, Searched
+from refute.kinds.base import Observation, Searched
 from refute.targets.base import Target
 
 _SHRINK_CALLS = 300
@@ -87,12 +87,6 @@ def first_counterexample(
     except _Stop:
         return (tried[-1],)
     return tuple(tried)
-
-
-def observe_again(kind: Searched[Any], target: Target, case: Case) -> tuple[Observation, bool]:
-    """Run one recorded case; return what it gave and whether it refutes."""
-    observation = kind.observe(target, case)
-    return observation, kind.refutes(observation)
 
 
 def _size(found: Observation) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""Which engine on which model is attacked, and where the evidence goes: options, then ini, then defaults.
+"""Which engine on which model is attacked: what is named, then the environment, then what is embedded.
 
 Nothing here opens a model; what is missing becomes a sentence, and the falsifiers are then blocked.
 """

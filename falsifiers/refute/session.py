@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refute.finding import Finding, missed
 from refute.select import Selection, embedded_model
 from refute.verdict import Verdict
 
 if TYPE_CHECKING:
     from refute.attack import Stage
     from refute.contract import Contract, Falsifier
-    from refute.finding import Finding
     from refute.targets.base import Target
 
 
@@ -32,7 +32,7 @@ class Attacker:
     _target: "Target | None" = field(default=None, init=False)
     _missing: str | None = field(default=None, init=False)
 
-    def attack(self, contract: "Contract", falsifier: "Falsifier") -> tuple["Finding", Exception | None]:
+    def attack(self, contract: "Contract", falsifier: "Falsifier") -> tuple[Finding, Exception | None]:
         """Return the finding, and the exception behind it where the falsifier itself broke."""
         # Kinds need numpy, and pytest loads this module at start-up.
         from refute.attack import Controls, attack, identity_as_data, unattacked  # noqa: PLC0415
@@ -60,13 +60,13 @@ class Attacker:
         )
         return finding, bugs[0] if bugs else None
 
-    def green(self, finding: "Finding") -> bool:
+    def green(self, finding: Finding) -> bool:
         """Whether pytest passes: the claim survived; where only faults were planted, all were caught."""
         if not self.faults_only:
             return finding.verdict is Verdict.SURVIVED
-        return finding.control is not None and finding.control.green and all_caught(finding)
+        return finding.control is not None and finding.control.green and not missed(finding.faults)
 
-    def record(self, finding: "Finding") -> Path | None:
+    def record(self, finding: Finding) -> Path | None:
         """Where the finding is going to lie; None where no record is kept."""
         if self.evidence is None:
             return None
@@ -92,8 +92,3 @@ class Attacker:
             return Selection("bundled", embedded_model(), "embedded", "array", "auto").open()
         except TargetError as error:
             raise CannotPlant(str(error)) from None
-
-
-def all_caught(finding: "Finding") -> bool:
-    """Whether every fault that the contract names turned the falsifier red."""
-    return all(trial.caught for trial in finding.faults if trial.must)

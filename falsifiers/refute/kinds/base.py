@@ -8,7 +8,7 @@ Everything in a case and in samples is what `json` can hold, and survives a roun
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from refute.statistics import excluded_rate, order_statistic_interval, quantile_of
 from refute.targets.base import Target
@@ -50,6 +50,11 @@ class Kind(ABC, Generic[P]):
 
     def __init__(self, parameters: P) -> None:
         self.parameters = parameters
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, Any]) -> Self:
+        """Make one from a contract's `with`. Raises what the parameters refuse."""
+        return cls(cls.parameters_type(**parameters))
 
     @abstractmethod
     def observe(self, target: Target, case: Case) -> Observation:

@@ -10,6 +10,7 @@ from rich.status import Status
 from rich.text import Text
 
 import refute
+from refute.finding import demanded
 from refute.report.words import STYLES, counted, seconds, short
 from refute.verdict import Verdict
 
@@ -69,7 +70,7 @@ class Live:
     def finding(self, finding: "Finding", *, faults_only: bool) -> None:
         """Show a verdict; where only faults were planted, how many were caught."""
         self._done += 1
-        faults = [trial for trial in finding.faults if trial.must]
+        faults = demanded(finding.faults)
         caught = sum(trial.caught for trial in faults)
         line = Text()
         if faults_only and finding.verdict is Verdict.INCONCLUSIVE:  # nothing was attacked

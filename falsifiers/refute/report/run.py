@@ -10,11 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from refute.explain import explain
+from refute.finding import demanded
 from refute.report.words import STYLES, seconds, shown
 from refute.verdict import Verdict
 
 if TYPE_CHECKING:
-    from refute.finding import FaultTrial, Finding
+    from refute.finding import Finding
     from refute.ledger import Ledger
 
 _QUIET = (Verdict.SURVIVED, Verdict.NOT_APPLICABLE)
@@ -50,7 +51,7 @@ def fault_matrix(ledger: "Ledger") -> RenderableType:
     for finding in ledger.findings:
         table.add_row(Text(f"{finding.contract}/{finding.falsifier}", "bold"))
         smallest = {each.fault: each.smallest_caught for each in finding.sensitivity}
-        for trial in _must(finding):
+        for trial in demanded(finding.faults):
             least = smallest.get(trial.name)
             table.add_row(
                 f"  {trial.name}",
@@ -59,7 +60,7 @@ def fault_matrix(ledger: "Ledger") -> RenderableType:
                 "none" if least is None else f"{least:g} {trial.unit}",
                 trial.planted,
             )
-        if not _must(finding):
+        if not demanded(finding.faults):
             table.add_row(Text(f"  {finding.verdict}: {finding.reason}", "dim"))
     return table
 
@@ -113,7 +114,7 @@ def as_data(ledger: "Ledger", code: int) -> dict[str, Any]:
                 "verdict": finding.verdict.value,
                 "figure": finding.figure,
                 "reason": finding.reason,
-                "faults": {str(trial.name): trial.caught for trial in _must(finding)},
+                "faults": {str(trial.name): trial.caught for trial in demanded(finding.faults)},
                 "seconds": finding.seconds,
             }
             for finding in ledger.findings
@@ -132,12 +133,8 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _must(finding: "Finding") -> "list[FaultTrial]":
-    return [trial for trial in finding.faults if trial.must]
-
-
 def _caught(finding: "Finding") -> Text:
-    trials = _must(finding)
+    trials = demanded(finding.faults)
     caught = sum(trial.caught for trial in trials)
     if not trials:
         return Text("")

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -202,10 +204,7 @@ def _failures() -> Iterator[None]:
 
 
 def _generation(request: Request, started: int, tokens: Sequence["Token"]) -> Generation:
-    counters = Counters()
-    for token in tokens:
-        done = asdict(token.counters)
-        counters = Counters(**{name: value + done[name] for name, value in asdict(counters).items()})
+    done = reduce(add, (token.counters for token in tokens))
     decided = [token.routing for token in tokens if token.routing is not None]
     routing = Routing(tuple(r.experts for r in decided), tuple(r.gaps for r in decided))
     return Generation(
@@ -213,7 +212,7 @@ def _generation(request: Request, started: int, tokens: Sequence["Token"]) -> Ge
         started_ns=started,
         prefilled_ns=tokens[0].prefilled_ns,
         token_ns=tuple(token.time_ns for token in tokens),
-        counters=counters,
+        counters=Counters(**asdict(done)),
         margins=tuple(token.margin for token in tokens) if request.margins else None,
         routing=routing if decided else None,
         text="".join(token.text for token in tokens),
