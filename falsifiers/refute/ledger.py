@@ -57,6 +57,7 @@ class Ledger:
         if writer is None:
             return finding, None
         path = writer.write(finding)
+        writer.log(f"{finding.falsifier} {finding.verdict}: {finding.reason}")
         self.records[finding.contract, finding.falsifier] = path
         return finding, path
 

@@ -23,6 +23,10 @@ def test_a_real_run_is_recorded_and_survives(project):
     (run,) = read_runs(project.pytester.path / "evidence")
     assert not run.problems
     assert run.records[0].finding.faults[0].caught
+    log = (run.path / "run.log").read_text(encoding="utf-8").splitlines()
+    assert [line.split()[1:3] for line in log] == [
+        [name, "survived:"] for name in ("repeats", "cached", "floor")
+    ]
 
 
 def test_each_finding_is_on_the_disk_before_the_next_attack(project, decide, monkeypatch):
