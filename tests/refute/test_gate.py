@@ -24,16 +24,6 @@ from refute.gate import EXIT_OF_STATUS, PROFILES, gate
 from refute.verdict import Exit, Level, Status, Verdict, worst_exit
 
 
-@pytest.fixture
-def contract(tmp_path):
-    return contract_at(tmp_path / "contracts")
-
-
-@pytest.fixture
-def tree(tmp_path):
-    return tmp_path / "evidence"
-
-
 def decide(contract, tree, profile="pr", present=PRESENT):
     return gate([contract], [tree], profile=profile, present=present, kinds=kinds)
 

@@ -30,16 +30,6 @@ from refute.strict_json import StrictJsonError, dump_strict, load_strict
 from refute.verdict import Verdict
 
 
-@pytest.fixture
-def contract(tmp_path):
-    return contract_at(tmp_path / "contracts")
-
-
-@pytest.fixture
-def tree(tmp_path):
-    return tmp_path / "evidence"
-
-
 def problems(path):
     return [(each.where.rpartition("/")[2], each.pointer, each.falsifier) for each in read_run(path).problems]
 

@@ -4,23 +4,13 @@ import io
 import re
 
 import pytest
-from records import PRESENT, RED, contract_at, edit, finding, kinds, opened, write_run
+from records import PRESENT, RED, edit, finding, kinds, opened, write_run
 from rich.console import Console
 
 from refute.gate import gate
 from refute.report.terminal import show_decision, show_status
 from refute.status import status
 from refute.verdict import Verdict
-
-
-@pytest.fixture
-def contract(tmp_path):
-    return contract_at(tmp_path / "contracts")
-
-
-@pytest.fixture
-def tree(tmp_path):
-    return tmp_path / "evidence"
 
 
 def shown(thing, show, monkeypatch, *, terminal, width=120, color=True):

@@ -35,16 +35,6 @@ from refute.status import status
 from refute.verdict import Level, Outcome, Status, Verdict
 
 
-@pytest.fixture
-def contract(tmp_path):
-    return contract_at(tmp_path / "contracts")
-
-
-@pytest.fixture
-def tree(tmp_path):
-    return tmp_path / "evidence"
-
-
 def claims(contract, *trees, present=PRESENT, resolver=kinds):
     overview = status([contract], trees, present=present, kinds=resolver)
     return {claim.falsifier: claim for claim in overview.claims}

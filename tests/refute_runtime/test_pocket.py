@@ -8,6 +8,7 @@ from importlib.resources import as_file, files
 import numpy as np
 import pytest
 
+from refute.faults.cache import HonestWrapper
 from refute_runtime.backends.base import Array, Cache
 from refute_runtime.engine import Engine
 from refute_runtime.sampling import SamplingParams
@@ -23,31 +24,17 @@ def engine() -> Iterator[Engine]:
         yield engine
 
 
-@dataclass
-class BrokenRow:
+class BrokenRow(HonestWrapper):
     """A cache that loses one row, or gives the row before in its place, once later tokens read it."""
 
-    cache: Cache
-    row: int
-    stale: bool
-
-    @property
-    def length(self) -> int:
-        return self.cache.length
-
-    @property
-    def capacity(self) -> int:
-        return self.cache.capacity
-
-    def positions(self, count: int) -> np.ndarray:
-        return self.cache.positions(count)
-
-    def append(self, layer: int, k: Array, v: Array) -> None:
-        self.cache.append(layer, k, v)
+    def __init__(self, inner: Cache, row: int, stale: bool) -> None:
+        super().__init__(inner)
+        self.row = row
+        self.stale = stale
 
     def rows(self, layer: int) -> tuple[Array, Array]:
-        k, v = self.cache.rows(layer)
-        if self.cache.length <= self.row:
+        k, v = self.inner.rows(layer)
+        if self.inner.length <= self.row:
             return k, v
         order = np.arange(len(k))
         if self.stale:
@@ -55,12 +42,6 @@ class BrokenRow:
         else:
             order = np.delete(order, self.row)
         return k[order], v[order]
-
-    def advance(self, count: int) -> None:
-        self.cache.advance(count)
-
-    def truncate(self, length: int) -> None:
-        self.cache.truncate(length)
 
 
 @dataclass(frozen=True)
