@@ -156,6 +156,8 @@ def _syntax(path: Path, text: str, error: Exception) -> Problem:
         before = text[: getattr(error, "position", 0) or 0]
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
     why = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be parsed"
+    if "nesting depth" in str(why):  # PyYAML 6.0.4 and later refuse it before we can
+        return Problem(path, line, column, "nested too deeply", f"at most {DEPTH_LIMIT} levels")
     return Problem(path, line, column, f"not YAML: {why}", "", "look at this line and the one before it")
 
 

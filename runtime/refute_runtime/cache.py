@@ -1,6 +1,7 @@
 """The KV cache of one sequence."""
 
-from typing import Any
+import copy
+from typing import Any, Self
 
 import numpy as np
 
@@ -20,6 +21,10 @@ class KVCache:
         self._stored = [0] * layers  # rows of each layer, those of the forward under way included
         self._length = 0
         self._capacity = capacity
+
+    def fork(self) -> Self:
+        """Return a cache with the same rows and capacity; what one appends does not reach the other."""
+        return copy.deepcopy(self)
 
     @property
     def length(self) -> int:

@@ -45,11 +45,12 @@ class Counters:
 class LayerRouting:
     """What one layer's router decided. A layer without router has no experts (K = 0) and a gap of 1.
 
-    experts: (T, K) ids, ascending. gap: (T,) probability of the last expert chosen minus that of the
-    first one not chosen.
+    experts: (T, K) ids, ascending. weights: (T, K) their shares of the sum, in the same order. gap: (T,)
+    probability of the last expert chosen minus that of the first one not chosen.
     """
 
     experts: np.ndarray
+    weights: np.ndarray
     gap: np.ndarray
 
 
@@ -104,10 +105,11 @@ class Model:
                 experts_run += sum(len(set(experts)) for experts in chosen.tolist())
             else:
                 chosen, gap = np.empty((T, 0), dtype=np.int64), np.ones(T, dtype=np.float32)
+                shares = np.empty((T, 0), dtype=np.float32)
                 x = x + run.dense(layer, h)
                 dense_layers += 1
             if routing:
-                decided.append(LayerRouting(chosen, gap))
+                decided.append(LayerRouting(chosen, shares, gap))
         cache.advance(T)
 
         x = run.norm(x[-1:] if last_only else x, "output_norm.weight")

@@ -1,14 +1,15 @@
 """What a falsifier must catch: a fault is data (a name, a dose, the seam it goes in), planted by a target.
 
-A fault never lives in the runtime. `seam` says where a target has to wrap or change something:
-`cache`, `sampler` and `backend` wrap an object of one request, `clock` wraps the clock that is read.
+A fault never lives in the runtime. `seam` says where a target has to wrap or change something: `model`
+changes the file, `cache`, `sampler` and `backend` wrap an object of one request, `stream` the way in which
+tokens are handed out, `tokenizer` the tokenizer, `memory` what is held, `clock` the clock that is read.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Seam = Literal["cache", "sampler", "backend", "clock"]
+Seam = Literal["model", "cache", "sampler", "backend", "stream", "tokenizer", "memory", "clock"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,10 @@ A wrapper knows the length of the prompt, so that it can tell prefill from decod
 `Cache` in the runtime's backend protocol: (R, G, D), old ones first. Letters as in that protocol.
 """
 
+import copy
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -34,6 +35,8 @@ class Cache(Protocol):
     def advance(self, count: int) -> None: ...
 
     def truncate(self, length: int) -> None: ...
+
+    def fork(self) -> Self: ...
 
 
 class HonestWrapper:
@@ -64,6 +67,11 @@ class HonestWrapper:
 
     def truncate(self, length: int) -> None:
         self.inner.truncate(length)
+
+    def fork(self) -> Self:
+        other = copy.copy(self)
+        other.inner = self.inner.fork()
+        return other
 
 
 class RopePosition(HonestWrapper):

@@ -28,7 +28,13 @@ class Planted:
     sampler: bool = False
 
     def has(self, name: str) -> bool:
+        """Whether it is this fault; `dose` then says how much of it."""
         return self.fault is not None and self.fault.name == name
+
+    @property
+    def dose(self) -> float:
+        """The fault's dose; 0 where there is none."""
+        return 0.0 if self.fault is None else self.fault.dose
 
     def sampling(self, asked: Sampling) -> Sampling:
         """Return the settings that the sampler uses."""
@@ -67,5 +73,7 @@ def prepare(
             raise CannotPlant(f"{fault}: every expert is chosen, there is no other one")
         case "backend":
             return Planted(fault, layers=affected)
+        case "stream" | "tokenizer" | "memory":
+            return Planted(fault)
         case _:
             raise CannotPlant(f"{fault}: no seam for it in this target")

@@ -1,4 +1,9 @@
-"""Cache equivalence: decode over the KV cache against the slow twin, a full prefill for every token."""
+"""Cache equivalence: decode over the KV cache against the slow twin, a full prefill for every token.
+
+A causal model's logits at a position do not depend on what follows. So where a target lets sequences be
+driven token by token, one prefill of prompt and answer, without the cache, tells the twin's choice at every
+position at once, up to the first one that differs, where the comparison ends anyway.
+"""
 
 import hashlib
 import json
@@ -9,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from refute.kinds.base import Case, Observation, Searched
 from refute.kinds.cases import cases, chunkings
 from refute.kinds.parameters import Lengths, in_unit
-from refute.targets.base import Generation, Request, Target
+from refute.targets.base import Generation, Request, Scores, Target
 from refute.units import parse_quantity
 
 if TYPE_CHECKING:
+    import numpy as np
     from hypothesis.strategies import SearchStrategy
 
 
@@ -46,7 +52,7 @@ class CacheEquivalence(Searched[EquivalenceParameters]):
     """Greedy tokens over the cache equal those of full prefill, for any prompt and chunking."""
 
     name = "cache-equivalence"
-    rule_version = "1"
+    rule_version = "2"
     requires = frozenset({"token_ids", "cache_off", "chunks"})
     parameters_type = EquivalenceParameters
 
@@ -55,26 +61,30 @@ class CacheEquivalence(Searched[EquivalenceParameters]):
         return cases(target, self.parameters, chunks=chunkings())
 
     def observe(self, target: Target, case: Case) -> Observation:
-        """Generate greedily in both arms; the twin is one chunk and never sees the cache."""
+        """Generate greedily over the cache, and ask the twin; it is one chunk and never sees the cache."""
         margins = "margins" in target.capabilities
         cached = _arm(target, case, cache=True, margins=margins)
-        full = _arm(target, case, cache=False, margins=margins)
-        samples: dict[str, Any] = {
-            "cached": list(cached.tokens),
-            "full": list(full.tokens),
-            "full_margins": None if full.margins is None else list(full.margins),
-            "counters": {"cached": asdict(cached.counters), "full": asdict(full.counters)},
-        }
-        return Observation(case, samples)
+        samples: dict[str, Any] = {"cached": list(cached.tokens), "counters": asdict(cached.counters)}
+        if "sessions" in target.capabilities:
+            full, leads = _choices(_twin(target, case, cached.tokens).logits)
+            end = _first_difference(cached.tokens, full)
+            kept = None if end is None else end + 1  # what follows has another past than the twin's
+            return Observation(
+                case,
+                {**samples, "twin": "one prefill", "full": full[:kept], "full_margins": leads[:kept]},
+            )
+        twin = _arm(target, case, cache=False, margins=margins)
+        full_margins = None if twin.margins is None else list(twin.margins)
+        return Observation(
+            case, {**samples, "twin": "every token", "full": list(twin.tokens), "full_margins": full_margins}
+        )
 
     def refutes(self, observation: Observation) -> bool:
         """The first difference refutes, unless the twin's own top two logits tie there."""
         cached, full = observation.samples["cached"], observation.samples["full"]
-        if len(cached) != len(full):
-            return True
         first = _first_difference(cached, full)
         if first is None:
-            return False
+            return len(cached) != len(full)
         margins = observation.samples["full_margins"]
         return margins is None or bool(margins[first] > parse_quantity(self.parameters.margin).value)
 
@@ -82,8 +92,8 @@ class CacheEquivalence(Searched[EquivalenceParameters]):
         """A case counts when tokens were compared and the engine says that the cached arm read its cache."""
         samples = observation.samples
         compared = _first_difference(samples["cached"], samples["full"])
-        read = samples["counters"]["cached"]["cache_positions_read"]
-        decoded = len(samples["full"]) > 1
+        read = samples["counters"]["cache_positions_read"]
+        decoded = len(samples["cached"]) > 1
         return decoded and (compared is None or compared > 0) and read > 0
 
 
@@ -91,8 +101,8 @@ class RoutingEquivalence(Searched[RoutingParameters]):
     """The experts chosen for a token do not depend on whether its past comes from the cache."""
 
     name = "routing-equivalence"
-    rule_version = "1"
-    requires = frozenset({"token_ids", "cache_off", "chunks", "routing"})
+    rule_version = "2"
+    requires = frozenset({"token_ids", "cache_off", "chunks", "routing", "sessions"})
     parameters_type = RoutingParameters
 
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":
@@ -100,26 +110,24 @@ class RoutingEquivalence(Searched[RoutingParameters]):
         return cases(target, self.parameters, chunks=chunkings())
 
     def observe(self, target: Target, case: Case) -> Observation:
-        """Compare the experts of both arms at every position whose prefix is the same in both."""
+        """Compare the experts at the last position of the prompt and at every token but the last."""
         cached = _arm(target, case, cache=True, routing=True)
-        full = _arm(target, case, cache=False, routing=True)
-        if cached.routing is None or full.routing is None:
+        twin = _twin(target, case, cached.tokens, routing=True)
+        if cached.routing is None or twin.experts is None or twin.gaps is None:
             raise ValueError("the target promises routing but reported none")
-        shared = _first_difference(cached.tokens, full.tokens)
-        positions = len(full.tokens) if shared is None else shared + 1
+        ours = [[list(layer) for layer in position] for position in cached.routing.experts]
+        theirs, gaps = twin.experts.tolist(), twin.gaps.tolist()
         mismatches = [
-            {"position": p, "layer": layer, "cached": list(ours), "full": list(theirs), "gap": gap}
-            for p, (a, b, gaps) in enumerate(
-                zip(cached.routing.experts[:positions], full.routing.experts, full.routing.gaps, strict=False)
-            )
-            for layer, (ours, theirs, gap) in enumerate(zip(a, b, gaps, strict=True))
-            if tuple(ours) != tuple(theirs)
+            {"position": p, "layer": layer, "cached": a, "full": b, "gap": gaps[p][layer]}
+            for p, (mine, other) in enumerate(zip(ours, theirs, strict=True))
+            for layer, (a, b) in enumerate(zip(mine, other, strict=True))
+            if a != b
         ]
         samples = {
-            "compared": sum(map(len, full.routing.experts[:positions])),
+            "compared": sum(map(len, ours)),
             "mismatches": mismatches,
-            "cached_sha256": _digest(cached.routing.experts[:positions]),
-            "full_sha256": _digest(full.routing.experts[:positions]),
+            "cached_sha256": _digest(ours),
+            "full_sha256": _digest(theirs),
         }
         return Observation(case, samples)
 
@@ -151,6 +159,24 @@ def _arm(
         routing=routing,
     )
     return target.generate(request)
+
+
+def _twin(target: Target, case: Case, answer: Sequence[int], *, routing: bool = False) -> Scores:
+    """Scores of the twin at the positions whose logits chose the answer's tokens: T = len(answer)."""
+    prompt = tuple(case["prompt"])
+    tokens = [*prompt, *answer[:-1]]
+    scores = target.session(len(tokens), prompt=len(prompt), cache=False).extend(tokens, routing=routing)
+    first = len(prompt) - 1
+    parts = (scores.logits, scores.experts, scores.weights, scores.gaps)
+    return Scores(*(None if part is None else part[first:] for part in parts))  # type: ignore[arg-type]
+
+
+def _choices(logits: "np.ndarray") -> tuple[list[int], list[float]]:
+    """The greedy token of each row (T, V), the lowest id among equals; top logit minus second."""
+    import numpy as np  # noqa: PLC0415 (keeps NumPy out of collection)
+
+    top = np.partition(logits, -2, axis=-1)[:, -2:]
+    return logits.argmax(axis=-1).tolist(), (top[:, 1] - top[:, 0]).tolist()
 
 
 def _first_difference(a: Sequence[int], b: Sequence[int]) -> int | None:

@@ -122,6 +122,67 @@ class Identity:
     settings: Mapping[str, object] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What the model made of T tokens: V vocabulary, L layers, K experts per token.
+
+    logits: (T, V) float32, raw; row t is what follows token t. experts: (T, L, K) ids, ascending.
+    weights: (T, L, K), each expert's share of the sum. gaps: (T, L) as in `Routing`. The last three are
+    None where they were not asked for or the model has no router.
+    """
+
+    logits: "np.ndarray"
+    experts: "np.ndarray | None" = None
+    weights: "np.ndarray | None" = None
+    gaps: "np.ndarray | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Forced:
+    """A prompt and the tokens that are fed after it one by one, whatever the engine would have said."""
+
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
+
+
+class Session(Protocol):
+    """One sequence in the engine: tokens go in, scores come out; it goes on from where it stands."""
+
+    @property
+    def length(self) -> int:
+        """Tokens that it holds."""
+        ...
+
+    def extend(self, tokens: Sequence[int], *, routing: bool = False) -> Scores:
+        """Run tokens, one or more, in one forward after those that it holds."""
+        ...
+
+    def fork(self) -> "Session":
+        """Return a sequence with the same past, that goes its own way."""
+        ...
+
+    def trim(self, length: int) -> None:
+        """Forget all tokens from `length` on."""
+        ...
+
+
+class Reference(Protocol):
+    """Numbers of the unmutated model from another implementation, to compare a target's with."""
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """Which implementation gave them: what `implementation` gives of a target."""
+        ...
+
+    def prompts(self, count: int, seed: int) -> Sequence[Forced]:
+        """Up to `count` sequences that it has numbers for."""
+        ...
+
+    def scores(self, forced: Forced) -> Scores:
+        """Scores at the last token of the prompt and at each token of the answer: T = 1 + len(answer)."""
+        ...
+
+
 CAPABILITIES = frozenset(
     {
         "token_ids",
@@ -134,16 +195,29 @@ CAPABILITIES = frozenset(
         "seed",
         "plant",
         "timing",
+        "sessions",
+        "reference",
     }
 )
 """What a target can promise, and a contract can require; `Target` says what each means."""
+
+
+def implementation(identity: Identity) -> dict[str, object]:
+    """Say whose numbers a target's are: two that agree here are one and the same implementation."""
+    settings = identity.settings
+    return {
+        "engine": identity.engine,
+        "digest": identity.engine_digest,
+        **{key: settings.get(key) for key in ("backend", "device", "numerics")},
+    }
 
 
 class Target(Protocol):
     """An engine under attack.
 
     Capabilities in use: token_ids (prompts and answers as ids), cache_off (the slow twin), chunks,
-    margins, routing, counters, logits, seed, plant (faults can be planted in this very target), timing.
+    margins, routing, counters, logits, seed, plant (faults can be planted in this very target), timing,
+    sessions (sequences that are driven token by token), reference (numbers of another implementation).
     """
 
     @property
@@ -165,6 +239,18 @@ class Target(Protocol):
 
     def logits(self, tokens: Sequence[int]) -> "np.ndarray":
         """Raw reference logits (len(tokens), vocabulary), float32, by one full prefill without faults."""
+        ...
+
+    def session(self, capacity: int, *, prompt: int, cache: bool = True) -> Session:
+        """Open a sequence of up to `capacity` tokens, of which the first `prompt` are the prompt.
+
+        cache: False is the slow twin's arm, which faults of the cache do not reach.
+        """
+        ...
+
+    @property
+    def reference(self) -> Reference:
+        """What this target's numbers are compared with. Only with the capability `reference`."""
         ...
 
     def plant(self, fault: "Fault", bound: "Bound | None" = None) -> AbstractContextManager["Target"]:

@@ -21,8 +21,11 @@ from refute.targets.base import (
     Counters,
     Generation,
     Identity,
+    Reference,
     Request,
     Routing,
+    Scores,
+    Session,
     TargetError,
 )
 
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from refute.contract import Bound
+    from refute_runtime.backends.base import Cache
     from refute_runtime.engine import Engine, Token
 
 
@@ -86,7 +90,8 @@ class BundledTarget:
 
     @property
     def capabilities(self) -> frozenset[str]:
-        return CAPABILITIES if self._engine.config.moe else CAPABILITIES - {"routing"}
+        lacking = set() if self._engine.config.moe else {"routing"}
+        return CAPABILITIES - {"reference"} - lacking
 
     @property
     def ordinary_tokens(self) -> Sequence[int]:
@@ -121,6 +126,21 @@ class BundledTarget:
             cache = self._engine.new_cache(len(tokens))
             return self._engine.model.forward(tokens, cache, last_only=False).logits
 
+    def session(self, capacity: int, *, prompt: int, cache: bool = True) -> Session:
+        """Open a sequence; raises `TargetError` for one longer than the context."""
+        context = self._engine.config.context
+        if not 1 <= capacity <= context:
+            raise TargetError(f"a sequence of {capacity} tokens: expected 1 to {context}, the context")
+        with _failures():
+            rows = self._engine.new_cache(capacity)
+        if cache and self._fault.cache is not None:
+            rows = self._fault.cache(rows, prompt)
+        return BundledSession(self._engine_for(self._fault, cache=cache), rows)
+
+    @property
+    def reference(self) -> Reference:
+        raise TargetError("this target has no reference")
+
     @contextmanager
     def plant(self, fault: Fault, bound: "Bound | None" = None) -> Iterator["BundledTarget"]:
         """Give a target of the same engine with this fault; this one stays as it is."""
@@ -143,7 +163,7 @@ class BundledTarget:
         from refute_runtime.sampling import SamplingParams  # noqa: PLC0415  (heavy)
 
         cached = request.cache and not planted.has("cache-ignored")
-        engine, cache = self._engine_for(request, planted), None
+        engine, cache = self._engine_for(planted, cache=request.cache), None
         if cached:
             cache = engine.new_cache(len(request.prompt) + request.max_tokens)
             if planted.cache is not None:
@@ -165,11 +185,11 @@ class BundledTarget:
         )
         return _generation(request, started, tokens)
 
-    def _engine_for(self, request: Request, planted: Planted) -> "Engine":
-        """The engine that this request runs on: a wrapped backend only where the fault reaches it."""
+    def _engine_for(self, planted: Planted, *, cache: bool) -> "Engine":
+        """The engine of one arm: a wrapped backend only where the fault reaches it."""
         if not planted.layers or planted.fault is None:
             return self._engine
-        if planted.has("routing-depends-on-cache") and not request.cache:
+        if planted.has("routing-depends-on-cache") and not cache:
             return self._engine
         layers = self._engine.config.layers
         backend = wrap_backend(planted.fault, self._engine.backend, layers=planted.layers, of=layers)
@@ -190,6 +210,43 @@ class BundledTarget:
             else None,
             "tokenizer_nfc": engine.tokenizer.nfc,
         }
+
+
+class BundledSession:
+    """One sequence in the bundled runtime."""
+
+    def __init__(self, engine: "Engine", cache: "Cache") -> None:
+        self._engine = engine
+        self._cache = cache
+
+    @property
+    def length(self) -> int:
+        return self._cache.length
+
+    def extend(self, tokens: Sequence[int], *, routing: bool = False) -> Scores:
+        """Run tokens in one forward; raises `TargetError` for none, or for more than fit."""
+        import numpy as np  # noqa: PLC0415  (heavy)
+
+        if not tokens:
+            raise TargetError("a forward of no tokens; expected one or more")
+        with _failures():
+            forward = self._engine.model.forward(tokens, self._cache, last_only=False, routing=routing)
+        if forward.routing is None or not self._engine.config.moe:
+            return Scores(forward.logits)
+        return Scores(
+            forward.logits,
+            np.stack([layer.experts for layer in forward.routing], axis=1),
+            np.stack([layer.weights for layer in forward.routing], axis=1),
+            np.stack([layer.gap for layer in forward.routing], axis=1),
+        )
+
+    def fork(self) -> "BundledSession":
+        return BundledSession(self._engine, self._cache.fork())
+
+    def trim(self, length: int) -> None:
+        if not 0 <= length <= self.length:
+            raise TargetError(f"cannot trim a sequence of {self.length} tokens to {length}")
+        self._cache.truncate(length)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ unless said otherwise. Weights are named as in the GGUF file.
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -43,6 +43,10 @@ class Cache(Protocol):
 
     def truncate(self, length: int) -> None:
         """Forget all rows from `length` on."""
+        ...
+
+    def fork(self) -> Self:
+        """Return a cache with the same rows that goes its own way from here."""
         ...
 
 

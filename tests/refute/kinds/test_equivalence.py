@@ -19,8 +19,8 @@ CASE = {"prompt": [5, 6, 7, 5, 6], "chunks": [2, 1], "max_tokens": 8}
 
 
 def arms(cached: list[int], full: list[int], margins: list[float] | None, read: int = 9) -> Observation:
-    counters = {"cached": {"cache_positions_read": read}, "full": {"cache_positions_read": 0}}
-    return Observation(CASE, {"cached": cached, "full": full, "full_margins": margins, "counters": counters})
+    samples = {"cached": cached, "full": full, "full_margins": margins, "twin": "every token"}
+    return Observation(CASE, {**samples, "counters": {"cache_positions_read": read}})
 
 
 @pytest.mark.parametrize(

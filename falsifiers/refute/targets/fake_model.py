@@ -1,0 +1,111 @@
+"""The simulated model: what the simulated engine computes instead of a transformer.
+
+Logits are a hash of the rows in the KV cache, so a lost, moved or exchanged row changes them. Letters: T new
+tokens, R cache rows, G kv heads, V vocabulary.
+"""
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+
+from refute.faults.cache import Cache
+
+VOCABULARY = 257
+END = 256  # the one control token; 0..255 are bytes
+LAYERS = 4
+KV_HEADS = 2
+EXPERTS = 8
+EXPERTS_PER_TOKEN = 2
+CONTEXT = 4096
+PEAKEDNESS = 2.0  # scale of the Gumbel logits: the first token has a probability of about a half
+
+
+def mix(x: np.ndarray) -> np.ndarray:
+    """SplitMix64 of uint64, element by element (the same shape)."""
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed: np.ndarray = x ^ (x >> np.uint64(31))
+    return mixed
+
+
+def uniform(digests: np.ndarray, count: int, salt: int) -> np.ndarray:
+    """Numbers in (0, 1) of each digest: (T,) uint64 -> (T, count) float64."""
+    lanes = mix(np.arange(count, dtype=np.uint64) + np.uint64(salt << 32))
+    digests = mix(digests[:, None] ^ lanes) >> np.uint64(11)
+    return (digests.astype(np.float64) + 0.5) / 2.0**53
+
+
+class FakeCache:
+    """Rows (R, G, 1) uint64 per layer."""
+
+    def __init__(self) -> None:
+        self.length = 0
+        self.capacity = CONTEXT
+        self._k = [np.zeros((0, KV_HEADS, 1), np.uint64) for _ in range(LAYERS)]
+        self._v = [np.zeros((0, KV_HEADS, 1), np.uint64) for _ in range(LAYERS)]
+
+    def fork(self) -> "FakeCache":
+        return copy.deepcopy(self)
+
+    def positions(self, count: int) -> np.ndarray:
+        return np.arange(self.length, self.length + count)
+
+    def append(self, layer: int, k: np.ndarray, v: np.ndarray) -> None:
+        self._k[layer] = np.concatenate((self._k[layer][: self.length], k))
+        self._v[layer] = np.concatenate((self._v[layer][: self.length], v))
+
+    def rows(self, layer: int) -> tuple[np.ndarray, np.ndarray]:
+        return self._k[layer], self._v[layer]
+
+    def advance(self, count: int) -> None:
+        self.length += count
+
+    def truncate(self, length: int) -> None:
+        self.length = min(self.length, length)
+
+
+def forward(tokens: Sequence[int], cache: Cache) -> tuple[np.ndarray, int]:
+    """States (T,) uint64 after the last layer, and how many rows were read of finished forwards."""
+    count, old, read = len(tokens), cache.length, 0
+    places = mix(cache.positions(count).astype(np.uint64))
+    states = mix(np.asarray(tokens, np.uint64))
+    for layer in range(LAYERS):
+        lanes = np.uint64(layer) * np.uint64(KV_HEADS) + np.arange(KV_HEADS, dtype=np.uint64)
+        k = mix((states ^ places)[:, None] ^ mix(lanes))[:, :, None]
+        cache.append(layer, k, mix(k))
+        k, v = cache.rows(layer)
+        read += len(k) - count
+        seen = mix(k ^ (v << np.uint64(1)))[:, :, 0].cumsum(axis=0, dtype=np.uint64)[-count:]  # (T, G)
+        heads = mix(seen ^ mix(lanes))
+        states = mix(states ^ np.bitwise_xor.reduce(heads, axis=1))
+    cache.advance(count)
+    return states, max(read, 0) if old else 0
+
+
+def logits_of(states: np.ndarray) -> np.ndarray:
+    """(T,) -> (T, V) float32: Gumbel noise of the state, scaled."""
+    gumbel: np.ndarray = -PEAKEDNESS * np.log(-np.log(uniform(states, VOCABULARY, 1)))
+    return gumbel.astype(np.float32)
+
+
+def route(states: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Experts (T, layers, K) by descending probability, their shares; gaps (T, layers)."""
+    weights = uniform(states, LAYERS * EXPERTS, 2).reshape(len(states), LAYERS, EXPERTS) ** 4
+    weights /= weights.sum(axis=-1, keepdims=True)
+    order = np.argsort(-weights, axis=-1, kind="stable")
+    ranked = np.take_along_axis(weights, order, axis=-1)
+    gaps = ranked[..., EXPERTS_PER_TOKEN - 1] - ranked[..., EXPERTS_PER_TOKEN]
+    chosen = ranked[..., :EXPERTS_PER_TOKEN]
+    return order[..., :EXPERTS_PER_TOKEN], chosen / chosen.sum(axis=-1, keepdims=True), gaps
+
+
+def misroute(experts: np.ndarray, layers: int) -> np.ndarray:
+    """In the last `layers`, replace the last expert chosen by another one."""
+    first = max(LAYERS - layers, 0)
+    wrong = experts.copy()
+    other = (experts[:, first:, -1] + 1) % EXPERTS
+    clash = (other[..., None] == experts[:, first:]).any(axis=-1)
+    wrong[:, first:, -1] = np.where(clash, (other + 1) % EXPERTS, other)
+    return wrong
