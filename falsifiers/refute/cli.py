@@ -211,7 +211,9 @@ def _parser() -> argparse.ArgumentParser:
     chosen.add_argument(
         "-x", dest="exitfirst", action="store_true", help="stop at the first that is not green"
     )
-    chosen.add_argument("-n", dest="workers", metavar="N", help="N processes (not for claims about time)")
+    chosen.add_argument(
+        "-n", dest="workers", metavar="N", help="N processes; claims about time come last, alone"
+    )
     run.set_defaults(command=_run)
 
     replay = commands.add_parser("replay", help="run a recorded counterexample again (1 if it refutes)")

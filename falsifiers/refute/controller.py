@@ -31,6 +31,16 @@ class Controller:
     def pytest_configure_node(self, node: Any) -> None:
         """Give every worker the id of the one run."""
         node.workerinput["refute_run"] = self.ledger.run
+        node.workerinput["refute_alone"] = self._timing_last
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
+        """Keep claims about time for the end, when nothing else runs; a scheduler that was named is left."""
+        if not self._timing_last:
+            return None
+        from refute.scheduler import TimingLast  # noqa: PLC0415 (xdist may not be there)
+
+        return TimingLast(config, log, self._timing)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
@@ -71,6 +81,18 @@ class Controller:
         terminalreporter.section("claims")
         for line in plain_summary(self.ledger, width=writer.fullwidth, color=writer.hasmarkup):
             terminalreporter.write_line(line)
+
+    @property
+    def _timing_last(self) -> bool:
+        return self.config.getoption("dist", None) == "load" and bool(contract_files(self.config))
+
+    def _timing(self, nodeid: str) -> bool:
+        """Whether the falsifier of a node id measures times."""
+        from refute.kinds import kind_named  # noqa: PLC0415 (start-up time)
+
+        contract, falsifier = self._key(nodeid)
+        declared = self.ledger.contracts[contract].falsifiers if contract in self.ledger.contracts else ()
+        return any(kind_named(each.kind).timing for each in declared if each.id == falsifier)
 
     def _plan(self, keys: Sequence[tuple[str, str]]) -> None:
         """Plan these falsifiers; all that the contracts declare besides is unobserved."""

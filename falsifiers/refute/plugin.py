@@ -46,7 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
         selection=options.selection,
         run=worker.get("refute_run", ledger.run),
         seed=options.seed,
-        workers=worker.get("workercount", 1),
+        shared=worker.get("workercount", 1) if not worker.get("refute_alone") else 1,
         evidence=evidence,
         faults_only=options.faults_only,
         report=lambda contract, stage: config.hook.pytest_refute_stage(contract=contract, stage=stage),

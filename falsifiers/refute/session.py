@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 class Attacker:
     """Attacks falsifiers on one target, which is opened when the first of them needs it.
 
-    workers: processes that attack at the same time. report: told where the attack on a contract is.
+    shared: processes that may attack while a claim about time is measured. report: told where the attack
+    on a contract is.
     """
 
     selection: Selection
     run: str
     seed: int
-    workers: int
+    shared: int
     evidence: Path | None
     faults_only: bool
     report: Callable[[str, "Stage"], None]
@@ -44,8 +45,8 @@ class Attacker:
         if target is None:
             reason = self._missing or ""
             return unattacked(falsifier, Verdict.BLOCKED, reason, target={}, **common), None
-        if self.workers > 1 and kind_named(falsifier.kind).timing:
-            reason = f"timing needs the host alone, but {self.workers} workers share it: run without -n"
+        if self.shared > 1 and kind_named(falsifier.kind).timing:
+            reason = f"timing needs the host alone, but {self.shared} workers share it: run with --dist=load"
             identity = identity_as_data(target)
             return unattacked(falsifier, Verdict.INCONCLUSIVE, reason, target=identity, **common), None
         bugs: list[Exception] = []
