@@ -73,13 +73,15 @@ def attack(
     controls: Controls,
     report: Callable[[Stage], None] = lambda _: None,
     faults_only: bool = False,
+    also: Sequence[Fault] = (),
     on_bug: Callable[[Exception], None] = lambda _: None,
 ) -> Finding:
     """Attack and conclude; every failure of the target or of the falsifier becomes a verdict.
 
     faults_only: plant the faults and skip the real attack; the verdict then only says whether they
-    were caught (`invalid` if not, else `inconclusive`, for nothing was attacked). on_bug: given the
-    exception of a falsifier that broke, whose traceback the finding does not keep.
+    were caught (`invalid` if not, else `inconclusive`, for nothing was attacked). also: faults to plant
+    besides those that must be caught. on_bug: given the exception of a falsifier that broke, whose
+    traceback the finding does not keep.
     """
     clock = time.monotonic()
     kind = kind_named(falsifier.kind).of(falsifier.parameters)
@@ -88,7 +90,7 @@ def attack(
     )
     plan = _Attack(falsifier, kind, target, controls, seed, report)
     try:
-        finding = _run(plan, blank, faults_only=faults_only)
+        finding = _run(plan, blank, faults_only=faults_only, also=also)
     except TargetError as error:
         finding = dataclasses.replace(blank, reason=f"the target failed: {error}")
     except Exception as error:  # noqa: BLE001 (a broken falsifier is a verdict, and must reach the record)
@@ -129,13 +131,14 @@ def unattacked(
     )
 
 
-def _run(plan: _Attack, blank: Finding, *, faults_only: bool) -> Finding:
+def _run(plan: _Attack, blank: Finding, *, faults_only: bool, also: Sequence[Fault]) -> Finding:
     missing = (plan.kind.requires | set(plan.falsifier.requires)) - plan.target.capabilities
     if missing:
         reason = f"the target lacks {', '.join(sorted(missing))}"
         return dataclasses.replace(blank, verdict=Verdict.NOT_APPLICABLE, reason=reason)
     control = _control(plan)
     trials = [trial for fault in plan.falsifier.must_catch for trial in _trials(plan, fault)]
+    trials += [_tried(plan, fault) for fault in also]
     with_controls = dataclasses.replace(
         blank, control=control, faults=tuple(trials), sensitivity=sensitivity_of(trials)
     )
@@ -175,6 +178,15 @@ def _trials(plan: _Attack, fault: Fault) -> list[FaultTrial]:
             break
         trials.append(_trial(plan, Fault(fault.name, dose), must=False))
     return trials
+
+
+def _tried(plan: _Attack, fault: Fault) -> FaultTrial:
+    """Try a fault that nobody promised to catch; a falsifier that breaks under it has not caught it."""
+    try:
+        return _trial(dataclasses.replace(plan, controls=Controls(plan.controls.fake)), fault, must=False)
+    except Exception as error:  # noqa: BLE001 (whatever a broken engine makes of a falsifier)
+        trial = _untried(fault, f"broke the falsifier: {type(error).__name__}: {error}", must=False)
+        return dataclasses.replace(trial, planted="target")
 
 
 def _milder(fault: Fault) -> list[float]:

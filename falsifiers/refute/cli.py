@@ -67,20 +67,28 @@ def _lint(arguments: argparse.Namespace) -> Exit:
 
 
 def _run(arguments: argparse.Namespace) -> Exit:
+    from refute.matrix import Matrix
     from refute.report.live import Live
     from refute.report.run import as_data, show
     from refute.run import run
 
+    if arguments.every and not arguments.faults:
+        raise _Refused(
+            Exit.USAGE, "refute: --all belongs to --faults; without it every claim is attacked anyway"
+        )
     contracts = _contracts(arguments.paths)
     console = _console(sys.stderr if arguments.json else sys.stdout)
     outcome = run([contract.path for contract in contracts], _pytest_arguments(arguments), Live(console))
     if outcome.ledger is None or not outcome.ledger.contracts:
         raise _Refused(outcome.code, outcome.notes.strip() or "refute: nothing was attacked")
+    code = outcome.code
+    if arguments.every and code is Exit.OK and Matrix.of(outcome.ledger.findings).holes:
+        code = Exit.INVALID
     if arguments.json:
-        print(json.dumps(as_data(outcome.ledger, outcome.code), indent=2))
+        print(json.dumps(as_data(outcome.ledger, code), indent=2))
     else:
         show(outcome.ledger, console, faults_only=arguments.faults)
-    return outcome.code
+    return code
 
 
 def _replay(arguments: argparse.Namespace) -> Exit:
@@ -157,6 +165,7 @@ def _pytest_arguments(arguments: argparse.Namespace) -> list[str]:
         value = getattr(arguments, name)
         passed += [] if value is None else [f"--refute-{name}={value}"]
     passed += ["--refute-faults"] if arguments.faults else []
+    passed += ["--refute-every-fault"] if arguments.every else []
     passed += ["-x"] if arguments.exitfirst else []
     for option, value in (("-k", arguments.keyword), ("-m", arguments.marker), ("-n", arguments.workers)):
         passed += [] if value is None else [option, value]
@@ -201,6 +210,12 @@ def _parser() -> argparse.ArgumentParser:
         "--faults",
         action="store_true",
         help="only plant the faults that must be caught; attack nothing, record nothing",
+    )
+    run.add_argument(
+        "--all",
+        dest="every",
+        action="store_true",
+        help="with --faults: every fault for every falsifier, which takes long; one that none catches is exit code 4",
     )
     run.add_argument(
         "--json", action="store_true", help="JSON on standard output, the rest on standard error"

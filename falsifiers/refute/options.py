@@ -25,12 +25,16 @@ _CONTRACT_KEY = re.compile(rb"""^["']?falsifiers["']?[ \t]*:""", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """evidence: the tree of records. faults_only: plant the faults, attack nothing, record nothing."""
+    """evidence: the tree of records. faults_only: plant the faults, attack nothing, record nothing.
+
+    every_fault: of faults_only, plant every fault for every falsifier.
+    """
 
     selection: Selection
     evidence: Path
     seed: int
     faults_only: bool
+    every_fault: bool
 
     @classmethod
     def read(cls, config: pytest.Config) -> "Options":
@@ -49,7 +53,8 @@ class Options:
             raise pytest.UsageError(f"refute: {selection.missing}")
         evidence = _path(config, "evidence")
         assert evidence is not None
-        return cls(selection, evidence, int(seed), config.getoption("refute_faults"))
+        every = config.getoption("refute_every_fault")
+        return cls(selection, evidence, int(seed), every or config.getoption("refute_faults"), every)
 
     def header(self) -> list[str]:
         """Say what is attacked and where the evidence goes."""
@@ -80,6 +85,11 @@ def add_options(parser: pytest.Parser) -> None:
         "--refute-faults",
         action="store_true",
         help="only plant the faults that must be caught: attack no claim, write no record",
+    )
+    group.addoption(
+        "--refute-every-fault",
+        action="store_true",
+        help="like --refute-faults, with every fault for every falsifier: which ones does nobody catch?",
     )
     parser.addini("refute_contracts", "folders and files with contracts (default: contracts)", type="paths")
 

@@ -49,6 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
         shared=worker.get("workercount", 1) if not worker.get("refute_alone") else 1,
         evidence=evidence,
         faults_only=options.faults_only,
+        every_fault=options.every_fault,
         report=lambda contract, stage: config.hook.pytest_refute_stage(contract=contract, stage=stage),
     )
 

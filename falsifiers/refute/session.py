@@ -12,6 +12,7 @@ from refute.verdict import Verdict
 if TYPE_CHECKING:
     from refute.attack import Stage
     from refute.contract import Contract, Falsifier
+    from refute.faults.base import Fault
     from refute.targets.base import Target
 
 
@@ -20,7 +21,7 @@ class Attacker:
     """Attacks falsifiers on one target, which is opened when the first of them needs it.
 
     shared: processes that may attack while a claim about time is measured. report: told where the attack
-    on a contract is.
+    on a contract is. every_fault: with faults_only, plant also those that nobody has to catch.
     """
 
     selection: Selection
@@ -29,6 +30,7 @@ class Attacker:
     shared: int
     evidence: Path | None
     faults_only: bool
+    every_fault: bool
     report: Callable[[str, "Stage"], None]
     _target: "Target | None" = field(default=None, init=False)
     _missing: str | None = field(default=None, init=False)
@@ -56,6 +58,7 @@ class Attacker:
             controls=Controls(fake=FakeTarget, stand_in=self._stand_in),
             report=lambda stage: self.report(contract.id, stage),
             faults_only=self.faults_only,
+            also=self._undeclared(falsifier) if self.every_fault else (),
             on_bug=bugs.append,
             **common,
         )
@@ -84,6 +87,15 @@ class Attacker:
                 except TargetError as error:
                     self._missing = str(error)
         return self._target
+
+    @staticmethod
+    def _undeclared(falsifier: "Falsifier") -> "list[Fault]":
+        """Every fault that the falsifier is not known to catch, at its usual dose."""
+        from refute.faults import FAULTS  # noqa: PLC0415 (start-up time)
+        from refute.faults.base import Fault  # noqa: PLC0415
+
+        declared = {fault.name for fault in falsifier.must_catch}
+        return [Fault(spec.name, spec.default) for spec in FAULTS.values() if spec.name not in declared]
 
     def _stand_in(self) -> "Target":
         """Open the bundled runtime on the embedded model. Raises `CannotPlant` where that is not possible."""

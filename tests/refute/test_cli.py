@@ -15,6 +15,7 @@ import refute
 from refute.attack import Controls, attack
 from refute.cli import main
 from refute.contract import load_contract
+from refute.faults import FAULTS
 from refute.faults.base import Fault
 from refute.ledger import Ledger
 from refute.select import Selection
@@ -145,6 +146,23 @@ def test_faults_shows_the_matrix_and_records_nothing(project):
     assert done.returncode == Exit.OK
     assert any("greedy-sampled" in line and "caught" in line for line in done.stdout.splitlines())
     assert not (project / "evidence").exists()
+
+
+def test_every_fault_on_every_falsifier_lists_those_that_nobody_catches(project):
+    done = run("run", "--target=fake", "--faults", "--all", "--json")
+    assert done.returncode == Exit.INVALID, done.stderr
+    matrix = json.loads(done.stdout)["matrix"]
+    assert {cell["fault"] for cell in matrix["cells"]} == set(FAULTS)
+    caught = {cell["fault"] for cell in matrix["cells"] if cell["caught"]}
+    assert "greedy-sampled" in caught
+    assert "cache-ignored" in matrix["holes"]  # the tokens stay right, and this contract only looks at tokens
+    assert caught.isdisjoint(matrix["holes"])
+    assert not (project / "evidence").exists()
+
+
+def test_every_fault_belongs_to_faults(project, capsys):
+    assert main(["run", "--all"]) == Exit.USAGE
+    assert "--faults" in capsys.readouterr().err
 
 
 def test_an_uncaught_fault_is_exit_code_4(project):

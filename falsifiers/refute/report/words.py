@@ -2,8 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from refute.verdict import Verdict
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 STYLES: Mapping[Verdict, str] = {
     Verdict.SURVIVED: "green",
@@ -41,3 +45,14 @@ def short(text: str, width: int) -> str:
     """Return one line of at most `width` characters."""
     line = " ".join(text.split())
     return line if len(line) <= width else line[: width - 1].rstrip() + "…"
+
+
+def table(*columns: str) -> "Table":
+    """A table whose first two columns never wrap."""
+    from rich import box  # noqa: PLC0415 (rich is slow to import)
+    from rich.table import Table  # noqa: PLC0415
+
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for place, name in enumerate(columns):
+        made.add_column(name, no_wrap=place < 2, overflow="fold")
+    return made
