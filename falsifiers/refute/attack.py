@@ -54,10 +54,7 @@ class _Attack:
     @property
     def size(self) -> int:
         """Planned cases or runs."""
-        bound = self.falsifier.bound
-        size = bound.cases if isinstance(self.kind, Searched) else bound.runs
-        assert size is not None
-        return size
+        return size_of(self.kind, self.falsifier.bound)
 
     def say(self, doing: str, done: int = 0) -> None:
         self.report(Stage(self.falsifier.id, doing, done, self.size))
@@ -241,24 +238,45 @@ def _observe(plan: _Attack) -> tuple[tuple[Observation, ...], Observation | None
 
 
 def _sample(plan: _Attack, target: Target, what: str, *, until_red: bool = False) -> tuple[Observation, ...]:
+    seed = derive_seed(plan.seed, plan.falsifier.id, what)
+    say = (lambda _: None) if until_red else (lambda done: plan.say(what, done))
+    return sample(plan.kind, plan.falsifier.bound, target, seed=seed, until_red=until_red, on_case=say)
+
+
+def sample(
+    kind: Kind[Any],
+    bound: Bound,
+    target: Target,
+    *,
+    seed: int,
+    until_red: bool = False,
+    on_case: Callable[[int], None] = lambda _: None,
+) -> tuple[Observation, ...]:
     """The planned cases of an attack or a control, unshrunk; a search ends at its first counterexample.
 
-    until_red: other kinds too stop as soon as a green verdict is ruled out.
+    until_red: other kinds too stop as soon as a green verdict is ruled out. on_case: told how many cases
+    are done.
     """
-    seed = derive_seed(plan.seed, plan.falsifier.id, what)
-    if isinstance(plan.kind, Searched):
+    size = size_of(kind, bound)
+    if isinstance(kind, Searched):
         from refute.search import first_counterexample  # noqa: PLC0415 (start-up time)
 
-        return first_counterexample(plan.kind, target, cases=plan.size, seed=seed)
-    assert isinstance(plan.kind, Planned)
+        return first_counterexample(kind, target, cases=size, seed=seed)
+    assert isinstance(kind, Planned)
     observations: list[Observation] = []
-    for case in plan.kind.plan(target, plan.size, seed):
-        if not until_red:
-            plan.say(what, len(observations))
-        observations.append(plan.kind.observe(target, case))
-        if until_red and plan.kind.caught(observations, plan.falsifier.bound):
+    for case in kind.plan(target, size, seed):
+        on_case(len(observations))
+        observations.append(kind.observe(target, case))
+        if until_red and kind.caught(observations, bound):
             break
     return tuple(observations)
+
+
+def size_of(kind: Kind[Any], bound: Bound) -> int:
+    """How many cases or runs a bound plans."""
+    size = bound.cases if isinstance(kind, Searched) else bound.runs
+    assert size is not None
+    return size
 
 
 def reason_for(

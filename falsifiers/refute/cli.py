@@ -215,7 +215,7 @@ def _parser() -> argparse.ArgumentParser:
         "--all",
         dest="every",
         action="store_true",
-        help="with --faults: every fault for every falsifier, which takes long; one that none catches is exit code 4",
+        help="with --faults: every fault for every falsifier (long); one that none catches is exit code 4",
     )
     run.add_argument(
         "--json", action="store_true", help="JSON on standard output, the rest on standard error"

@@ -5,6 +5,7 @@ tokens, R cache rows, G kv heads, V vocabulary.
 """
 
 import copy
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,21 +21,34 @@ EXPERTS_PER_TOKEN = 2
 CONTEXT = 4096
 PEAKEDNESS = 2.0  # scale of the Gumbel logits: the first token has a probability of about a half
 
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+_ROUNDS = (
+    (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)),
+    (np.uint64(27), np.uint64(0x94D049BB133111EB)),
+)
+_LAST_SHIFT = np.uint64(31)
+
 
 def mix(x: np.ndarray) -> np.ndarray:
     """SplitMix64 of uint64, element by element (the same shape)."""
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: np.ndarray = x ^ (x >> np.uint64(31))
-    return mixed
+    x = x + _GAMMA
+    for shift, factor in _ROUNDS:
+        x ^= x >> shift
+        x *= factor
+    x ^= x >> _LAST_SHIFT
+    return x
 
 
 def uniform(digests: np.ndarray, count: int, salt: int) -> np.ndarray:
     """Numbers in (0, 1) of each digest: (T,) uint64 -> (T, count) float64."""
-    lanes = mix(np.arange(count, dtype=np.uint64) + np.uint64(salt << 32))
-    digests = mix(digests[:, None] ^ lanes) >> np.uint64(11)
+    digests = mix(digests[:, None] ^ _lanes(count, salt << 32)) >> np.uint64(11)
     return (digests.astype(np.float64) + 0.5) / 2.0**53
+
+
+@functools.cache
+def _lanes(count: int, first: int) -> np.ndarray:
+    """What tells the numbers of one digest apart: (count,) uint64; never changed."""
+    return mix(np.arange(first, first + count, dtype=np.uint64))
 
 
 class FakeCache:
@@ -72,13 +86,13 @@ def forward(tokens: Sequence[int], cache: Cache) -> tuple[np.ndarray, int]:
     places = mix(cache.positions(count).astype(np.uint64))
     states = mix(np.asarray(tokens, np.uint64))
     for layer in range(LAYERS):
-        lanes = np.uint64(layer) * np.uint64(KV_HEADS) + np.arange(KV_HEADS, dtype=np.uint64)
-        k = mix((states ^ places)[:, None] ^ mix(lanes))[:, :, None]
+        lanes = _lanes(KV_HEADS, layer * KV_HEADS)
+        k = mix((states ^ places)[:, None] ^ lanes)[:, :, None]
         cache.append(layer, k, mix(k))
         k, v = cache.rows(layer)
         read += len(k) - count
         seen = mix(k ^ (v << np.uint64(1)))[:, :, 0].cumsum(axis=0, dtype=np.uint64)[-count:]  # (T, G)
-        heads = mix(seen ^ mix(lanes))
+        heads = mix(seen ^ lanes)
         states = mix(states ^ np.bitwise_xor.reduce(heads, axis=1))
     cache.advance(count)
     return states, max(read, 0) if old else 0
