@@ -14,7 +14,7 @@ from refute.faults.cache import Cache
 
 VOCABULARY = 257
 END = 256  # the one control token; 0..255 are bytes
-LAYERS = 4
+LAYERS = 2
 KV_HEADS = 2
 EXPERTS = 8
 EXPERTS_PER_TOKEN = 2

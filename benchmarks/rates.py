@@ -1,0 +1,189 @@
+"""How often a falsifier is wrong: false alarms on an honest engine, faults missed, floors passed from below.
+
+Every falsifier of the contracts attacks the simulated engine, whose noise follows from a seed:
+
+- *false alarms*: an honest engine, RUNS seeds; how often the claim came out falsified.
+- *missed faults*: each fault that the contract names, FAULTS seeds; how often it stayed green.
+- *too slow*: for claims about a rate, an engine 2 % on the wrong side of the bound; how often it survived
+  (the contract's confidence allows 1 - confidence), and one exactly at the bound; how often it was falsified.
+
+Each rate comes with its exact upper bound at 95 %.
+
+    python benchmarks/rates.py [--runs 1000] [--faults 100] [--jobs 2] [-k NAME] [--json FILE]
+
+Prints a table; --json writes all counts.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from refute.attack import sample, size_of
+from refute.contract import Falsifier, find_contracts, load_contract
+from refute.faults.base import Fault
+from refute.kinds import kind_named
+from refute.kinds.base import Kind, Measured
+from refute.statistics import binomial_interval
+from refute.targets.base import CannotPlant
+from refute.targets.fake import FakeTarget
+
+WRONG_SIDE = 0.98  # of the bound
+Make = Callable[[int], FakeTarget]
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many of `runs` runs came out the wrong way."""
+
+    falsifier: str
+    kind: str
+    what: str
+    wrong: int
+    runs: int
+    allowed: float | None
+    seconds: float
+
+    @property
+    def upper(self) -> float:
+        """Exact upper bound of the rate at 95 %, one-sided."""
+        return binomial_interval(self.wrong, self.runs, 0.90)[1]
+
+
+def kind_of(falsifier: Falsifier) -> Kind[Any]:
+    return kind_named(falsifier.kind).of(falsifier.parameters)
+
+
+def falsified(falsifier: Falsifier, make: Make, seed: int) -> str:
+    """The outcome of one honest run."""
+    kind = kind_of(falsifier)
+    observations = sample(kind, falsifier.bound, make(seed), seed=seed)
+    return kind.judge(observations, falsifier.bound).outcome.value
+
+
+def caught(falsifier: Falsifier, fault: Fault, seed: int) -> str:
+    """Whether one planted fault was caught; `-` where the simulated engine has no seam for it."""
+    kind = kind_of(falsifier)
+    try:
+        with FakeTarget(seed).plant(fault, falsifier.bound) as faulty:
+            observations = sample(kind, falsifier.bound, faulty, seed=seed, until_red=True)
+    except CannotPlant:
+        return "-"
+    return "caught" if kind.caught(observations, falsifier.bound) else "missed"
+
+
+def honest(seed: int) -> FakeTarget:
+    return FakeTarget(seed)
+
+
+def with_rate(rate: float, seed: int) -> FakeTarget:
+    return FakeTarget(seed, rate=rate)
+
+
+def with_speed_up(speed_up: float, seed: int) -> FakeTarget:
+    return FakeTarget(seed, prefill_speedup=speed_up)
+
+
+def at(falsifier: Falsifier, share: float) -> Make | None:
+    """An engine whose true figure is this share of the bound; None where no knob of it gives one."""
+    above = falsifier.bound.above
+    if above is None:
+        return None
+    if falsifier.kind == "tok-floor":
+        return partial(with_rate, above * share)
+    if falsifier.kind == "speed-up":
+        return partial(with_speed_up, prefill_speedup_for(falsifier, above * share))
+    return None
+
+
+def prefill_speedup_for(falsifier: Falsifier, ratio: float) -> float:
+    """How much cheaper a prompt token has to be for this speed-up; the ratio falls as it grows."""
+    kind = kind_of(falsifier)
+    assert isinstance(kind, Measured)
+    low, high = 1.0, 10_000.0
+    for _ in range(50):
+        middle = (low * high) ** 0.5
+        target = FakeTarget(0, prefill_speedup=middle, noise=0.0)
+        (case, *_) = kind.plan(target, size_of(kind, falsifier.bound), 0)
+        low, high = (middle, high) if kind.measure(kind.observe(target, case)) > ratio else (low, middle)
+    return high
+
+
+def tally(
+    pool: ProcessPoolExecutor, run: Callable[[int], str], runs: int, wrong: str
+) -> tuple[int, int, float]:
+    """How many runs were wrong, how many counted, and how long they took."""
+    since = time.monotonic()
+    outcomes = Counter(pool.map(run, range(runs), chunksize=max(1, runs // 50)))
+    return outcomes[wrong], runs - outcomes["-"], time.monotonic() - since
+
+
+def measure(
+    pool: ProcessPoolExecutor, name: str, falsifier: Falsifier, runs: int, faults: int
+) -> list[Count]:
+    rows: list[Count] = []
+
+    def add(what: str, run: Callable[[int], str], n: int, wrong: str, allowed: float | None) -> None:
+        bad, counted, seconds = tally(pool, run, n, wrong)
+        if counted:
+            rows.append(Count(name, falsifier.kind, what, bad, counted, allowed, round(seconds, 1)))
+
+    allowed = 1 - falsifier.bound.confidence
+    add("false alarm", partial(falsified, falsifier, honest), runs, "falsified", allowed)
+    for fault in falsifier.must_catch:
+        add(f"missed {fault}", partial(caught, falsifier, fault), faults, "missed", None)
+    for share, what, wrong in (
+        (1.0, "false alarm at the bound", "falsified"),
+        (WRONG_SIDE, "passed 2 % below", "survived"),
+    ):
+        make = at(falsifier, share)
+        if make is not None:
+            add(what, partial(falsified, falsifier, make), runs, wrong, allowed)
+    return rows
+
+
+def show(row: Count) -> None:
+    allowed = "" if row.allowed is None else f"allowed {row.allowed:.2%}"
+    rate = f"{row.wrong} of {row.runs}, rate < {row.upper:.2%}"
+    print(f"{row.falsifier:<52} {row.what:<36} {rate:<28} {allowed:<16} {row.seconds:.0f} s", flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--faults", type=int, default=100)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("-k", dest="name", default="", help="only falsifiers whose names contain this")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args(argv)
+
+    rows: list[Count] = []
+    with ProcessPoolExecutor(args.jobs) as pool:
+        for path in find_contracts(Path()):
+            contract = load_contract(path)
+            for falsifier in contract.falsifiers:
+                name = f"{contract.id}/{falsifier.id}"
+                if args.name in name:
+                    for row in measure(pool, name, falsifier, args.runs, args.faults):
+                        rows.append(row)
+                        show(row)
+    if args.json:
+        data = [{**vars(row), "upper": row.upper} for row in rows]
+        args.json.write_text(json.dumps({"runs": args.runs, "faults": args.faults, "rows": data}, indent=1))
+    over = [row for row in rows if row.allowed is not None and row.wrong / row.runs > row.allowed]
+    print(f"{len(rows)} rates; {len(over)} above what the confidence allows")
+    return 1 if over else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
