@@ -128,7 +128,7 @@ def tally(
 
 
 def measure(
-    pool: ProcessPoolExecutor, name: str, falsifier: Falsifier, runs: int, faults: int, cases: int
+    pool: ProcessPoolExecutor, name: str, falsifier: Falsifier, *, runs: int, faults: int, cases: int
 ) -> list[Count]:
     rows: list[Count] = []
 
@@ -179,7 +179,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             for falsifier in contract.falsifiers:
                 name = f"{contract.id}/{falsifier.id}"
                 if args.name in name:
-                    for row in measure(pool, name, falsifier, args.runs, args.faults, args.cases):
+                    counts = {"runs": args.runs, "faults": args.faults, "cases": args.cases}
+                    for row in measure(pool, name, falsifier, **counts):
                         rows.append(row)
                         show(row)
     if args.json:

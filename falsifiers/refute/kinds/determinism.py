@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _LARGEST_SEED = 2**32 - 1
 _DISTURBANCE = Sampling(temperature=1.3, seed=20_001)
+_DISTURBING_TOKENS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,10 +96,10 @@ class Determinism(Searched[DeterminismParameters]):
     def observe(self, target: Target, case: Case) -> Observation:
         """Run the request again and again, disturbed by another one in between."""
         sampling = Sampling(**case["sampling"])
-        runs = []
-        for _ in range(self.parameters.repeats):
+        runs = [_tokens(target, case, sampling)]
+        for _ in range(self.parameters.repeats - 1):
+            _tokens(target, {**case, "max_tokens": _DISTURBING_TOKENS}, _DISTURBANCE)
             runs.append(_tokens(target, case, sampling))
-            _tokens(target, case, _DISTURBANCE)
         return Observation(case, {"runs": runs})
 
     def refutes(self, observation: Observation) -> bool:

@@ -8,7 +8,7 @@ lower. A token outside the truncated support refutes at once.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ _DECIDED = 0.9  # where the likeliest token has more than this, a draw says noth
 _LOGIT_SLACK = 1e-3  # prefill and decode round logits differently
 _MASS_SLACK = 1e-3
 _POWER = 0.9
+_LOOKS = 4  # at a fault's bins: a quarter of the runs, a half, and so on, at a quarter of the level each
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class SamplingDistribution(Planned[DistributionParameters]):
     """Sampled frequencies follow the exact probabilities."""
 
     name = "sampling-distribution"
-    rule_version = "1"
+    rule_version = "2"
     requires = frozenset({"token_ids", "seed", "logits"})
     parameters_type = DistributionParameters
     bound_fields = frozenset({"of", "within", "confidence", "runs"})
@@ -115,13 +116,21 @@ class SamplingDistribution(Planned[DistributionParameters]):
         return Judgement(Outcome.SURVIVED, reason, n, 0, off, upper=effect, unit="%")
 
     def caught(self, observations: Sequence[Observation], bound: "Bound") -> bool:
-        """A token outside the support settles it; the bins are looked at once, after the planned runs."""
+        """A token outside the support settles it; the bins are looked at a few times, at a stricter level.
+
+        So an honest sampler is called faulty no more often than one look at the full level would.
+        """
         assert bound.runs is not None
         if any(observation.samples["outside"] for observation in observations):
             return True
-        if len(observations) < bound.runs:
-            return False
-        return self.judge(observations, bound).outcome is Outcome.FALSIFIED
+        looks = [bound.runs * look // _LOOKS for look in range(1, _LOOKS + 1)]
+        stricter = 1 - (1 - bound.confidence) / _LOOKS
+        return any(
+            self.judge(observations[:runs], replace(bound, runs=runs, confidence=stricter)).outcome
+            is Outcome.FALSIFIED
+            for runs in looks
+            if 0 < runs <= len(observations)
+        )
 
     def figure(self, judgement: Judgement, bound: "Bound") -> str:
         """The largest deviation of a bin, and what would have been detected."""
