@@ -8,7 +8,7 @@ lower. A token outside the truncated support refutes at once.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +104,7 @@ class SamplingDistribution(Planned[DistributionParameters]):
         if len(observations) < bound.runs or n == 0:
             reason = f"{len(observations)} runs of {bound.runs} planned, {n} open choices"
             return Judgement(Outcome.INCONCLUSIVE, reason, n, 0, off, unit="%")
-        rejected = [i for i, count in enumerate(counts) if binomial_two_sided(count, n, expected) < alpha]
+        rejected = self._rejected(counts, 1 - bound.confidence)
         effect = detectable_deviation(n, expected, alpha, _POWER)
         if rejected:
             reason = f"bins {rejected} of {self.parameters.bins} deviate by up to {off:.1%} in {n} choices"
@@ -124,10 +124,8 @@ class SamplingDistribution(Planned[DistributionParameters]):
         if any(observation.samples["outside"] for observation in observations):
             return True
         looks = [bound.runs * look // _LOOKS for look in range(1, _LOOKS + 1)]
-        stricter = 1 - (1 - bound.confidence) / _LOOKS
         return any(
-            self.judge(observations[:runs], replace(bound, runs=runs, confidence=stricter)).outcome
-            is Outcome.FALSIFIED
+            self._rejected(self._counts(observations[:runs])[0], (1 - bound.confidence) / _LOOKS)
             for runs in looks
             if 0 < runs <= len(observations)
         )
@@ -138,6 +136,13 @@ class SamplingDistribution(Planned[DistributionParameters]):
             return f"{judgement.violations} outside the support"
         off = 0.0 if judgement.point is None else judgement.point
         return f"off by {off:.1%}, detects {judgement.upper:.1%} (≤ {bound.within:.0%}), n={judgement.n}"
+
+    def _rejected(self, counts: Sequence[int], alpha: float) -> list[int]:
+        """The bins that deviate at a level that all bins share."""
+        n, bins = sum(counts), self.parameters.bins
+        if not n:
+            return []
+        return [i for i, k in enumerate(counts) if binomial_two_sided(k, n, 1 / bins) < alpha / bins]
 
     def _counts(self, observations: Sequence[Observation]) -> tuple[list[int], int]:
         counts = [0] * self.parameters.bins
