@@ -34,31 +34,33 @@ def contract_faults(document: Document) -> Iterator[tuple[Pointer, Problem]]:
                 known = tuple(schema["properties"])
                 for key in (key for key in value if key not in schema["properties"]):
                     fix = did_you_mean(key, known)
-                    yield (*at, key), document.key_problem((*at, key), f"unknown key {key!r}", "", fix)
+                    what = f"unknown key {key!r}"
+                    yield (*at, key), document.key_problem("key-unknown", (*at, key), what, "", fix)
             case "required":
                 # jsonschema reports one error for each missing key and names the key in its message only.
                 key = next(key for key in wanted if error.message.startswith(repr(key)))
                 of = schema["properties"][key]
                 expected = of.get("description") or _resolve(of).get("description", "")
-                yield at, document.problem(at, f"{key!r} is missing", expected, f"add {key}:")
+                what = f"{key!r} is missing"
+                yield at, document.problem("key-missing", at, what, expected, f"add {key}:")
             case "enum":
                 fix = did_you_mean(value, wanted)
-                yield at, document.problem(at, f"{_shown(value)} does not fit", expected, fix)
+                what = f"{_shown(value)} does not fit"
+                yield at, document.problem("value-choice", at, what, expected, fix)
             case "type" if schema == _resolve({"$ref": "#/$defs/quantity"}) and _number(value):
-                yield (
-                    at,
-                    document.problem(
-                        at, f"{value} has no unit", expected, f"write its unit, such as {value} ms"
-                    ),
-                )
+                what, fix = f"{value} has no unit", f"write its unit, such as {value} ms"
+                yield at, document.problem("quantity-unit", at, what, expected, fix)
             case "type":
-                yield at, document.problem(at, f"{_shown(value)} is {_name(value)}", expected, _quoted(error))
+                what = f"{_shown(value)} is {_name(value)}"
+                yield at, document.problem("value-type", at, what, expected, _quoted(error))
             case "minItems":
-                yield at, document.problem(at, "the list is empty", expected)
+                yield at, document.problem("list-empty", at, "the list is empty", expected, "add an entry")
             case "uniqueItems":
-                yield at, document.problem(at, "an entry stands twice", expected, "remove one of them")
+                fix = "remove one of them"
+                yield at, document.problem("list-twice", at, "an entry stands twice", expected, fix)
             case _:
-                yield at, document.problem(at, f"{_shown(value)} does not fit", expected)
+                what = f"{_shown(value)} does not fit"
+                yield at, document.problem("value-form", at, what, expected, "")
 
 
 @functools.cache
