@@ -7,7 +7,6 @@ say about one falsifier (quantities, faults, kinds). What concerns parameters of
 contracts, is `lint`'s. Importing this module is cheap; reading a contract imports jsonschema.
 """
 
-import dataclasses
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 from refute.faults import FAULTS
 from refute.faults.base import Fault, FaultSpec, UnknownFault, parse_fault
 from refute.marked_yaml import ContractError, Document, Pointer, Problem, did_you_mean, read_yaml
+from refute.meaning import semantic_sha256
 from refute.schemas import contract_faults
 from refute.units import HOST_UNITS, Quantity, parse_quantity
 from refute.verdict import Level
@@ -232,7 +232,7 @@ def _contract(document: Document, falsifiers: tuple[Falsifier, ...]) -> Contract
         path=document.path,
         source=document.source,
         bytes_sha256=hashlib.sha256(document.source).hexdigest(),
-        semantic_sha256=_semantic_sha256(data["id"], model, falsifiers),
+        semantic_sha256=semantic_sha256(data["id"], model, falsifiers),
     )
 
 
@@ -350,32 +350,3 @@ def _repeated(document: Document, entries: object) -> list[Problem]:
         else:
             first[name] = index
     return problems
-
-
-def _semantic_sha256(identity: str, model: ModelClaim, falsifiers: tuple[Falsifier, ...]) -> str:
-    import rfc8785  # noqa: PLC0415
-
-    meaning: Any = {
-        "schema": "urn:refute:meaning:contract:1",
-        "id": identity,
-        "model": {**dataclasses.asdict(model), "sha256": sorted(model.sha256)},
-        "falsifiers": {falsifier.id: _meaning(falsifier) for falsifier in falsifiers},
-    }
-    return hashlib.sha256(rfc8785.dumps(meaning)).hexdigest()
-
-
-def _meaning(falsifier: Falsifier) -> dict[str, Any]:
-    bound: dict[str, Any] = {
-        name: value for name, value in dataclasses.asdict(falsifier.bound).items() if value is not None
-    }
-    if falsifier.bound.testbeds is not None:
-        bound["testbeds"] = sorted(falsifier.bound.testbeds)
-    return {
-        "kind": falsifier.kind,
-        "requires": sorted(falsifier.requires),
-        "with": falsifier.parameters,
-        "bound": bound,
-        "must_catch": sorted(map(str, falsifier.must_catch)),
-        "needs": sorted(falsifier.needs),
-        "discharge": str(falsifier.discharge),
-    }

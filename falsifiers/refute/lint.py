@@ -39,7 +39,7 @@ def lint(
     root: where contracts are looked for, the working directory if not given. kinds, faults: what
     contracts may name; those of this package where not given.
     """
-    kinds = _Kinds() if kinds is None else kinds
+    kinds = all_kinds() if kinds is None else kinds
     faults = FAULTS if faults is None else faults
     problems: set[Problem] = set()
     files: dict[Path, None] = {}
@@ -69,6 +69,11 @@ def lint(
     beside = {path for file in files for path in file.parent.glob("*.yaml")} - files.keys()
     problems.update(_needs(readings, [*readings, *_readable(beside, kinds, faults)], kinds))
     return sorted(problems)
+
+
+def all_kinds() -> Kinds:
+    """Return the kinds that contracts may name."""
+    return _Kinds()
 
 
 class _Kinds(Kinds):

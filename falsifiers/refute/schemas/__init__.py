@@ -47,7 +47,7 @@ def contract_faults(document: Document) -> Iterator[tuple[Pointer, Problem]]:
                 fix = did_you_mean(value, wanted)
                 what = f"{_shown(value)} does not fit"
                 yield at, document.problem("value-choice", at, what, expected, fix)
-            case "type" if schema == _resolve({"$ref": "#/$defs/quantity"}) and _number(value):
+            case "type" if schema.get("$anchor") == "quantity" and _number(value):
                 what, fix = f"{value} has no unit", f"write its unit, such as {value} ms"
                 yield at, document.problem("quantity-unit", at, what, expected, fix)
             case "type":
@@ -61,6 +61,11 @@ def contract_faults(document: Document) -> Iterator[tuple[Pointer, Problem]]:
             case _:
                 what = f"{_shown(value)} does not fit"
                 yield at, document.problem("value-form", at, what, expected, "")
+
+
+def contract_schema() -> str:
+    """Return the schema of contracts as it is published: for editors, and for `refute schema`."""
+    return (Path(__file__).parent / "contract.schema.json").read_text(encoding="utf-8")
 
 
 @functools.cache
@@ -97,5 +102,5 @@ def _shown(value: Any) -> str:
 
 def _quoted(error: Any) -> str:
     """Offer quotes where text was meant and YAML read something else."""
-    wants_text = error.validator_value == "string" and isinstance(error.instance, bool | int | float)
+    wants_text = "string" in error.validator_value and isinstance(error.instance, bool | int | float)
     return "quote it if text is meant" if wants_text else ""
