@@ -128,7 +128,7 @@ def _history(reading: Reading) -> Iterator[Problem]:
                 parsed = date.fromisoformat(day)
             except ValueError:
                 what, expected = f"{day!r} is no date", "a day such as 2026-11-23"
-                yield reading.document.problem("date", (*at, "date"), what, expected, "look at a calendar")
+                yield reading.document.problem("date", (*at, "date"), what, expected, "write one that exists")
                 continue
             if dates and parsed < dates[-1]:
                 what = f"date {day} is before {dates[-1]}"

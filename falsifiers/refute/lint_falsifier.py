@@ -147,7 +147,7 @@ def _dose(document: Document, at: Pointer, fault: Fault, spec: FaultSpec) -> Ite
         yield document.problem("dose-counted", at, what, "a whole number", fix)
     elif spec.unit.split()[0] == "x" and (fault.dose - 1) * (spec.default - 1) <= 0:
         side = "above" if spec.default > 1 else "below"
-        what = f"dose {fault.dose:g} of {fault.name} is no fault: it multiplies"
+        what = f"dose {fault.dose:g} of {fault.name} is not on the side of 1 where the fault lies"
         fix = f"such as {fault.name}={spec.default:g}"
         yield document.problem("dose-harmless", at, what, f"a number {side} 1", fix)
     elif milder(spec.default, fault.dose, spec):

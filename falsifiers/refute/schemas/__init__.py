@@ -52,7 +52,10 @@ def contract_faults(document: Document) -> Iterator[tuple[Pointer, Problem]]:
                 yield at, document.problem("quantity-unit", at, what, expected, fix)
             case "type":
                 what = f"{_shown(value)} is {_name(value)}"
-                yield at, document.problem("value-type", at, what, expected, _quoted(error))
+                yield (
+                    at,
+                    document.problem("value-type", at, what, expected, _quoted(error) or _such_as(schema)),
+                )
             case "minItems":
                 yield at, document.problem("list-empty", at, "the list is empty", expected, "add an entry")
             case "uniqueItems":
@@ -60,7 +63,7 @@ def contract_faults(document: Document) -> Iterator[tuple[Pointer, Problem]]:
                 yield at, document.problem("list-twice", at, "an entry stands twice", expected, fix)
             case _:
                 what = f"{_shown(value)} does not fit"
-                yield at, document.problem("value-form", at, what, expected, "")
+                yield at, document.problem("value-form", at, what, expected, _such_as(schema))
 
 
 def contract_schema() -> str:
@@ -98,6 +101,13 @@ def _shown(value: Any) -> str:
     if value is None:
         return "this value"
     return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _such_as(schema: Any) -> str:
+    example = next(iter(schema.get("examples", ())), None)
+    return (
+        "" if example is None else f"such as {example if isinstance(example, str) else json.dumps(example)}"
+    )
 
 
 def _quoted(error: Any) -> str:
