@@ -131,7 +131,10 @@ def test_paths_that_hold_nothing(tmp_path):
     assert found == [
         (
             "folder-empty",
-            "empty:1:1: no contract in this folder; expected *.yaml files; refute init writes one to begin with",
+            (
+                "empty:1:1: no contract in this folder; expected *.yaml files; "
+                "refute init writes one to begin with"
+            ),
         ),
         (
             "file-unreadable",
@@ -161,8 +164,8 @@ def test_two_contracts_with_one_id(tmp_path):
     assert (
         "contract-id-twice",
         (
-            "b/good-v1.yaml:1:5: contract id 'good-v1' is taken by a/good-v1.yaml; expected an id of its own; "
-            "rename one, file and id"
+            "b/good-v1.yaml:1:5: contract id 'good-v1' is taken by a/good-v1.yaml; "
+            "expected an id of its own; rename one, file and id"
         ),
     ) in found
 
@@ -173,8 +176,8 @@ def test_the_embedded_model_is_no_full_model(tmp_path):
         (
             "model-embedded",
             (
-                "good-v1.yaml:5:57: this is the embedded model, whose evidence would then count as that of the "
-                "full one; remove it, and write discharge: embedded where the embedded model is enough"
+                "good-v1.yaml:5:57: this is the embedded model, whose evidence would then count as that of "
+                "the full one; remove it, and write discharge: embedded where the embedded model is enough"
             ),
         )
     ]
