@@ -68,7 +68,8 @@ def _lint(arguments: argparse.Namespace) -> Exit:
     if arguments.json:
         print(json.dumps(report.to_json(), indent=2))
         return report.code
-    print(*report.lines(), sep="\n")
+    for line in report.lines():
+        print(line)
     if report.problems:
         raise _Refused(report.code, *report.problems)
     return report.code

@@ -10,6 +10,7 @@ from pathlib import Path
 from refute.report.words import shown
 from refute.schemas import contract_schema
 
+_WORKFLOW = ".github/workflows/refute.yml"
 _HOOKS = ".pre-commit-config.yaml"
 
 
@@ -32,6 +33,8 @@ class Scaffold:
         if _HOOKS in self.left and "refute-lint" not in _read(self.folder / _HOOKS):
             yield f"to lint contracts before each commit, add to repos: in {shown(self.folder / _HOOKS)}:"
             yield from _template("pre-commit-config.yaml").splitlines()[1:]
+        if _WORKFLOW in self.written:
+            yield f"REFUTE in {shown(self.folder / _WORKFLOW)} names what pip installs there"
         yield "next:"
         if self.folder.resolve() != Path.cwd():
             yield f"  cd {shown(self.folder)}"
@@ -48,7 +51,7 @@ def scaffold(folder: Path) -> Scaffold:
     files = {
         "contracts/example-v1.yaml": _template("example-v1.yaml"),
         "contracts/contract.schema.json": contract_schema(),
-        ".github/workflows/refute.yml": _template("refute.yml"),
+        _WORKFLOW: _template("refute.yml"),
         _HOOKS: _template("pre-commit-config.yaml"),
     }
     if any(contracts.glob("*.y*ml")) and not (contracts / "example-v1.yaml").exists():

@@ -145,7 +145,9 @@ def _dose(document: Document, at: Pointer, fault: Fault, spec: FaultSpec) -> Ite
         what = f"dose {fault.dose:g} of {fault.name} counts {spec.unit}"
         fix = f"such as {fault.name}={spec.default:g}"
         yield document.problem("dose-counted", at, what, "a whole number", fix)
-    elif spec.unit.split()[0] == "x" and (fault.dose - 1) * (spec.default - 1) <= 0:
+    elif (
+        f"{spec.unit} ".startswith("x ") and spec.default != 1 and (fault.dose - 1) * (spec.default - 1) <= 0
+    ):
         side = "above" if spec.default > 1 else "below"
         what = f"dose {fault.dose:g} of {fault.name} is not on the side of 1 where the fault lies"
         fix = f"such as {fault.name}={spec.default:g}"

@@ -58,6 +58,7 @@ def test_it_says_what_it_wrote_and_what_comes_next(repository):
     assert (repository.first.returncode, repository.first.stderr) == (Exit.OK, "")
     assert repository.first.stdout.splitlines() == [
         *(f"wrote  {name}" for name in WRITTEN),
+        "REFUTE in .github/workflows/refute.yml names what pip installs there",
         "next:",
         "  refute lint",
         "  refute run",

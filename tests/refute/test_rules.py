@@ -9,6 +9,7 @@ import yaml
 from contract_texts import FAULTS, KINDS
 
 import refute
+from refute.faults import FAULTS as CATALOGUE
 from refute.lint import lint
 from refute.marked_yaml import DEPTH_LIMIT, SIZE_LIMIT
 from refute.select import embedded_model
@@ -181,6 +182,17 @@ def test_the_embedded_model_is_no_full_model(tmp_path):
             ),
         )
     ]
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_dose_of_the_catalogue_may_be_asked_for(tmp_path, name):
+    spec = CATALOGUE[name]
+    kind = "measured" if spec.seam == "clock" else "searched"
+    for dose in (spec.default, *spec.doses):
+        entry = GOOD.replace("[slow-clock]" if kind == "measured" else "[stale-row]", f"[{name}={dose!r}]")
+        path = tmp_path / "good-v1.yaml"
+        path.write_text(entry)
+        assert lint([path], kinds=KINDS, faults={**CATALOGUE, **FAULTS, name: spec}) == []
 
 
 def test_every_place_that_makes_a_problem_has_a_rule_of_its_own_and_a_test():
