@@ -18,7 +18,7 @@ _BOUND_NAMES = ("of", "statistic", "above", "below", "within", "confidence", "ru
 _OPTIONAL = {"above", "below", "testbeds"}
 # What the constructor of a parameters class raises for values that it cannot work with.
 _REFUSALS = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError)
-# Doses in these units count things.
+# Doses in these units count things, unless the catalogue has parts of them.
 _COUNTED = {"rows", "layers", "positions", "tokens", "times", "extra times"}
 
 
@@ -137,22 +137,26 @@ def _faults(
             what = f"{kind.name} reads no clock, so it cannot see {fault.name}"
             fix = "remove it, or name a fault in what is computed"
             yield document.problem("fault-unseen", place, what, "", fix)
-        yield from _dose(document, place, fault, spec)
+        yield from _dose(document, place, fault, spec, falsifier.bound.unit)
 
 
-def _dose(document: Document, at: Pointer, fault: Fault, spec: FaultSpec) -> Iterator[Problem]:
-    if spec.unit in _COUNTED and fault.dose != int(fault.dose):
+def _dose(
+    document: Document, at: Pointer, fault: Fault, spec: FaultSpec, unit: str | None
+) -> Iterator[Problem]:
+    doses = (spec.default, *spec.doses)
+    counts = spec.unit in _COUNTED and all(dose == int(dose) for dose in doses)
+    multiplies = f"{spec.unit} ".startswith("x ") and spec.default != 1
+    if counts and fault.dose != int(fault.dose):
         what = f"dose {fault.dose:g} of {fault.name} counts {spec.unit}"
         fix = f"such as {fault.name}={spec.default:g}"
         yield document.problem("dose-counted", at, what, "a whole number", fix)
-    elif (
-        f"{spec.unit} ".startswith("x ") and spec.default != 1 and (fault.dose - 1) * (spec.default - 1) <= 0
-    ):
+    elif multiplies and (fault.dose - 1) * (spec.default - 1) <= 0:
         side = "above" if spec.default > 1 else "below"
         what = f"dose {fault.dose:g} of {fault.name} is not on the side of 1 where the fault lies"
         fix = f"such as {fault.name}={spec.default:g}"
         yield document.problem("dose-harmless", at, what, f"a number {side} 1", fix)
-    elif milder(spec.default, fault.dose, spec):
+    elif milder(spec.default, fault.dose, spec) and spec.unit != unit:
+        # A dose in the unit of the bound is chosen for that bound, which the catalogue does not know.
         what = f"dose {fault.dose:g} of {fault.name} is grosser than {spec.default:g} {spec.unit}"
         expected, fix = "a fault no grosser than that", f"write {fault.name} alone"
         yield document.problem("dose-gross", at, what, expected, fix)

@@ -10,9 +10,11 @@ from contract_texts import FAULTS, KINDS
 
 import refute
 from refute.faults import FAULTS as CATALOGUE
+from refute.faults.base import FaultSpec
 from refute.lint import lint
 from refute.marked_yaml import DEPTH_LIMIT, SIZE_LIMIT
 from refute.select import embedded_model
+from refute.units import UNITS
 
 GOOD = """\
 id: good-v1
@@ -103,6 +105,7 @@ def test_the_contract_without_a_fault_has_none(tmp_path):
 @pytest.mark.parametrize("rule", RULES)
 def test_a_rule_says_where_and_what_and_what_to_do(tmp_path, rule):
     old, new, sentence = (RULES[rule][key] for key in ("replace", "by", "says"))
+    sentence = sentence.replace("{units}", ", ".join(UNITS))
     assert GOOD.count(old) == 1
     found = said(tmp_path, GOOD.replace(old, new))
     assert [text for name, text in found if name == rule] == [f"good-v1.yaml:{sentence}"]
@@ -193,6 +196,20 @@ def test_every_dose_of_the_catalogue_may_be_asked_for(tmp_path, name):
         path = tmp_path / "good-v1.yaml"
         path.write_text(entry)
         assert lint([path], kinds=KINDS, faults={**CATALOGUE, **FAULTS, name: spec}) == []
+
+
+def test_a_dose_in_the_unit_of_the_bound_is_held_against_the_bound_alone(tmp_path):
+    spec = FaultSpec("slow", "clock", "It is slow.", 1.0, (0.5,), "tok/s")
+    path = tmp_path / "good-v1.yaml"
+    path.write_text(GOOD.replace("[slow-clock]", "[slow=4]"))
+    assert lint([path], kinds=KINDS, faults={**FAULTS, "slow": spec}) == []
+
+
+def test_parts_of_what_is_counted_may_be_asked_for_where_the_catalogue_has_them(tmp_path):
+    spec = FaultSpec("off", "cache", "It is off.", 1.0, (0.25,), "positions")
+    path = tmp_path / "good-v1.yaml"
+    path.write_text(GOOD.replace("[stale-row]", "[off=0.1]"))
+    assert lint([path], kinds=KINDS, faults={**FAULTS, "off": spec}) == []
 
 
 def test_every_place_that_makes_a_problem_has_a_rule_of_its_own_and_a_test():

@@ -47,7 +47,7 @@ def contract_faults(document: Document) -> Iterator[tuple[Pointer, Problem]]:
                 fix = did_you_mean(value, wanted)
                 what = f"{_shown(value)} does not fit"
                 yield at, document.problem("value-choice", at, what, expected, fix)
-            case "type" if schema.get("$anchor") == "quantity" and _number(value):
+            case "type" if schema == _resolve({"$ref": "#/$defs/quantity"}) and _number(value):
                 what, fix = f"{value} has no unit", f"write its unit, such as {value} ms"
                 yield at, document.problem("quantity-unit", at, what, expected, fix)
             case "type":
