@@ -58,11 +58,37 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _lint(arguments: argparse.Namespace) -> Exit:
-    from refute.report.words import counted
+    from refute.lint_base import NoBase
+    from refute.report.lint import check
 
-    contracts = _contracts(arguments.paths)
-    falsifiers = sum(len(contract.falsifiers) for contract in contracts)
-    print(f"{counted(len(contracts), 'contract')} with {counted(falsifiers, 'falsifier')}: no fault found")
+    try:
+        report = check(arguments.paths, arguments.base)
+    except NoBase as error:
+        raise _Refused(Exit.USAGE, f"refute: {error}") from None
+    if arguments.json:
+        print(json.dumps(report.to_json(), indent=2))
+        return report.code
+    for line in report.lines():
+        print(line)
+    if report.problems:
+        raise _Refused(report.code, *report.problems)
+    return report.code
+
+
+def _schema(arguments: argparse.Namespace) -> Exit:  # noqa: ARG001 (every command takes them)
+    from refute.schemas import contract_schema
+
+    print(contract_schema(), end="")
+    return Exit.OK
+
+
+def _init(arguments: argparse.Namespace) -> Exit:
+    from refute.init import CannotWrite, scaffold
+
+    try:
+        print(*scaffold(arguments.folder).lines(), sep="\n")
+    except CannotWrite as error:
+        raise _Refused(Exit.USAGE, f"refute: {error}") from None
     return Exit.OK
 
 
@@ -197,9 +223,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"refute {refute.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    lint = commands.add_parser("lint", help="check contracts: file:line:col: what, expected, fix")
-    _add_paths(lint)
-    lint.set_defaults(command=_lint)
+    _add_lint(commands.add_parser("lint", help="check contracts: file:line:col: what, expected, fix"))
+    _add_init(commands.add_parser("init", help="write a first contract, a CI workflow and a pre-commit hook"))
+    schema = commands.add_parser("schema", help="print the JSON Schema of contracts, for editors")
+    schema.set_defaults(command=_schema)
 
     run = commands.add_parser("run", help="attack the claims of contracts and record what was found")
     _add_paths(run)
@@ -254,6 +281,28 @@ def _parser() -> argparse.ArgumentParser:
     )
     gate.set_defaults(command=_gate)
     return parser
+
+
+def _add_lint(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Check contracts. With --base, compare each with its version at a git revision too and demand the "
+        "version (SemVer) that the change calls for: patch where only texts changed, minor where the "
+        "contract asks for more (tightening) or gains a falsifier (addition), major where it asks for less "
+        "(loosening) or for something else (breaking). Exit code 2 where a contract is at fault."
+    )
+    _add_paths(parser)
+    parser.add_argument("--base", metavar="REV", help="a branch, tag or commit, such as origin/main")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.set_defaults(command=_lint)
+
+
+def _add_init(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Write contracts/ with a first contract and the schema for editors, a CI workflow and a pre-commit "
+        "hook. What exists is left as it is."
+    )
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(), metavar="DIR", help="default: .")
+    parser.set_defaults(command=_init)
 
 
 def _add_paths(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,6 @@ say about one falsifier (quantities, faults, kinds). What concerns parameters of
 contracts, is `lint`'s. Importing this module is cheap; reading a contract imports jsonschema.
 """
 
-import dataclasses
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 from refute.faults import FAULTS
 from refute.faults.base import Fault, FaultSpec, UnknownFault, parse_fault
 from refute.marked_yaml import ContractError, Document, Pointer, Problem, did_you_mean, read_yaml
+from refute.meaning import semantic_sha256
 from refute.schemas import contract_faults
 from refute.units import HOST_UNITS, Quantity, parse_quantity
 from refute.verdict import Level
@@ -192,9 +192,12 @@ def find_contracts(root: Path, paths: Sequence[Path] = ()) -> list[Path]:
         listed = sorted(path.glob("*.y*ml")) if path.is_dir() else [path]
         found.update(dict.fromkeys(listed))
         if not listed:
-            problems.append(Problem(path, 1, 1, "no contract in this folder", "*.yaml files"))
+            fix = "refute init writes one to begin with"
+            what = "no contract in this folder"
+            problems.append(Problem(path, 1, 1, "folder-empty", what, "*.yaml files", fix))
         elif not path.exists():
-            problems.append(Problem(path, 1, 1, "no such file or folder", "a contract or a folder of them"))
+            what, expected = "no such file or folder", "a contract or a folder of them"
+            problems.append(Problem(path, 1, 1, "path-missing", what, expected, "check the path"))
     if problems:
         raise ContractError(problems)
     return list(found)
@@ -229,7 +232,7 @@ def _contract(document: Document, falsifiers: tuple[Falsifier, ...]) -> Contract
         path=document.path,
         source=document.source,
         bytes_sha256=hashlib.sha256(document.source).hexdigest(),
-        semantic_sha256=_semantic_sha256(data["id"], model, falsifiers),
+        semantic_sha256=semantic_sha256(data["id"], model, falsifiers),
     )
 
 
@@ -241,13 +244,14 @@ def _falsifier(
     bound, problems = _bound(document, (*at, "bound"), entry["bound"])
     if entry["kind"] not in kinds:
         what, fix = f"no kind is called {entry['kind']!r}", did_you_mean(entry["kind"], tuple(kinds))
-        problems.append(document.problem((*at, "kind"), what, "", fix))
+        problems.append(document.problem("kind-unknown", (*at, "kind"), what, "", fix))
     caught = []
     for place, text in enumerate(entry["must_catch"]):
-        try:
-            caught.append(_fault(text, faults))
-        except ValueError as error:
-            problems.append(document.problem((*at, "must_catch", place), str(error)))
+        fault = _fault(document, (*at, "must_catch", place), text, faults)
+        if isinstance(fault, Problem):
+            problems.append(fault)
+        else:
+            caught.append(fault)
     if bound is None or problems:
         return None, problems
     mark = document.at(at)
@@ -275,23 +279,30 @@ def _bound(document: Document, at: Pointer, given: Mapping[str, Any]) -> tuple[B
         try:
             quantities[name] = parse_quantity(given[name])
         except ValueError as error:
-            problems.append(document.problem((*at, name), f"{name}: {error}"))
+            fix = f"such as {name}: 5 tok/s"
+            problems.append(document.problem("quantity", (*at, name), f"{name}: {error}", "", fix))
     thresholds = [name for name in _THRESHOLDS if name in given]
     if len(thresholds) > 1:
-        problems.append(document.problem(at, f"{' and '.join(thresholds)} in one bound", "one threshold"))
+        what = f"{' and '.join(thresholds)} in one bound"
+        problems.append(document.problem("bound-thresholds", at, what, "one threshold", "remove one"))
     elif bool(thresholds) == ("cases" in given):
         what = "threshold and cases in one bound" if thresholds else "the bound bounds nothing"
         expected = "cases, or one of above, below, within"
-        problems.append(document.problem(at, what, expected))
+        fix = "remove one of them" if thresholds else "add cases: or a threshold"
+        problems.append(document.problem("bound-either", at, what, expected, fix))
     elif thresholds and "runs" not in given:
-        problems.append(document.problem(at, "'runs' is missing", "how many independent runs", "add runs:"))
+        expected = "how many independent runs"
+        problems.append(document.problem("bound-runs", at, "'runs' is missing", expected, "add runs:"))
     unit = next((quantity.unit for quantity in quantities.values()), None)
     if unit in HOST_UNITS and "testbeds" not in given:
         what = f"a bound in {unit} depends on the host and names no testbeds"
-        problems.append(document.problem(at, what, "hosts on which it holds", "add testbeds: [any]"))
+        expected, fix = "hosts on which it holds", "add testbeds: [any]"
+        problems.append(document.problem("testbeds-missing", at, what, expected, fix))
     elif unit not in HOST_UNITS and "testbeds" in given and not problems:
         what = "testbeds for a bound that does not depend on the host"
-        problems.append(document.key_problem((*at, "testbeds"), what, "", "remove testbeds"))
+        problems.append(
+            document.key_problem("testbeds-needless", (*at, "testbeds"), what, "", "remove testbeds")
+        )
     if problems:
         return None, problems
     values = {**given, **{name: quantity.value for name, quantity in quantities.items()}}
@@ -301,17 +312,26 @@ def _bound(document: Document, at: Pointer, given: Mapping[str, Any]) -> tuple[B
     return Bound(**values, unit=unit), []
 
 
-def _fault(text: str, known: Mapping[str, FaultSpec]) -> Fault:
+def _fault(document: Document, at: Pointer, text: str, known: Mapping[str, FaultSpec]) -> Fault | Problem:
     name, equals, dose = text.partition("=")
     try:
         fault = parse_fault(text, known)
     except UnknownFault:
-        raise ValueError(f"no fault is called {name!r}; {did_you_mean(name, tuple(known))}") from None
+        what, fix = f"no fault is called {name!r}", did_you_mean(name, tuple(known))
+        return document.problem("fault-unknown", at, what, "", fix)
     except ValueError:
-        raise ValueError(f"dose {dose!r} of fault {name} is no number") from None
+        what = f"dose {dose!r} of fault {name} is no number"
+        return document.problem(
+            "dose-number", at, what, f"a number of {known[name].unit}", _dose(known[name])
+        )
     if not 0 < fault.dose < float("inf") or (equals and not dose):
-        raise ValueError(f"dose {dose!r} of fault {name} is not above zero and finite")
+        what = f"dose {dose!r} of fault {name} is not above zero and finite"
+        return document.problem("dose-positive", at, what, "", _dose(known[name]))
     return fault
+
+
+def _dose(spec: FaultSpec) -> str:
+    return f"write {spec.name} for {spec.default:g} {spec.unit}, or {spec.name}=DOSE"
 
 
 def _repeated(document: Document, entries: object) -> list[Problem]:
@@ -325,36 +345,8 @@ def _repeated(document: Document, entries: object) -> list[Problem]:
         if name in first:
             line = document.at(("falsifiers", first[name], "id")).line
             what = f"duplicate id {name!r}, first on line {line}"
-            problems.append(document.problem(("falsifiers", index, "id"), what, "an id of its own"))
+            at = ("falsifiers", index, "id")
+            problems.append(document.problem("id-twice", at, what, "an id of its own", "rename one"))
         else:
             first[name] = index
     return problems
-
-
-def _semantic_sha256(identity: str, model: ModelClaim, falsifiers: tuple[Falsifier, ...]) -> str:
-    import rfc8785  # noqa: PLC0415
-
-    meaning: Any = {
-        "schema": "urn:refute:meaning:contract:1",
-        "id": identity,
-        "model": {**dataclasses.asdict(model), "sha256": sorted(model.sha256)},
-        "falsifiers": {falsifier.id: _meaning(falsifier) for falsifier in falsifiers},
-    }
-    return hashlib.sha256(rfc8785.dumps(meaning)).hexdigest()
-
-
-def _meaning(falsifier: Falsifier) -> dict[str, Any]:
-    bound: dict[str, Any] = {
-        name: value for name, value in dataclasses.asdict(falsifier.bound).items() if value is not None
-    }
-    if falsifier.bound.testbeds is not None:
-        bound["testbeds"] = sorted(falsifier.bound.testbeds)
-    return {
-        "kind": falsifier.kind,
-        "requires": sorted(falsifier.requires),
-        "with": falsifier.parameters,
-        "bound": bound,
-        "must_catch": sorted(map(str, falsifier.must_catch)),
-        "needs": sorted(falsifier.needs),
-        "discharge": str(falsifier.discharge),
-    }

@@ -1,30 +1,30 @@
 """Every fault of contracts as `file:line:col: what; expected …; fix`.
 
-`read_contract` finds what one falsifier shows by itself. This module adds what needs the kind's code (its
-parameters and the bound it can use), the file's name, the history, and the other contracts.
+`read_contract` finds what one falsifier shows by itself, `lint_falsifier` what its kind's code and its faults
+tell. This module adds the file's name, its prose, model and history, and the other contracts.
+
+Left alone on purpose: a date in the future (what is said of a file must not depend on a clock), and
+capabilities beyond those that the kind needs (they are how a contract promises less than its kind can test).
 """
 
-import dataclasses
-import inspect
+import functools
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from refute.contract import ContractError, Falsifier, Problem, Reading, find_contracts, read_contract
+from refute.contract import ContractError, Problem, Reading, find_contracts, read_contract
+from refute.faults import FAULTS
 from refute.faults.base import FaultSpec
 from refute.kinds import KIND_NAMES, kind_named
 from refute.kinds.base import Kind
+from refute.lint_falsifier import Kinds, falsifier_problems
 from refute.marked_yaml import Pointer, did_you_mean
-from refute.statistics import minimum_runs, quantile_of
-from refute.targets.base import CAPABILITIES
+from refute.select import embedded_model
+from refute.verdict import Level
 
-Kinds = Mapping[str, type[Kind[Any]]]
-_BOUND_NAMES = ("of", "statistic", "above", "below", "within", "confidence", "runs", "cases", "testbeds")
-# What a kind can do without: either threshold will do, and the unit decides whether testbeds are named.
-_OPTIONAL = {"above", "below", "testbeds"}
-# What the constructor of a parameters class raises for values that it cannot work with.
-_REFUSALS = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError)
+_ENDS = (".", "!", "?")
 
 
 def lint(
@@ -39,7 +39,8 @@ def lint(
     root: where contracts are looked for, the working directory if not given. kinds, faults: what
     contracts may name; those of this package where not given.
     """
-    kinds = _Kinds() if kinds is None else kinds
+    kinds = all_kinds() if kinds is None else kinds
+    faults = FAULTS if faults is None else faults
     problems: set[Problem] = set()
     files: dict[Path, None] = {}
     for chosen in [[path] for path in paths] or [[]]:
@@ -57,13 +58,22 @@ def lint(
         problems.update(reading.problems)
         problems.update(_name(reading))
         problems.update(_history(reading))
+        problems.update(_prose(reading))
+        problems.update(_model(reading))
         for index, falsifier in reading.falsifiers.items():
             at = ("falsifiers", index)
-            problems.update(_of_kind(reading, at, falsifier, kinds))
+            problems.update(
+                falsifier_problems(reading.document, at, falsifier, kinds[falsifier.kind], faults)
+            )
     problems.update(_shared(readings))
     beside = {path for file in files for path in file.parent.glob("*.yaml")} - files.keys()
-    problems.update(_needs(readings, [*readings, *_readable(beside, kinds, faults)]))
+    problems.update(_needs(readings, [*readings, *_readable(beside, kinds, faults)], kinds))
     return sorted(problems)
+
+
+def all_kinds() -> Kinds:
+    """Return the kinds that contracts may name."""
+    return _Kinds()
 
 
 class _Kinds(Kinds):
@@ -79,9 +89,7 @@ class _Kinds(Kinds):
         return len(KIND_NAMES)
 
 
-def _readable(
-    paths: Iterable[Path], kinds: Kinds, faults: Mapping[str, FaultSpec] | None
-) -> Iterator[Reading]:
+def _readable(paths: Iterable[Path], kinds: Kinds, faults: Mapping[str, FaultSpec]) -> Iterator[Reading]:
     for path in sorted(paths):
         try:
             yield read_contract(path, kinds=kinds, faults=faults)
@@ -92,11 +100,12 @@ def _readable(
 def _name(reading: Reading) -> Iterator[Problem]:
     path, name = reading.document.path, _text(reading, "id")
     if path.suffix != ".yaml":
-        yield Problem(path, 1, 1, f"the file's name ends in {path.suffix!r}", ".yaml", "rename it")
+        what = f"the file's name ends in {path.suffix!r}"
+        yield Problem(path, 1, 1, "file-suffix", what, ".yaml", "rename it")
     if name is not None and name != path.stem:
         fix = f"rename the file to {name}.yaml, or the id"
         what = f"id {name!r} is not the file's name"
-        yield reading.document.problem(("id",), what, repr(path.stem), fix)
+        yield reading.document.problem("id-file", ("id",), what, repr(path.stem), fix)
 
 
 def _history(reading: Reading) -> Iterator[Problem]:
@@ -111,97 +120,79 @@ def _history(reading: Reading) -> Iterator[Problem]:
             if versions and version <= versions[-1]:
                 before = ".".join(map(str, versions[-1]))
                 what = f"version {change['version']} does not follow {before}"
-                yield reading.document.problem((*at, "version"), what, "a higher version", "oldest first")
+                expected, fix = "a higher version", "write the history oldest first"
+                yield reading.document.problem("history-order", (*at, "version"), what, expected, fix)
             versions.append(version)
         if isinstance(day, str):
             try:
                 parsed = date.fromisoformat(day)
             except ValueError:
-                yield reading.document.problem(
-                    (*at, "date"), f"{day!r} is no date", "a day such as 2026-11-23"
-                )
+                what, expected = f"{day!r} is no date", "a day such as 2026-11-23"
+                yield reading.document.problem("date", (*at, "date"), what, expected, "write one that exists")
                 continue
             if dates and parsed < dates[-1]:
                 what = f"date {day} is before {dates[-1]}"
-                yield reading.document.problem((*at, "date"), what, "", "oldest first")
+                fix = "write the history oldest first"
+                yield reading.document.problem("date-order", (*at, "date"), what, "", fix)
             dates.append(parsed)
     current = _version(_text(reading, "version"))
     if versions and current is not None and current != versions[-1]:
         last = ".".join(map(str, versions[-1]))
         what = f"version {_text(reading, 'version')} is not the last of the history, {last}"
-        yield reading.document.problem(("version",), what, "", "add an entry to history")
+        yield reading.document.problem("version-history", ("version",), what, "", "add an entry to history")
 
 
-def _of_kind(reading: Reading, at: Pointer, falsifier: Falsifier, kinds: Kinds) -> Iterator[Problem]:
-    kind = kinds[falsifier.kind]
-    for index, capability in enumerate(falsifier.requires):
-        known = CAPABILITIES | kind.requires
-        if capability not in known:
-            what = f"no target has a capability {capability!r}"
-            yield reading.document.problem(
-                (*at, "requires", index), what, "", did_you_mean(capability, known)
-            )
-    if falsifier.id == "findings":
-        what = "a falsifier called 'findings' would have the file of the run's own findings.json"
-        yield reading.document.problem((*at, "id"), what, "", "give it another id")
-    yield from _bound(reading, (*at, "bound"), falsifier, kind)
-    yield from _parameters(reading, at, falsifier, kind)
-
-
-def _bound(reading: Reading, at: Pointer, falsifier: Falsifier, kind: type[Kind[Any]]) -> Iterator[Problem]:
-    bound, usable = falsifier.bound, kind.bound_fields
-    given = {name for name in _BOUND_NAMES if getattr(bound, name) is not None}
-    for name in given - usable:
-        what = f"{kind.name} cannot use {name!r} in its bound"
-        yield reading.document.key_problem((*at, name), what, f"{', '.join(sorted(usable))}", "remove it")
-    for name in usable - given - _OPTIONAL:
-        what = f"{kind.name} needs {name!r} in its bound"
-        yield reading.document.problem(at, what, "", f"add {name}:")
-    for name in given & {"above", "below", "within"} if kind.unit is not None else ():
-        if bound.unit != kind.unit:
-            what = f"{kind.name} measures in {kind.unit}, and this threshold is in {bound.unit}"
-            yield reading.document.problem((*at, name), what, f"a quantity in {kind.unit}")
-    if bound.statistic is not None and bound.runs is not None:
-        least = minimum_runs(quantile_of(bound.statistic), bound.confidence)
-        if bound.runs < least:
-            what = f"{bound.runs} runs cannot bound a {bound.statistic} at confidence {bound.confidence}"
-            yield reading.document.problem((*at, "runs"), what, f"at least {least}", f"runs: {least}")
-
-
-def _parameters(
-    reading: Reading, at: Pointer, falsifier: Falsifier, kind: type[Kind[Any]]
-) -> Iterator[Problem]:
-    fields = {each.name: each for each in dataclasses.fields(kind.parameters_type)}
-    inside = (*at, "with")
-    unknown = [name for name in falsifier.parameters if name not in fields]
-    for name in unknown:
-        what = f"{kind.name} has no parameter {name!r}"
-        yield reading.document.key_problem((*inside, name), what, "", did_you_mean(name, fields))
-    absent = [
-        name
-        for name, each in fields.items()
-        if name not in falsifier.parameters
-        and each.default is dataclasses.MISSING
-        and each.default_factory is dataclasses.MISSING
+def _prose(reading: Reading) -> Iterator[Problem]:
+    """Texts that YAML has cut short, and scopes that contradict themselves."""
+    entries = _list(reading.document.data, "falsifiers")
+    sentences: list[tuple[Pointer, object]] = [(("description",), _text(reading, "description"))]
+    sentences += [
+        (("falsifiers", index, "claim"), entry.get("claim"))
+        for index, entry in enumerate(entries)
+        if isinstance(entry, dict)
     ]
-    for name in absent:
-        what = f"{kind.name} needs parameter {name!r}"
-        yield reading.document.problem(
-            inside, what, inspect.formatannotation(fields[name].type), f"add {name}: to with:"
-        )
-    if unknown or absent:
-        return
+    for at, text in sentences:
+        if isinstance(text, str) and text.strip() and not text.rstrip(" \n\"')").endswith(_ENDS):
+            what = f"the {at[-1]} ends without a full stop, at {text.rstrip()[-20:]!r}"
+            fix = "end it with one, or quote the text: YAML cuts a plain one at ' #'"
+            yield reading.document.problem("sentence-cut", at, what, "a whole sentence", fix)
+    scope = reading.document.data.get("scope") if isinstance(reading.document.data, dict) else None
+    included = [text for text in _list(scope, "in") if isinstance(text, str)]
+    for index, text in enumerate(_list(scope, "out")):
+        if text in included:
+            what = f"{text!r} is both in the scope and out of it"
+            yield reading.document.problem("scope-both", ("scope", "out", index), what, "", "remove one")
+
+
+def _model(reading: Reading) -> Iterator[Problem]:
+    """Evidence of the full model that could never be had, or that the embedded model would give."""
+    model = reading.document.data.get("model") if isinstance(reading.document.data, dict) else None
+    digests = _list(model, "sha256")
+    for index, digest in enumerate(digests):
+        if digest == _embedded_sha256():
+            what = "this is the embedded model, whose evidence would then count as that of the full one"
+            fix = "remove it, and write discharge: embedded where the embedded model is enough"
+            yield reading.document.problem("model-embedded", ("model", "sha256", index), what, "", fix)
+    if isinstance(model, dict) and model.get("sha256") == []:
+        for index, falsifier in reading.falsifiers.items():
+            if falsifier.discharge is Level.FULL_MODEL:
+                what = "nothing can discharge this claim: model.sha256 lists no file that counts"
+                fix = "add the file's digest there, or write discharge: embedded"
+                at: Pointer = ("falsifiers", index, "discharge")
+                yield reading.document.problem("discharge-never", at, what, "", fix)
+
+
+@functools.cache
+def _embedded_sha256() -> str | None:
     try:
-        kind.parameters_type(**falsifier.parameters)
-    except _REFUSALS as error:
-        sentence = str(error)
-        named = next((name for name in falsifier.parameters if name in sentence.split()), None)
-        where = inside if named is None else (*inside, named)
-        yield reading.document.problem(where, f"{kind.name} refuses its parameters: {sentence}")
+        with embedded_model().open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
 
 
 def _shared(readings: Sequence[Reading]) -> Iterator[Problem]:
-    """Ids of contracts, and aliases of claims, that stand in two places."""
+    """Ids of contracts, aliases and sentences of claims, that stand in two places."""
     ids: dict[str, Path] = {}
     aliases: dict[str, str] = {}
     for reading in readings:
@@ -209,41 +200,65 @@ def _shared(readings: Sequence[Reading]) -> Iterator[Problem]:
         if name is not None:
             if name in ids:
                 what = f"contract id {name!r} is taken by {ids[name]}"
-                yield reading.document.problem(("id",), what, "an id of its own")
+                fix = "rename one, file and id"
+                yield reading.document.problem("contract-id-twice", ("id",), what, "an id of its own", fix)
             ids.setdefault(name, reading.document.path)
+        claims: dict[str, int] = {}
         for index, entry in enumerate(_list(reading.document.data, "falsifiers")):
             alias = entry.get("alias") if isinstance(entry, dict) else None
             if isinstance(alias, str):
                 at: Pointer = ("falsifiers", index, "alias")
-                if alias in aliases:
-                    what = f"alias {alias!r} is taken at {aliases[alias]}"
-                    yield reading.document.problem(at, what, "an alias of its own")
+                if alias.casefold() in aliases:
+                    what = f"alias {alias!r} is taken at {aliases[alias.casefold()]}"
+                    expected = "an alias of its own, by more than its case"
+                    yield reading.document.problem("alias-twice", at, what, expected, "rename one")
                 here = f"{reading.document.path}:{reading.document.at(at).line}"
-                aliases.setdefault(alias, here)
+                aliases.setdefault(alias.casefold(), here)
+            claim = entry.get("claim") if isinstance(entry, dict) else None
+            if isinstance(claim, str) and claim.strip():
+                at = ("falsifiers", index, "claim")
+                words = " ".join(claim.casefold().split())
+                if words in claims:
+                    what = f"the same claim as on line {claims[words]}"
+                    fix = "say what this falsifier attacks and the other does not"
+                    yield reading.document.problem("claim-twice", at, what, "a claim of its own", fix)
+                claims.setdefault(words, reading.document.at(at).line)
 
 
-def _needs(linted: Sequence[Reading], readings: Sequence[Reading]) -> Iterator[Problem]:
-    """Needs that name nothing, and needs that lead back to where they start."""
+def _needs(linted: Sequence[Reading], readings: Sequence[Reading], kinds: Kinds) -> Iterator[Problem]:
+    """Needs that name nothing, needs that lead back to where they start, and speed without correctness."""
     needs: dict[str, list[str]] = {}
+    timed: dict[str, bool] = {}
     for reading in readings:
         for entry in _list(reading.document.data, "falsifiers"):
             if isinstance(entry, dict) and isinstance(entry.get("id"), str):
-                listed = [need for need in _list(entry, "needs") if isinstance(need, str)]
-                needs.setdefault(f"{_text(reading, 'id')}/{entry['id']}", listed)
+                name = f"{_text(reading, 'id')}/{entry['id']}"
+                needs.setdefault(name, [need for need in _list(entry, "needs") if isinstance(need, str)])
+                kind = entry.get("kind")
+                timed[name] = isinstance(kind, str) and kind in kinds and kinds[kind].timing
     seen: set[frozenset[str]] = set()
     for reading in linted:
         for index, falsifier in reading.falsifiers.items():
             start = f"{_text(reading, 'id')}/{falsifier.id}"
+            if timed.get(start) and all(timed.get(need, False) for need in falsifier.needs):
+                what = "a claim about time that needs no claim about what is computed"
+                fix = "add needs: with a claim about correctness: a wrong answer is no fast one"
+                at: Pointer = ("falsifiers", index)
+                yield reading.document.problem("needs-correctness", at, what, "correct before fast", fix)
             for place, need in enumerate(falsifier.needs):
-                at: Pointer = ("falsifiers", index, "needs", place)
+                at = ("falsifiers", index, "needs", place)
+                if need == start:
+                    what = "a claim that needs itself can never be discharged"
+                    yield reading.document.problem("needs-itself", at, what, "another claim", "remove it")
+                    continue
                 if need not in needs:
-                    fix = did_you_mean(need, needs)
-                    yield reading.document.problem(at, f"no falsifier {need!r}", "contract/falsifier", fix)
+                    what, fix = f"no falsifier {need!r}", did_you_mean(need, needs)
+                    yield reading.document.problem("need-unknown", at, what, "contract/falsifier", fix)
                 circle = _circle(start, need, needs)
                 if circle and frozenset(circle) not in seen:
                     seen.add(frozenset(circle))
                     what = f"needs go round in a circle: {' -> '.join((*circle, start))}"
-                    yield reading.document.problem(at, what, "", "remove one of them")
+                    yield reading.document.problem("needs-circle", at, what, "", "remove one of them")
 
 
 def _circle(start: str, need: str, needs: Mapping[str, Sequence[str]]) -> list[str]:

@@ -44,11 +44,12 @@ _EXACT = 2**53 - 1  # the largest integer that every JSON reader keeps
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One fault in one file; line and column count from 1."""
+    """One fault in one file; line and column count from 1. rule: its stable name, for programs."""
 
     path: Path
     line: int
     column: int
+    rule: str
     what: str
     expected: str = ""
     fix: str = ""
@@ -93,14 +94,17 @@ class Document:
             pointer = pointer[:-1]
         return self.values[pointer]
 
-    def problem(self, pointer: Pointer, what: str, expected: str = "", fix: str = "") -> Problem:
+    def problem(self, rule: str, pointer: Pointer, what: str, expected: str = "", fix: str = "") -> Problem:
         """Make a problem of the value at `pointer`."""
-        return Problem(self.path, *self.at(pointer), what, expected, fix)
+        line, column = self.at(pointer)
+        return Problem(self.path, line, column, rule, what, expected, fix)
 
-    def key_problem(self, pointer: Pointer, what: str, expected: str = "", fix: str = "") -> Problem:
+    def key_problem(
+        self, rule: str, pointer: Pointer, what: str, expected: str = "", fix: str = ""
+    ) -> Problem:
         """Make a problem of the key at `pointer`."""
-        mark = self.keys[pointer] if pointer in self.keys else self.at(pointer)
-        return Problem(self.path, *mark, what, expected, fix)
+        line, column = self.keys[pointer] if pointer in self.keys else self.at(pointer)
+        return Problem(self.path, line, column, rule, what, expected, fix)
 
 
 def read_yaml(path: Path) -> Document:
@@ -111,15 +115,17 @@ def read_yaml(path: Path) -> Document:
     except UnicodeDecodeError as error:
         before = source[: error.start]
         line, column = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
-        problem = Problem(path, line, column, "not UTF-8", "a text file in UTF-8", "save it as UTF-8")
+        expected, fix = "a text file in UTF-8", "save it as UTF-8"
+        problem = Problem(path, line, column, "file-encoding", "not UTF-8", expected, fix)
         raise ContractError([problem]) from None
     builder = _Builder(path)
     try:
         data = builder.document(yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     except (yaml.YAMLError, ValueError) as error:
         raise ContractError(sorted([*builder.problems, _syntax(path, text, error)])) from None
-    if () not in builder.values:
-        raise ContractError([Problem(path, 1, 1, "the file is empty", "a contract")])
+    if data is None and not builder.problems:
+        fix = "refute init writes one to begin with"
+        raise ContractError([Problem(path, 1, 1, "file-empty", "the file is empty", "a contract", fix)])
     return Document(path, source, data, builder.values, builder.keys, tuple(builder.problems))
 
 
@@ -140,11 +146,13 @@ def _read(path: Path) -> bytes:
             source = file.read(SIZE_LIMIT + 1)
     except OSError as error:
         why = error.strerror or str(error)
-        problem = Problem(path, 1, 1, f"cannot be read: {why}", "a readable YAML file")
+        what, fix = f"cannot be read: {why}", "check the path and its permissions"
+        problem = Problem(path, 1, 1, "file-unreadable", what, "a readable YAML file", fix)
         raise ContractError([problem]) from None
     if len(source) > SIZE_LIMIT:
         expected = f"at most {SIZE_LIMIT} bytes"
-        raise ContractError([Problem(path, 1, 1, "too large for a contract", expected, "split it")])
+        what = "too large for a contract"
+        raise ContractError([Problem(path, 1, 1, "file-size", what, expected, "split it")])
     return source
 
 
@@ -157,8 +165,14 @@ def _syntax(path: Path, text: str, error: Exception) -> Problem:
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
     why = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be parsed"
     if "nesting depth" in str(why):  # PyYAML 6.0.4 and later refuse it before we can
-        return Problem(path, line, column, "nested too deeply", f"at most {DEPTH_LIMIT} levels")
-    return Problem(path, line, column, f"not YAML: {why}", "", "look at this line and the one before it")
+        return _too_deep(path, line, column)
+    fix = "look at this line and the one before it"
+    return Problem(path, line, column, "yaml-syntax", f"not YAML: {why}", "", fix)
+
+
+def _too_deep(path: Path, line: int, column: int) -> Problem:
+    expected, fix = f"at most {DEPTH_LIMIT} levels", "a contract needs 6: close a bracket before this one"
+    return Problem(path, line, column, "yaml-depth", "nested too deeply", expected, fix)
 
 
 def _mark(event: Event) -> Mark:
@@ -179,30 +193,25 @@ class _Builder:
             if isinstance(event, DocumentStartEvent):
                 documents += 1
                 if documents > 1:
-                    self.add(
-                        event, "a second document", "one contract in one file", "move it to its own file"
-                    )
+                    fix = "move it to its own file"
+                    self.add(event, "yaml-documents", "a second document", "one contract in one file", fix)
                     break
             elif isinstance(event, NodeEvent):
                 data = self.node(event, events, ())
-        if data is None and not self.problems:
-            self.problems.append(
-                Problem(self.path, 1, 1, "the file is empty", "a contract", "see refute lint")
-            )
         return data
 
     def node(self, event: NodeEvent, events: Iterator[Event], pointer: Pointer) -> Any:
         self.values[pointer] = _mark(event)
         if len(pointer) > DEPTH_LIMIT:
-            self.add(event, "nested too deeply", f"at most {DEPTH_LIMIT} levels")
-            raise ContractError(self.problems)  # nothing deeper is worth reading
+            # nothing deeper is worth reading
+            raise ContractError([*self.problems, _too_deep(self.path, *_mark(event))])
         if isinstance(event, AliasEvent):
-            self.add(event, f"an alias *{event.anchor}", "plain values", "write the value out")
+            self.add(event, "yaml-alias", f"an alias *{event.anchor}", "plain values", "write the value out")
             return None
         if event.anchor is not None:
-            self.add(event, f"an anchor &{event.anchor}", "plain values", "remove it")
+            self.add(event, "yaml-anchor", f"an anchor &{event.anchor}", "plain values", "remove it")
         if isinstance(event, ScalarEvent | CollectionStartEvent) and event.tag is not None:
-            self.add(event, f"a tag {event.tag!r}", "plain values", "remove it")
+            self.add(event, "yaml-tag", f"a tag {event.tag!r}", "plain values", "remove it")
         if isinstance(event, MappingStartEvent):
             return self.mapping(events, pointer)
         if isinstance(event, SequenceStartEvent):
@@ -225,18 +234,19 @@ class _Builder:
         found: dict[str, Any] = {}
         while isinstance(event := next(events), NodeEvent):
             if not isinstance(event, ScalarEvent):
-                self.add(event, "a key that is not a word", "plain keys")
+                self.add(event, "yaml-key", "a key that is not a word", "plain keys", "write a word")
                 self.node(event, events, (*pointer, "?"))
                 self.value(events, (*pointer, "?"))
                 continue
             key, mark = event.value, _mark(event)
             child = (*pointer, key)
             if event.anchor is not None or event.tag is not None:
-                self.add(event, f"an anchor or a tag on key {key!r}", "plain keys", "remove it")
+                what = f"an anchor or a tag on key {key!r}"
+                self.add(event, "yaml-key-anchor", what, "plain keys", "remove it")
             if key in found:
                 first = self.keys[child]
                 what = f"duplicate key {key!r}, first on line {first.line}"
-                self.problems.append(Problem(self.path, *mark, what, "every key once", "remove one of them"))
+                self.add(event, "yaml-key-twice", what, "every key once", "remove one of them")
             else:
                 self.keys[child] = mark
             found[key] = self.value(events, child)
@@ -245,7 +255,7 @@ class _Builder:
     def scalar(self, event: ScalarEvent) -> str | float | bool | None:
         text = event.value
         if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-            self.add(event, "half a surrogate pair", "whole characters")
+            self.add(event, "yaml-surrogate", "half a surrogate pair", "whole characters", "remove it")
             return None
         if not event.implicit[0]:  # quoted or a block
             return text
@@ -253,18 +263,19 @@ class _Builder:
             return _CONSTANTS[text]
         if text.lower() in _SURPRISES:
             what = f"{text!r} is a boolean to some YAML readers and text to others"
-            self.add(event, what, "", f"write true or false, or quote it: '{text}'")
+            self.add(event, "yaml-boolean", what, "", f"write true or false, or quote it: '{text}'")
             return text
         if _INTEGER.fullmatch(text):
             return self.integer(event)
         if _FLOAT.fullmatch(text):
             number = float(text)
             if not math.isfinite(number):
-                self.add(event, f"{text[:20]} is too large", "a number that a double can hold")
+                what = f"{text[:20]} is too large"
+                self.add(event, "yaml-float-size", what, "a number that a double can hold", "lower it")
                 return None
             return number
         if text.lower() in _NOT_FINITE:
-            self.add(event, f"{text} is no finite number", "a finite number")
+            self.add(event, "yaml-not-finite", f"{text} is no finite number", "a finite number", "write one")
             return None
         return text
 
@@ -273,12 +284,13 @@ class _Builder:
         digits = text.lstrip("+-")
         if len(digits) > 1 and digits[0] == "0":
             what = f"{text} is octal to some YAML readers and decimal to others"
-            self.add(event, what, "no leading zero", f"remove it, or quote the text: '{text}'")
+            self.add(event, "yaml-octal", what, "no leading zero", f"remove it, or quote the text: '{text}'")
             return None
         if len(digits) > 16 or abs(int(text)) > _EXACT:
-            self.add(event, f"{text[:20]} is too large", f"a whole number up to {_EXACT}")
+            what, expected = f"{text[:20]} is too large", f"a whole number up to {_EXACT}"
+            self.add(event, "yaml-integer-size", what, expected, "lower it, or quote it if text is meant")
             return None
         return int(text)
 
-    def add(self, event: Event, what: str, expected: str, fix: str = "") -> None:
-        self.problems.append(Problem(self.path, *_mark(event), what, expected, fix))
+    def add(self, event: Event, rule: str, what: str, expected: str, fix: str) -> None:
+        self.problems.append(Problem(self.path, *_mark(event), rule, what, expected, fix))

@@ -68,7 +68,7 @@ def test_a_contract_is_read_whole(folder):
 def test_a_falsifier_is_read_whole(folder):
     exact, fast = load_data(folder, contract_data()).falsifiers
     assert exact.parameters == {"max_tokens": 32, "margin": "0.01 logit"}
-    assert exact.must_catch == (Fault("stale-row", 8.0), Fault("slow-clock", 0.95))
+    assert exact.must_catch == (Fault("stale-row", 8.0), Fault("temperature-scaled", 1.25))
     assert exact.bound == Bound(confidence=0.95, cases=40)
     assert exact.discharge is Level.FULL_MODEL
     assert (exact.alias, fast.alias) == ("EXACT_1", None)
@@ -432,7 +432,7 @@ _MEANT = {
     "kind": change(0, "kind", "measured"),
     "requires": change(0, "requires", ["token_ids"]),
     "must_catch": change(0, "must_catch", ["stale-row"]),
-    "dose": change(0, "must_catch", ["stale-row", "slow-clock=0.94"]),
+    "dose": change(0, "must_catch", ["stale-row", "temperature-scaled=1.2"]),
     "needs": change(1, "needs", []),
     "discharge": change(0, "discharge", "embedded"),
     "id": change(0, "id", "exactly"),

@@ -3,6 +3,7 @@
 import copy
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -11,8 +12,12 @@ from refute.faults.base import FaultSpec
 from refute.kinds.base import Kind
 
 FAULTS = {
-    name: FaultSpec(name, "cache", "something", default, (), "rows")
-    for name, default in (("stale-row", 8.0), ("slow-clock", 0.9))
+    name: FaultSpec(name, seam, "something", default, doses, unit)
+    for name, seam, default, doses, unit in (
+        ("stale-row", "cache", 8.0, (1.0, 4.0), "rows"),
+        ("temperature-scaled", "sampler", 1.5, (1.1,), "x"),
+        ("slow-clock", "clock", 0.9, (0.95,), "x floor"),
+    )
 }
 
 
@@ -31,6 +36,7 @@ class Searched(Kind[Parameters]):
     requires = frozenset({"token_ids"})
     parameters_type = Parameters
     bound_fields = frozenset({"cases", "confidence"})
+    stricter = MappingProxyType({"cases": "higher", "confidence": "higher", "margin": "lower"})
 
 
 class Measured(Kind[Parameters]):
@@ -39,6 +45,11 @@ class Measured(Kind[Parameters]):
     parameters_type = Parameters
     bound_fields = frozenset({"of", "statistic", "above", "below", "confidence", "runs", "testbeds"})
     unit = "tok/s"
+    measured = "decode-rate"
+    timing = True
+    stricter = MappingProxyType(
+        {"above": "higher", "below": "lower", "confidence": "higher", "runs": "higher"}
+    )
 
 
 KINDS: dict[str, type[Kind[Any]]] = {"searched": Searched, "measured": Measured}
@@ -60,7 +71,7 @@ _CONTRACT: dict[str, Any] = {
             "requires": ["token_ids", "chunks"],
             "with": {"max_tokens": 32, "margin": "0.01 logit"},
             "bound": {"cases": 40, "confidence": 0.95},
-            "must_catch": ["stale-row", "slow-clock=0.95"],
+            "must_catch": ["stale-row", "temperature-scaled=1.25"],
             "needs": [],
             "discharge": "full-model",
         },
@@ -76,7 +87,7 @@ _CONTRACT: dict[str, Any] = {
                 "above": "5 tok/s",
                 "confidence": 0.99,
                 "runs": 15,
-                "testbeds": ["any", "host-1"],
+                "testbeds": ["host-1", "host-2"],
             },
             "must_catch": ["slow-clock"],
             "needs": ["example-v1/exact"],

@@ -50,17 +50,19 @@ FLOOR = """\
   with: {max_tokens: 4, prompt_tokens: 4}
   bound: {of: decode-rate, statistic: median, above: 5 tok/s, confidence: 0.99, runs: 8, testbeds: [any]}
   must_catch: [slow-clock]
-  needs: []
+  needs: [small-v1/cached]
   discharge: full-model
 """
 
 
 def contract(*falsifiers: str, id: str = "small-v1") -> str:
     """Return a contract's YAML; three falsifiers, `repeats`, `cached` and `floor`, if none are given."""
-    return HEAD.format(id=id) + indent("".join(falsifiers or (REPEATS, CACHED, FLOOR)), "  ") + TAIL
+    listed = "".join(falsifiers or (REPEATS, CACHED, FLOOR)).replace("small-v1/", f"{id}/")
+    return HEAD.format(id=id) + indent(listed, "  ") + TAIL
 
 
 def falsifier(id: str, template: str = REPEATS) -> str:
-    """Return a falsifier like the template, under another id and without an alias."""
-    lines = [line for line in template.splitlines(keepends=True) if "alias:" not in line]
+    """Return a falsifier like the template, under another id and claim, and without an alias."""
+    named = template.replace("  claim: ", f"  claim: As {id}, ")
+    lines = [line for line in named.splitlines(keepends=True) if "alias:" not in line]
     return f"- id: {id}\n" + "".join(lines[1:])

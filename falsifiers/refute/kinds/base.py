@@ -8,7 +8,8 @@ Everything in a case and in samples is what `json` can hold, and survives a roun
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from refute.statistics import excluded_rate, order_statistic_interval, quantile_of
 from refute.targets.base import Target
@@ -37,7 +38,9 @@ class Kind(ABC, Generic[P]):
     name: as contracts write it. rule_version: changes whenever `judge` can judge the same samples
     otherwise. requires: capabilities without which the kind does not apply. bound_fields: what the
     contract's bound must give, and may give no more than. unit: the base unit of the bound's threshold,
-    where there is one. timing: samples are times, so nothing else may run beside it.
+    where there is one. measured: what the bound's `of` must be, where there is one. timing: samples are
+    times, so nothing else may run beside it. stricter: which way a parameter or a number of the bound asks
+    for more; a change of what is not listed may flip a verdict either way.
     """
 
     name: ClassVar[str]
@@ -46,7 +49,9 @@ class Kind(ABC, Generic[P]):
     parameters_type: ClassVar[type]
     bound_fields: ClassVar[frozenset[str]]
     unit: ClassVar[str | None] = None
+    measured: ClassVar[str | None] = None
     timing: ClassVar[bool] = False
+    stricter: ClassVar[Mapping[str, Literal["higher", "lower"]]] = MappingProxyType({})
 
     def __init__(self, parameters: P) -> None:
         self.parameters = parameters
@@ -77,6 +82,7 @@ class Searched(Kind[P]):
     """A claim that one counterexample refutes; cases come from a Hypothesis strategy and shrink."""
 
     bound_fields = frozenset({"cases", "confidence"})
+    stricter = MappingProxyType({"cases": "higher", "confidence": "higher"})
 
     @abstractmethod
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":
@@ -129,6 +135,9 @@ class Measured(Planned[P]):
     """A claim about a quantity: the median of independent runs lies above (or below) a bound."""
 
     bound_fields = frozenset({"of", "statistic", "above", "below", "confidence", "runs", "testbeds"})
+    stricter = MappingProxyType(
+        {"above": "higher", "below": "lower", "confidence": "higher", "runs": "higher"}
+    )
 
     @abstractmethod
     def measure(self, observation: Observation) -> float:

@@ -6,6 +6,7 @@ the next shows.
 
 import math
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from refute.kinds.base import Case, Observation, Searched
@@ -70,6 +71,7 @@ class Determinism(Searched[DeterminismParameters]):
     rule_version = "1"
     requires = frozenset({"token_ids", "seed"})
     parameters_type = DeterminismParameters
+    stricter = MappingProxyType({**Searched.stricter, "max_tokens": "higher", "repeats": "higher"})
 
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":
         """Prompts and sampling settings of the mode."""
@@ -120,6 +122,7 @@ class SeedSensitivity(Searched[SeedParameters]):
     rule_version = "1"
     requires = frozenset({"token_ids", "seed", "logits"})
     parameters_type = SeedParameters
+    stricter = MappingProxyType({**Searched.stricter, "seeds": "higher", "chance": "higher"})
 
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":
         """Prompts and a first seed."""
@@ -172,6 +175,7 @@ class GreedyEquivalence(Searched[GreedyParameters]):
     rule_version = "1"
     requires = frozenset({"token_ids", "seed"})
     parameters_type = GreedyParameters
+    stricter = MappingProxyType({**Searched.stricter, "max_tokens": "higher"})
 
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":
         """Prompts and seeds."""

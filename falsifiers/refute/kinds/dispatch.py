@@ -1,6 +1,7 @@
 """Layer dispatch: the engine ran the layers that the model file names, by its own positive counters."""
 
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from refute.kinds.base import Case, Observation, Searched
@@ -19,6 +20,7 @@ class LayerDispatch(Searched[Lengths]):
     rule_version = "1"
     requires = frozenset({"token_ids", "cache_off", "chunks", "counters"})
     parameters_type = Lengths
+    stricter = MappingProxyType({**Searched.stricter, "max_tokens": "higher"})
 
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":
         """Prompts, chunkings, both arms."""

@@ -10,6 +10,7 @@ lower. A token outside the truncated support refutes at once.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from refute.kinds.base import Case, Observation, Planned
@@ -58,6 +59,9 @@ class SamplingDistribution(Planned[DistributionParameters]):
     parameters_type = DistributionParameters
     bound_fields = frozenset({"of", "within", "confidence", "runs"})
     unit = "%"
+    measured = "bin-probability"
+    # A higher confidence rejects less and detects less: neither way is stricter.
+    stricter = MappingProxyType({"within": "lower", "runs": "higher", "max_tokens": "higher"})
 
     def plan(self, target: Target, runs: int, seed: int) -> Sequence[Case]:
         """Another prompt and seed for every run, the settings in turn."""

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from refute.kinds.base import Case, Observation, Searched
@@ -55,6 +56,7 @@ class CacheEquivalence(Searched[EquivalenceParameters]):
     rule_version = "2"
     requires = frozenset({"token_ids", "cache_off", "chunks"})
     parameters_type = EquivalenceParameters
+    stricter = MappingProxyType({**Searched.stricter, "max_tokens": "higher", "margin": "lower"})
 
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":
         """Prompts, chunkings."""
@@ -104,6 +106,7 @@ class RoutingEquivalence(Searched[RoutingParameters]):
     rule_version = "2"
     requires = frozenset({"token_ids", "cache_off", "chunks", "routing", "sessions"})
     parameters_type = RoutingParameters
+    stricter = MappingProxyType({**Searched.stricter, "max_tokens": "higher", "gap": "lower"})
 
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":
         """Prompts, chunkings."""

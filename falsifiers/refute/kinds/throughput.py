@@ -32,7 +32,9 @@ class TokFloor(Measured[ThroughputParameters]):
     name = "tok-floor"
     rule_version = "1"
     requires = frozenset({"token_ids", "timing"})
+    bound_fields = Measured.bound_fields - {"below"}
     unit = "tok/s"
+    measured = "decode-rate"
     parameters_type = ThroughputParameters
     timing = True
 
@@ -56,7 +58,9 @@ class SpeedUp(Measured[ThroughputParameters]):
     name = "speed-up"
     rule_version = "1"
     requires = frozenset({"token_ids", "cache_off", "timing"})
+    bound_fields = Measured.bound_fields - {"below"}
     unit = "x"
+    measured = "decode-time-ratio"
     parameters_type = ThroughputParameters
     timing = True
 

@@ -34,31 +34,41 @@ def contract_faults(document: Document) -> Iterator[tuple[Pointer, Problem]]:
                 known = tuple(schema["properties"])
                 for key in (key for key in value if key not in schema["properties"]):
                     fix = did_you_mean(key, known)
-                    yield (*at, key), document.key_problem((*at, key), f"unknown key {key!r}", "", fix)
+                    what = f"unknown key {key!r}"
+                    yield (*at, key), document.key_problem("key-unknown", (*at, key), what, "", fix)
             case "required":
                 # jsonschema reports one error for each missing key and names the key in its message only.
                 key = next(key for key in wanted if error.message.startswith(repr(key)))
                 of = schema["properties"][key]
                 expected = of.get("description") or _resolve(of).get("description", "")
-                yield at, document.problem(at, f"{key!r} is missing", expected, f"add {key}:")
+                what = f"{key!r} is missing"
+                yield at, document.problem("key-missing", at, what, expected, f"add {key}:")
             case "enum":
                 fix = did_you_mean(value, wanted)
-                yield at, document.problem(at, f"{_shown(value)} does not fit", expected, fix)
+                what = f"{_shown(value)} does not fit"
+                yield at, document.problem("value-choice", at, what, expected, fix)
             case "type" if schema == _resolve({"$ref": "#/$defs/quantity"}) and _number(value):
+                what, fix = f"{value} has no unit", f"write its unit, such as {value} ms"
+                yield at, document.problem("quantity-unit", at, what, expected, fix)
+            case "type":
+                what = f"{_shown(value)} is {_name(value)}"
                 yield (
                     at,
-                    document.problem(
-                        at, f"{value} has no unit", expected, f"write its unit, such as {value} ms"
-                    ),
+                    document.problem("value-type", at, what, expected, _quoted(error) or _such_as(schema)),
                 )
-            case "type":
-                yield at, document.problem(at, f"{_shown(value)} is {_name(value)}", expected, _quoted(error))
             case "minItems":
-                yield at, document.problem(at, "the list is empty", expected)
+                yield at, document.problem("list-empty", at, "the list is empty", expected, "add an entry")
             case "uniqueItems":
-                yield at, document.problem(at, "an entry stands twice", expected, "remove one of them")
+                fix = "remove one of them"
+                yield at, document.problem("list-twice", at, "an entry stands twice", expected, fix)
             case _:
-                yield at, document.problem(at, f"{_shown(value)} does not fit", expected)
+                what = f"{_shown(value)} does not fit"
+                yield at, document.problem("value-form", at, what, expected, _such_as(schema))
+
+
+def contract_schema() -> str:
+    """Return the schema of contracts as it is published: for editors, and for `refute schema`."""
+    return (Path(__file__).parent / "contract.schema.json").read_text(encoding="utf-8")
 
 
 @functools.cache
@@ -93,7 +103,14 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:59] + "…"
 
 
+def _such_as(schema: Any) -> str:
+    example = next(iter(schema.get("examples", ())), None)
+    return (
+        "" if example is None else f"such as {example if isinstance(example, str) else json.dumps(example)}"
+    )
+
+
 def _quoted(error: Any) -> str:
     """Offer quotes where text was meant and YAML read something else."""
-    wants_text = error.validator_value == "string" and isinstance(error.instance, bool | int | float)
+    wants_text = "string" in error.validator_value and isinstance(error.instance, bool | int | float)
     return "quote it if text is meant" if wants_text else ""

@@ -1,0 +1,64 @@
+"""What `refute lint` found, as text and as JSON."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from refute.contract import Problem, find_contracts, load_contract
+from refute.lint import lint
+from refute.lint_base import Comparison, as_data, compare
+from refute.report.words import counted
+from refute.verdict import Exit
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """contracts, falsifiers: how many there are; None where a contract is at fault by itself."""
+
+    problems: tuple[Problem, ...]
+    contracts: int | None
+    falsifiers: int | None
+    base: str | None
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def code(self) -> Exit:
+        """The exit code of the command."""
+        return Exit.USAGE if self.problems else Exit.OK
+
+    def lines(self) -> Iterator[str]:
+        """Yield what is said besides the problems."""
+        for each in self.comparisons:
+            versions = " -> ".join(filter(None, (each.old_version, each.new_version)))
+            step = f"; needs a {each.required.name.lower()} step" if each.required else ""
+            yield f"{each.path}: {each.effect}, version {versions}{step}"
+            yield from (f"  {change.sentence} ({change.effect})" for change in each.changes)
+        if not self.problems:
+            assert self.contracts is not None
+            assert self.falsifiers is not None
+            found = f"{counted(self.contracts, 'contract')} with {counted(self.falsifiers, 'falsifier')}"
+            yield f"{found}: no fault found"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "problems": [as_data(problem) for problem in self.problems],
+            "contracts": self.contracts,
+            "falsifiers": self.falsifiers,
+            "base": self.base,
+            "compared": [each.to_json() for each in self.comparisons],
+        }
+
+
+def check(paths: Sequence[Path], base: str | None) -> Report:
+    """Lint contracts and, where they have no fault, compare them with `base`. Raises `NoBase`."""
+    root = Path()
+    problems = lint(paths, root=root)
+    if problems:
+        return Report(tuple(problems), None, None, base, ())
+    contracts = [load_contract(path) for path in find_contracts(root, paths)]
+    compared = compare(paths, base, root=root) if base is not None else []
+    wrong = sorted(problem for each in compared for problem in each.problems)
+    falsifiers = sum(len(contract.falsifiers) for contract in contracts)
+    return Report(tuple(wrong), len(contracts), falsifiers, base, tuple(compared))
