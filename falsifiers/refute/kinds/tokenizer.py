@@ -1,4 +1,4 @@
-"""Tokenizers: text comes back, whole and in a stream; special tokens are not forged; ids are the right ones."""
+"""Tokenizers: text comes back, whole or streamed; special tokens are not forged; ids are the right ones."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -40,7 +40,12 @@ class ChatParameters(TextParameters):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VectorParameters:
-    """Nothing to choose: the texts are those of the target's token reference."""
+    """together: how many texts of the target's token reference are one case."""
+
+    together: int
+
+    def __post_init__(self) -> None:
+        whole_number("together", self.together, 1)
 
 
 class RoundTrip(Searched[TextParameters]):
@@ -92,10 +97,12 @@ class StreamDecoding(Searched[TextParameters]):
         from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
 
         cut = st.integers(0, 3)
-        part = st.fixed_dictionaries({"text": texts(self.parameters.pieces), "skip": cut, "drop": cut})
-        split = st.fixed_dictionaries({"text": rare(), "skip": st.just(0), "drop": cut})
-        parts = st.lists(part, max_size=1)
-        return st.builds(lambda a, b, c: {"parts": [*a, b, *c]}, parts, split, parts)
+        part = st.builds(_part, texts(self.parameters.pieces), cut, cut)
+        around = st.lists(part, max_size=1)
+        split = st.builds(_part, rare(), st.just(0), cut)
+        return st.builds(
+            lambda before, whole, after: {"parts": [*before, whole, *after]}, around, split, around
+        )
 
     def observe(self, target: Target, case: Case) -> Observation:
         """Keep what came with each token, and of all tokens so far what their text has beyond that.
@@ -204,28 +211,34 @@ class ReferenceTokens(Searched[VectorParameters]):
     parameters_type = VectorParameters
 
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":
-        """The vectors, shortest text first.
+        """The vectors in batches, shortest texts first.
 
         A text that composing changes is asked only of tokenizers that compose as the reference did.
         """
         from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
 
-        reference = target.token_reference
+        reference, size = target.token_reference, self.parameters.together
         alike = reference.nfc == _composes(target)
-        cases: list[dict[str, Any]] = [
-            {"text": text, "ids": list(ids), "by": reference.engine, "version": reference.version}
+        vectors = [
+            {"text": text, "ids": list(ids)}
             for text, ids in reference.vectors
             if alike or unicodedata.is_normalized("NFC", text)
+        ]
+        cases: list[dict[str, Any]] = [
+            {"by": reference.engine, "version": reference.version, "vectors": vectors[start : start + size]}
+            for start in range(0, len(vectors), size)
         ]
         return st.sampled_from(cases)
 
     def observe(self, target: Target, case: Case) -> Observation:
         """Encode, and say who did it."""
-        return Observation(case, {"ids": list(target.encode(case["text"])), "engine": target.identity.engine})
+        ids = [list(target.encode(vector["text"])) for vector in case["vectors"]]
+        return Observation(case, {"ids": ids, "engine": target.identity.engine})
 
     def refutes(self, observation: Observation) -> bool:
         """Any other id."""
-        return bool(observation.samples["ids"] != observation.case["ids"])
+        expected = [vector["ids"] for vector in observation.case["vectors"]]
+        return bool(observation.samples["ids"] != expected)
 
     def informative(self, observation: Observation) -> bool:
         """A case counts when two engines are compared: one agrees with itself."""
@@ -235,6 +248,10 @@ class ReferenceTokens(Searched[VectorParameters]):
 def _composes(target: Target) -> bool:
     """Whether the tokenizer says that it normalizes text to Unicode NFC."""
     return target.identity.settings.get("tokenizer_nfc") is True
+
+
+def _part(text: str, skip: int, drop: int) -> dict[str, Any]:
+    return {"text": text, "skip": skip, "drop": drop}
 
 
 def _roles(system: bool, turns: int) -> list[str]:
