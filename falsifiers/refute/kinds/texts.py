@@ -18,7 +18,9 @@ _NASTY = (
     "\ufb01\u2460\u00bd",  # what only compatibility would change
     "\U0001f468\u200d\U0001f469\u200d\U0001f466",  # emoji and joiners
     "\U0001f44d\U0001f3fd\u2764\ufe0f1\ufe0f\u20e3",
-    "\U0001f1e9\U0001f1ea\U0001f1eb",  # two flags and a half
+    "\U0001f1e9\U0001f1ea\U0001f1eb",  # a flag and a half
+    "\U0001f3f4\U000e0067\U000e0062\U000e007f",  # a flag of tags
+    "\U00020000\U00030000",
     "\u202b\u05e9\u05dc\u05d5\u05dd\u202c 12",  # right to left
     "\u0645\u0631\u062d\u0628\u0627\u0661\u0662",
     "\u0e01\u0e33\u0928\u094d\u0924",

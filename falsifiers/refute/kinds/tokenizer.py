@@ -133,7 +133,7 @@ class StreamDecoding(Searched[TextParameters]):
 
     def informative(self, observation: Observation) -> bool:
         """A case counts when some token ended within a character."""
-        return any(observation.samples["ahead"])
+        return any(each != "" for each in observation.samples["ahead"])
 
 
 class PlainText(Searched[TextParameters]):

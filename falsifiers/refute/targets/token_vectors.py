@@ -44,6 +44,8 @@ def _check(data: Any, path: Path) -> None:
         if not isinstance(data[name], kind):
             found = type(data[name]).__name__
             raise TargetError(f"{path}: {name} is of type {found}, expected {kind.__name__}")
+    if not data["vectors"]:
+        raise TargetError(f"{path}: vectors is empty, expected texts with their ids")
     for index, vector in enumerate(data["vectors"]):
         if (
             not isinstance(vector, dict)
