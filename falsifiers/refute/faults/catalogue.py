@@ -10,9 +10,6 @@ from refute.faults.base import FaultSpec
 ALL_LAYERS = 1000.0
 """A dose that counts layers is clipped to those that the model has."""
 
-ALL_SPECIALS = 1000.0
-"""A dose that counts special tokens is clipped to those that the tokenizer has."""
-
 MODEL: tuple[FaultSpec, ...] = ()
 
 CACHE = (
@@ -145,6 +142,9 @@ BACKEND = (
 )
 
 STREAM: tuple[FaultSpec, ...] = ()
+
+ALL_SPECIALS = 1000.0
+"""A dose that counts special tokens is clipped to those that the tokenizer has."""
 
 TOKENIZER = (
     FaultSpec(

@@ -189,9 +189,8 @@ class BundledTarget:
             experts_per_token=config.experts_per_token,
         )
         faulty = object.__new__(type(self))
-        faulty.__dict__ |= self.__dict__ | {"_fault": planted}
-        if FAULTS[fault.name].seam == "tokenizer":
-            faulty._engine = _with_tokenizer_fault(self._engine, fault)
+        engine = _engine_with(self._engine, fault)
+        faulty.__dict__ |= self.__dict__ | {"_fault": planted, "_engine": engine}
         yield faulty
 
     def _run(self, request: Request, planted: Planted, clock: Clock) -> Generation:
@@ -284,10 +283,12 @@ class BundledSession:
         self._cache.truncate(length)
 
 
-def _with_tokenizer_fault(engine: "Engine", fault: Fault) -> "Engine":
-    """Return an engine that shares all but the tokenizer, and with it what templates and answers spell."""
+def _engine_with(engine: "Engine", fault: Fault) -> "Engine":
+    """Return an engine with a fault of the tokenizer, which templates and answers then have too."""
     from refute_runtime.tokenizer import Tokenizer  # noqa: PLC0415  (heavy)
 
+    if FAULTS[fault.name].seam != "tokenizer":
+        return engine
     faulty = wrap_tokenizer(
         fault, engine.tokenizer, lambda: Tokenizer.from_metadata(engine.file.metadata, nfc=False)
     )

@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from refute.faults import FAULTS
 from refute.faults.base import Fault
 from refute.faults.cache import Cache
 from refute.faults.planted import HEALTHY, Planted, prepare
-from refute.faults.tokenizer import HonestTokenizer, wrap_tokenizer
 from refute.targets.base import (
     CAPABILITIES,
     CannotPlant,
@@ -49,7 +47,7 @@ from refute.targets.fake_model import (
     route,
 )
 from refute.targets.fake_session import FakeReference, FakeSession
-from refute.targets.fake_tokenizer import FakeTokenizer, chat_segments, token_vectors
+from refute.targets.fake_tokenizer import FakeTokenizer, chat_segments, token_vectors, tokenizer_with
 
 if TYPE_CHECKING:
     from refute.contract import Bound
@@ -116,7 +114,7 @@ class FakeTarget:
         self._random = random.Random(seed)  # noqa: S311  (noise, and entropy where no seed is asked for)
         self._clock = VirtualClock()
         self._planted = HEALTHY
-        self._tokenizer: FakeTokenizer | HonestTokenizer = FakeTokenizer()
+        self._tokenizer = tokenizer_with(None)
 
     @property
     def identity(self) -> Identity:
@@ -205,7 +203,7 @@ class FakeTarget:
         """Give a target with this fault; it shares the clock and the noise."""
         if self._planted is not HEALTHY or "plant" not in self.capabilities:
             raise CannotPlant(f"{fault}: this target takes no fault")
-        faulty = self._with(
+        yield self._with(
             prepare(
                 fault,
                 bound,
@@ -215,14 +213,11 @@ class FakeTarget:
                 experts_per_token=EXPERTS_PER_TOKEN,
             )
         )
-        if FAULTS[fault.name].seam == "tokenizer":
-            honest = FakeTokenizer()
-            faulty._tokenizer = wrap_tokenizer(fault, honest, lambda: FakeTokenizer(nfc=False))  # noqa: SLF001
-        yield faulty
 
     def _with(self, planted: Planted) -> "FakeTarget":
         other = copy.copy(self)
         other._planted = planted  # noqa: SLF001  (our own copy)
+        other._tokenizer = tokenizer_with(planted.fault)  # noqa: SLF001
         return other
 
     def _check(self, request: Request) -> None:

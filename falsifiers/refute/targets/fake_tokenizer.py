@@ -5,6 +5,9 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
+from refute.faults import FAULTS
+from refute.faults.base import Fault
+from refute.faults.tokenizer import HonestTokenizer, wrap_tokenizer
 from refute.targets.base import TargetError, TokenVectors
 from refute.targets.fake_model import END
 
@@ -54,6 +57,13 @@ class FakeStream:
 
     def flush(self) -> str:
         return self._decoder.decode(b"", final=True)
+
+
+def tokenizer_with(fault: Fault | None) -> FakeTokenizer | HonestTokenizer:
+    """Give the tokenizer, with the fault if it is one of tokenizers."""
+    if fault is None or FAULTS[fault.name].seam != "tokenizer":
+        return FakeTokenizer()
+    return wrap_tokenizer(fault, FakeTokenizer(), lambda: FakeTokenizer(nfc=False))
 
 
 def chat_segments(messages: Sequence[Mapping[str, object]]) -> list[str | int]:
