@@ -166,13 +166,19 @@ class BundledTarget:
     @property
     def token_reference(self) -> TokenVectors:
         """Ids from llama.cpp, where such a file lies beside the model; else raises `TargetError`."""
+        if isinstance(self._vectors, TargetError):
+            raise self._vectors
         if self._vectors is None:
             raise TargetError(f"no token vectors of {self._path.name} beside it")
         return self._vectors
 
     @cached_property
-    def _vectors(self) -> TokenVectors | None:
-        return read_vectors(self._path, self._sha256)
+    def _vectors(self) -> TokenVectors | TargetError | None:
+        """A file that cannot be read is kept as such, so that the claim which needs it says what is wrong."""
+        try:
+            return read_vectors(self._path, self._sha256)
+        except TargetError as error:
+            return error
 
     @contextmanager
     def plant(self, fault: Fault, bound: "Bound | None" = None) -> Iterator["BundledTarget"]:

@@ -338,6 +338,17 @@ def test_a_model_without_vectors_has_no_token_reference(target) -> None:
         _ = target.token_reference
 
 
+def test_vectors_that_cannot_be_read_are_told_where_they_are_needed(path) -> None:
+    model = write_tiny(path.with_name("vectors.gguf"))
+    model.with_suffix(".tokens.json").write_text("{", encoding="utf-8")
+    target = BundledTarget(model, device="cpu", model_sha256="ab" * 32)
+    assert "token_reference" in target.capabilities
+    with pytest.raises(TargetError, match=r"vectors\.tokens\.json: not JSON"):
+        _ = target.token_reference
+    assert target.encode("a")
+    target.close()
+
+
 def test_bad_files_are_refused(tmp_path) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF but not really")
