@@ -176,7 +176,7 @@ TOKENIZER = (
         seam="tokenizer",
         breaks="Some texts are not normalized, though the tokenizer says so.",
         default=1.0,
-        doses=(0.05, 0.25),
+        doses=(0.1, 0.25),
         unit="share of texts",
     ),
     FaultSpec(

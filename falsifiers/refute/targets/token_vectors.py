@@ -20,7 +20,7 @@ def vectors_path(model: Path) -> Path:
 def read_vectors(model: Path, sha256: str | None) -> TokenVectors | None:
     """Read the vectors of a model file with this digest; None where there are none, or of another file.
 
-    Raises `TargetError`, naming the file, for one that is no file of vectors.
+    Raises `TargetError`, naming the file, for one that holds no vectors.
     """
     path = vectors_path(model)
     if sha256 is None or not path.is_file():
@@ -28,7 +28,7 @@ def read_vectors(model: Path, sha256: str | None) -> TokenVectors | None:
     try:
         data = load_strict(path.read_bytes())
     except (OSError, StrictJsonError) as error:
-        raise TargetError(f"{path}: {error}; make it again or remove it") from None
+        raise TargetError(f"{path.name}: {error}; make it again or remove it") from None
     _check(data, path)
     if data["model_sha256"] != sha256:
         return None
@@ -39,13 +39,13 @@ def read_vectors(model: Path, sha256: str | None) -> TokenVectors | None:
 def _check(data: Any, path: Path) -> None:
     if not isinstance(data, dict) or data.keys() != _FIELDS.keys():
         found = ", ".join(data) if isinstance(data, dict) else f"a {type(data).__name__}"
-        raise TargetError(f"{path}: found {found}, expected an object with {', '.join(_FIELDS)}")
+        raise TargetError(f"{path.name}: found {found}, expected an object with {', '.join(_FIELDS)}")
     for name, kind in _FIELDS.items():
         if not isinstance(data[name], kind):
             found = type(data[name]).__name__
-            raise TargetError(f"{path}: {name} is of type {found}, expected {kind.__name__}")
+            raise TargetError(f"{path.name}: {name} is of type {found}, expected {kind.__name__}")
     if not data["vectors"]:
-        raise TargetError(f"{path}: vectors is empty, expected texts with their ids")
+        raise TargetError(f"{path.name}: vectors is empty, expected texts with their ids")
     for index, vector in enumerate(data["vectors"]):
         if (
             not isinstance(vector, dict)
@@ -54,4 +54,4 @@ def _check(data: Any, path: Path) -> None:
             or not isinstance(vector["ids"], list)
             or not all(type(token) is int and token >= 0 for token in vector["ids"])
         ):
-            raise TargetError(f"{path}: vectors[{index}] is no text with its ids, a list of token ids")
+            raise TargetError(f"{path.name}: vectors[{index}] is no text with its ids, a list of token ids")
