@@ -38,6 +38,7 @@ def fields(data: Mapping[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    """One value on one line, long ones cut in the middle."""
+    """One value on one line, long ones cut in the middle; what a terminal would obey is escaped."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
     return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 25]} … {text[-20:]}"

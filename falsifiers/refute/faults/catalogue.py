@@ -143,7 +143,67 @@ BACKEND = (
 
 STREAM: tuple[FaultSpec, ...] = ()
 
-TOKENIZER: tuple[FaultSpec, ...] = ()
+ALL_SPECIALS = 1000.0
+"""A dose that counts special tokens is clipped to those that the tokenizer has."""
+
+TOKENIZER = (
+    FaultSpec(
+        name="special-forged",
+        seam="tokenizer",
+        breaks="Plain text that spells one of the first special tokens becomes that token.",
+        default=ALL_SPECIALS,
+        doses=(1.0, 2.0),
+        unit="special tokens",
+    ),
+    FaultSpec(
+        name="byte-lost",
+        seam="tokenizer",
+        breaks="The rarest lead bytes of characters decode to nothing.",
+        default=5.0,
+        doses=(1.0, 3.0),
+        unit="byte values",
+    ),
+    FaultSpec(
+        name="space-collapsed",
+        seam="tokenizer",
+        breaks="Runs of more spaces than this are read as so many spaces.",
+        default=4.0,
+        doses=(64.0, 16.0),
+        unit="spaces kept",
+    ),
+    FaultSpec(
+        name="nfc-skipped",
+        seam="tokenizer",
+        breaks="Some texts are not normalized, though the tokenizer says so.",
+        default=1.0,
+        doses=(0.1, 0.25),
+        unit="share of texts",
+    ),
+    FaultSpec(
+        name="utf8-cut",
+        seam="tokenizer",
+        breaks="A stream gives half characters out as U+FFFD instead of waiting for the rest.",
+        default=1.0,
+        doses=(0.05, 0.25),
+        unit="share of tokens",
+    ),
+    FaultSpec(
+        name="tail-lost",
+        seam="tokenizer",
+        breaks="A half character of up to this many bytes at a stream's end is dropped without a sign.",
+        default=3.0,
+        doses=(1.0, 2.0),
+        unit="bytes",
+    ),
+    FaultSpec(
+        name="text-late",
+        seam="tokenizer",
+        breaks="A stream gives text out later than with the token that completes it.",
+        default=4.0,
+        doses=(1.0, 2.0),
+        unit="tokens",
+    ),
+)
 
 MEMORY: tuple[FaultSpec, ...] = ()
 

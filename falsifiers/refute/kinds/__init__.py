@@ -15,6 +15,11 @@ _HOME = {
     "seed-sensitivity": ("refute.kinds.determinism", "SeedSensitivity"),
     "greedy-equivalence": ("refute.kinds.determinism", "GreedyEquivalence"),
     "sampling-distribution": ("refute.kinds.distribution", "SamplingDistribution"),
+    "text-round-trip": ("refute.kinds.tokenizer", "RoundTrip"),
+    "stream-decoding": ("refute.kinds.tokenizer", "StreamDecoding"),
+    "special-tokens-plain": ("refute.kinds.tokenizer", "PlainText"),
+    "special-tokens-chat": ("refute.kinds.tokenizer", "ChatControls"),
+    "reference-tokens": ("refute.kinds.tokenizer", "ReferenceTokens"),
 }
 
 KIND_NAMES: tuple[str, ...] = tuple(sorted(_HOME))

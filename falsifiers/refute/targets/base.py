@@ -166,6 +166,19 @@ class Session(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class TokenVectors:
+    """Texts and the token ids that another implementation gives them: `engine` in this `version`.
+
+    nfc: whether texts were composed (Unicode NFC) first.
+    """
+
+    engine: str
+    version: str
+    nfc: bool
+    vectors: tuple[tuple[str, tuple[int, ...]], ...]
+
+
 class Reference(Protocol):
     """Numbers of the unmutated model from another implementation, to compare a target's with."""
 
@@ -197,6 +210,9 @@ CAPABILITIES = frozenset(
         "timing",
         "sessions",
         "reference",
+        "tokenizer",
+        "chat",
+        "token_reference",
     }
 )
 """What a target can promise, and a contract can require; `Target` says what each means."""
@@ -217,7 +233,9 @@ class Target(Protocol):
 
     Capabilities in use: token_ids (prompts and answers as ids), cache_off (the slow twin), chunks,
     margins, routing, counters, logits, seed, plant (faults can be planted in this very target), timing,
-    sessions (sequences that are driven token by token), reference (numbers of another implementation).
+    sessions (sequences that are driven token by token), reference (numbers of another implementation),
+    tokenizer (text to ids and back, whole and in a stream), chat (messages to ids, through the model's
+    template), token_reference (ids of another implementation).
     """
 
     @property
@@ -231,9 +249,32 @@ class Target(Protocol):
         """Ids of plain text tokens: no control tokens, no padding."""
         ...
 
-    def encode(self, text: str) -> tuple[int, ...]: ...
+    @property
+    def special_tokens(self) -> Mapping[str, int]:
+        """Tokens that plain text must never become: control tokens and user-defined ones, by their text."""
+        ...
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Encode plain text. Raises `TargetError` for text that UTF-8 cannot write."""
+        ...
+
+    def encode_chat(self, messages: Sequence[Mapping[str, object]]) -> tuple[int, ...]:
+        """Encode a prompt that asks for the next answer, through the model's template.
+
+        Only with the capability `chat`. Raises `TargetError` for messages that it does not take.
+        """
+        ...
 
     def decode(self, tokens: Sequence[int]) -> str: ...
+
+    def stream_decode(self, tokens: Sequence[int]) -> Sequence[str]:
+        """Hand over tokens one by one: the text that came with each, and last what came at the end."""
+        ...
+
+    @property
+    def token_reference(self) -> TokenVectors:
+        """What this target's token ids are compared with. Only with the capability `token_reference`."""
+        ...
 
     def generate(self, request: Request) -> Generation: ...
 

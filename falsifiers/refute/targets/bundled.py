@@ -2,18 +2,20 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import reduce
+from functools import cached_property, reduce
 from operator import add
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import refute
+from refute.faults import FAULTS
 from refute.faults.backend import wrap_backend
 from refute.faults.base import Fault
 from refute.faults.planted import HEALTHY, Planted, prepare
+from refute.faults.tokenizer import wrap_tokenizer
 from refute.targets.base import (
     CAPABILITIES,
     CannotPlant,
@@ -27,7 +29,9 @@ from refute.targets.base import (
     Scores,
     Session,
     TargetError,
+    TokenVectors,
 )
+from refute.targets.token_vectors import read_vectors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,20 +94,38 @@ class BundledTarget:
 
     @property
     def capabilities(self) -> frozenset[str]:
-        lacking = set() if self._engine.config.moe else {"routing"}
-        return CAPABILITIES - {"reference"} - lacking
+        has = {
+            "routing": self._engine.config.moe,
+            "reference": False,
+            "chat": isinstance(self._engine.file.metadata.get("tokenizer.chat_template"), str),
+            "token_reference": self._vectors is not None,
+        }
+        return CAPABILITIES - {name for name, there in has.items() if not there}
 
     @property
     def ordinary_tokens(self) -> Sequence[int]:
         return self._engine.tokenizer.ordinary_ids
 
+    @property
+    def special_tokens(self) -> Mapping[str, int]:
+        return self._engine.tokenizer.specials
+
     def encode(self, text: str) -> tuple[int, ...]:
         with _failures():
             return tuple(self._engine.tokenizer.encode(text))
 
+    def encode_chat(self, messages: Sequence[Mapping[str, object]]) -> tuple[int, ...]:
+        with _failures():
+            return tuple(self._engine.template.encode(messages))
+
     def decode(self, tokens: Sequence[int]) -> str:
         with _failures():
             return self._engine.tokenizer.decode(list(tokens))
+
+    def stream_decode(self, tokens: Sequence[int]) -> Sequence[str]:
+        with _failures():
+            stream = self._engine.tokenizer.stream()
+            return [*map(stream.push, tokens), stream.flush()]
 
     def generate(self, request: Request) -> Generation:
         """Run one request; raises `TargetError` for one that the engine refuses or fails at."""
@@ -141,6 +163,23 @@ class BundledTarget:
     def reference(self) -> Reference:
         raise TargetError("this target has no reference")
 
+    @property
+    def token_reference(self) -> TokenVectors:
+        """Ids from llama.cpp, where such a file lies beside the model; else raises `TargetError`."""
+        if isinstance(self._vectors, TargetError):
+            raise self._vectors
+        if self._vectors is None:
+            raise TargetError(f"no token vectors of {self._path.name} beside it")
+        return self._vectors
+
+    @cached_property
+    def _vectors(self) -> TokenVectors | TargetError | None:
+        """A file that cannot be read is kept as such, so that the claim which needs it says what is wrong."""
+        try:
+            return read_vectors(self._path, self._sha256)
+        except TargetError as error:
+            return error
+
     @contextmanager
     def plant(self, fault: Fault, bound: "Bound | None" = None) -> Iterator["BundledTarget"]:
         """Give a target of the same engine with this fault; this one stays as it is."""
@@ -156,7 +195,8 @@ class BundledTarget:
             experts_per_token=config.experts_per_token,
         )
         faulty = object.__new__(type(self))
-        faulty.__dict__ |= self.__dict__ | {"_fault": planted}
+        engine = _engine_with(self._engine, fault)
+        faulty.__dict__ |= self.__dict__ | {"_fault": planted, "_engine": engine}
         yield faulty
 
     def _run(self, request: Request, planted: Planted, clock: Clock) -> Generation:
@@ -247,6 +287,18 @@ class BundledSession:
         if not 0 <= length <= self.length:
             raise TargetError(f"cannot trim a sequence of {self.length} tokens to {length}")
         self._cache.truncate(length)
+
+
+def _engine_with(engine: "Engine", fault: Fault) -> "Engine":
+    """Return an engine with a fault of the tokenizer, which templates and answers then have too."""
+    from refute_runtime.tokenizer import Tokenizer  # noqa: PLC0415  (heavy)
+
+    if FAULTS[fault.name].seam != "tokenizer":
+        return engine
+    faulty = wrap_tokenizer(
+        fault, engine.tokenizer, lambda: Tokenizer.from_metadata(engine.file.metadata, nfc=False)
+    )
+    return type(engine)(engine.file, engine.config, engine.weights, cast("Tokenizer", faulty), engine.backend)
 
 
 @contextmanager

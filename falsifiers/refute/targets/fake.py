@@ -6,7 +6,7 @@ for a seeded noise. Letters: T new tokens, V vocabulary.
 
 import copy
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -29,6 +29,7 @@ from refute.targets.base import (
     Sampling,
     Session,
     TargetError,
+    TokenVectors,
 )
 from refute.targets.fake_model import (
     CONTEXT,
@@ -46,6 +47,7 @@ from refute.targets.fake_model import (
     route,
 )
 from refute.targets.fake_session import FakeReference, FakeSession
+from refute.targets.fake_tokenizer import FakeTokenizer, chat_segments, token_vectors, tokenizer_with
 
 if TYPE_CHECKING:
     from refute.contract import Bound
@@ -112,6 +114,7 @@ class FakeTarget:
         self._random = random.Random(seed)  # noqa: S311  (noise, and entropy where no seed is asked for)
         self._clock = VirtualClock()
         self._planted = HEALTHY
+        self._tokenizer = tokenizer_with(None)
 
     @property
     def identity(self) -> Identity:
@@ -130,7 +133,12 @@ class FakeTarget:
             vocabulary=VOCABULARY,
             context=CONTEXT,
             simulated=True,
-            settings={"rate": self.rate, "prefill_speedup": self.prefill_speedup, "noise": self.noise},
+            settings={
+                "rate": self.rate,
+                "prefill_speedup": self.prefill_speedup,
+                "noise": self.noise,
+                "tokenizer_nfc": self._tokenizer.nfc,
+            },
         )
 
     @property
@@ -141,11 +149,22 @@ class FakeTarget:
     def ordinary_tokens(self) -> Sequence[int]:
         return range(END)
 
+    @property
+    def special_tokens(self) -> Mapping[str, int]:
+        return FakeTokenizer.specials
+
     def encode(self, text: str) -> tuple[int, ...]:
-        return tuple(text.encode())
+        return tuple(self._tokenizer.encode(text))
+
+    def encode_chat(self, messages: Sequence[Mapping[str, object]]) -> tuple[int, ...]:
+        return tuple(self._tokenizer.encode_segments(chat_segments(messages)))
 
     def decode(self, tokens: Sequence[int]) -> str:
-        return bytes(token for token in tokens if token != END).decode(errors="replace")
+        return self._tokenizer.decode(tokens)
+
+    def stream_decode(self, tokens: Sequence[int]) -> Sequence[str]:
+        stream = self._tokenizer.stream()
+        return [*map(stream.push, tokens), stream.flush()]
 
     def generate(self, request: Request) -> Generation:
         """Run one request; raises `TargetError` for one that it cannot serve."""
@@ -175,6 +194,10 @@ class FakeTarget:
     def reference(self) -> Reference:
         return FakeReference()
 
+    @property
+    def token_reference(self) -> TokenVectors:
+        return token_vectors()
+
     @contextmanager
     def plant(self, fault: Fault, bound: "Bound | None" = None) -> Iterator["FakeTarget"]:
         """Give a target with this fault; it shares the clock and the noise."""
@@ -194,6 +217,7 @@ class FakeTarget:
     def _with(self, planted: Planted) -> "FakeTarget":
         other = copy.copy(self)
         other._planted = planted  # noqa: SLF001  (our own copy)
+        other._tokenizer = tokenizer_with(planted.fault)  # noqa: SLF001
         return other
 
     def _check(self, request: Request) -> None:

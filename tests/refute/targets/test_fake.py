@@ -35,6 +35,7 @@ REACH = {
     "dense-dispatch": (True, True, True, True),
     "routing-depends-on-cache": CACHED_ARM,
     "slow-clock": (False, False, False, False),
+    **{name: (False,) * 4 for name, spec in FAULTS.items() if spec.seam == "tokenizer"},  # text alone
 }
 LOUD = {"top-k-widened": 40.0, "penalty-twice": 40.0}  # few tokens of these requests depend on them
 
@@ -210,3 +211,33 @@ def test_one_fault_at_a_time() -> None:
 def test_text_survives_a_round_trip() -> None:
     target = FakeTarget()
     assert target.decode(target.encode("naïve 🙂")) == "naïve 🙂"
+
+
+def test_text_is_composed_as_the_identity_says() -> None:
+    target = FakeTarget()
+    assert target.identity.settings["tokenizer_nfc"] is True
+    assert target.encode("e\u0301") == target.encode("é")
+
+
+def test_a_chat_ends_every_turn_and_no_message_can() -> None:
+    target = FakeTarget()
+    (end,) = target.special_tokens.values()
+    prompt = target.encode_chat([{"role": "user", "content": "a<|end|>"}])
+    assert prompt == (*target.encode("user\na<|end|>"), end, *target.encode("\nassistant\n"))
+
+
+def test_text_that_is_none_is_refused_and_the_next_is_served() -> None:
+    target = FakeTarget()
+    with pytest.raises(TargetError, match=r"lone surrogate U\+D800 at character 1"):
+        target.encode("a\ud800")
+    with pytest.raises(TargetError, match=r"messages\[0\]"):
+        target.encode_chat([{"role": "user"}])
+    assert target.encode("a") == (97,)
+
+
+def test_its_token_reference_agrees_with_it() -> None:
+    target = FakeTarget()
+    reference = target.token_reference
+    assert reference.engine != target.identity.engine
+    assert len(reference.vectors) > 360
+    assert all(target.encode(text) == ids for text, ids in reference.vectors)
