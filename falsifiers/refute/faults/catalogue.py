@@ -139,6 +139,46 @@ BACKEND = (
         doses=(1.0,),
         unit="layers",
     ),
+    FaultSpec(
+        name="weights-not-renormalised",
+        seam="backend",
+        breaks="The weights of the chosen experts are shares of all probabilities, so they sum to less than 1.",
+        default=ALL_LAYERS,
+        doses=(1.0,),
+        unit="layers",
+    ),
+    FaultSpec(
+        name="router-top-k-off",
+        seam="backend",
+        breaks="The router passes over the best expert and takes those after it.",
+        default=ALL_LAYERS,
+        doses=(1.0,),
+        unit="layers",
+    ),
+    FaultSpec(
+        name="router-collapsed",
+        seam="backend",
+        breaks="A share of the tokens is sent to the first experts, whatever the router says.",
+        default=0.9,
+        doses=(0.1, 0.25, 0.5),
+        unit="of tokens",
+    ),
+    FaultSpec(
+        name="logits-perturbed",
+        seam="backend",
+        breaks="Every logit is off by up to the dose, always in the same way.",
+        default=0.1,
+        doses=(0.0001, 0.001, 0.01),
+        unit="logit",
+    ),
+    FaultSpec(
+        name="logits-not-finite",
+        seam="backend",
+        breaks="At a share of the positions the lowest logit is not a number.",
+        default=0.5,
+        doses=(0.01, 0.1),
+        unit="of positions",
+    ),
 )
 
 STREAM: tuple[FaultSpec, ...] = ()

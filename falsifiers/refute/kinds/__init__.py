@@ -14,6 +14,9 @@ _HOME = {
     "determinism": ("refute.kinds.determinism", "Determinism"),
     "seed-sensitivity": ("refute.kinds.determinism", "SeedSensitivity"),
     "greedy-equivalence": ("refute.kinds.determinism", "GreedyEquivalence"),
+    "logit-error": ("refute.kinds.numerics", "LogitError"),
+    "experts-as-reference": ("refute.kinds.routing", "ExpertsAsReference"),
+    "expert-load": ("refute.kinds.routing", "ExpertLoad"),
     "sampling-distribution": ("refute.kinds.distribution", "SamplingDistribution"),
 }
 

@@ -102,6 +102,7 @@ class Identity:
     """What was attacked, read from the engine itself, never from flags.
 
     engine_digest: content digest of the engine's code (or the server's reported build).
+    experts: of each MoE layer; 0 where there is none.
     settings: backend, device, numerics, threads and the like, as the engine reports them.
     """
 
@@ -116,6 +117,7 @@ class Identity:
     layers: int
     moe_layers: int
     dense_layers: int
+    experts: int
     vocabulary: int
     context: int
     simulated: bool = False
@@ -126,9 +128,9 @@ class Identity:
 class Scores:
     """What the model made of T tokens: V vocabulary, L layers, K experts per token.
 
-    logits: (T, V) float32, raw; row t is what follows token t. experts: (T, L, K) ids, ascending.
-    weights: (T, L, K), each expert's share of the sum. gaps: (T, L) as in `Routing`. The last three are
-    None where they were not asked for or the model has no router.
+    logits: (T, V) float32, raw; row t is what follows token t. experts: (T, L, K) ids, ascending, -1
+    where a layer ran none. weights: (T, L, K), each expert's share of the sum. gaps: (T, L) as in
+    `Routing`. The last three are None where they were not asked for or the model has no router.
     """
 
     logits: "np.ndarray"
@@ -197,6 +199,7 @@ CAPABILITIES = frozenset(
         "timing",
         "sessions",
         "reference",
+        "f32",
     }
 )
 """What a target can promise, and a contract can require; `Target` says what each means."""
@@ -217,7 +220,8 @@ class Target(Protocol):
 
     Capabilities in use: token_ids (prompts and answers as ids), cache_off (the slow twin), chunks,
     margins, routing, counters, logits, seed, plant (faults can be planted in this very target), timing,
-    sessions (sequences that are driven token by token), reference (numbers of another implementation).
+    sessions (sequences that are driven token by token), reference (numbers of another implementation),
+    f32 (activations are float32: no rounding to fewer bits than the reference's).
     """
 
     @property

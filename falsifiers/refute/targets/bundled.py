@@ -28,6 +28,7 @@ from refute.targets.base import (
     Session,
     TargetError,
 )
+from refute.targets.references import reference_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,6 +62,8 @@ class BundledTarget:
         self._sha256 = model_sha256(self._path) if callable(model_sha256) else model_sha256
         self._clock = clock
         self._fault = HEALTHY
+        # of the file as it is named here: a copy that is planted in keeps it, whatever it runs
+        self._reference = reference_of(self._path, backend, self._sha256)
 
     def close(self) -> None:
         """Unmap the model file."""
@@ -83,6 +86,7 @@ class BundledTarget:
             layers=config.layers,
             moe_layers=moe_layers,
             dense_layers=config.layers - moe_layers,
+            experts=config.experts if moe_layers else 0,
             vocabulary=config.vocabulary,
             context=config.context,
             settings=self._settings(),
@@ -90,8 +94,12 @@ class BundledTarget:
 
     @property
     def capabilities(self) -> frozenset[str]:
-        lacking = set() if self._engine.config.moe else {"routing"}
-        return CAPABILITIES - {"reference"} - lacking
+        offered = {
+            "routing": self._engine.config.moe,
+            "reference": self._reference is not None,
+            "f32": self._engine.backend.numerics == "f32",
+        }
+        return CAPABILITIES - {name for name, offers in offered.items() if not offers}
 
     @property
     def ordinary_tokens(self) -> Sequence[int]:
@@ -139,7 +147,9 @@ class BundledTarget:
 
     @property
     def reference(self) -> Reference:
-        raise TargetError("this target has no reference")
+        if self._reference is None:
+            raise TargetError("this model on this backend has no reference; it lacks that capability")
+        return self._reference
 
     @contextmanager
     def plant(self, fault: Fault, bound: "Bound | None" = None) -> Iterator["BundledTarget"]:
@@ -233,11 +243,13 @@ class BundledSession:
             forward = self._engine.model.forward(tokens, self._cache, last_only=False, routing=routing)
         if forward.routing is None or not self._engine.config.moe:
             return Scores(forward.logits)
+        shape = (len(tokens), len(forward.routing), self._engine.config.experts_per_token)
+        experts, weights = np.full(shape, -1), np.zeros(shape, np.float32)
+        for place, layer in enumerate(forward.routing):
+            if layer.experts.size:  # else it ran as a dense layer
+                experts[:, place], weights[:, place] = layer.experts, layer.weights
         return Scores(
-            forward.logits,
-            np.stack([layer.experts for layer in forward.routing], axis=1),
-            np.stack([layer.weights for layer in forward.routing], axis=1),
-            np.stack([layer.gap for layer in forward.routing], axis=1),
+            forward.logits, experts, weights, np.stack([layer.gap for layer in forward.routing], axis=1)
         )
 
     def fork(self) -> "BundledSession":

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from refute.faults.base import Fault
+from refute.faults.backend import misstate
 from refute.faults.cache import Cache
 from refute.faults.planted import HEALTHY, Planted, prepare
 from refute.targets.base import (
@@ -41,11 +42,8 @@ from refute.targets.fake_model import (
     FakeCache,
     forward,
     logits_of,
-    misroute,
-    mix,
-    route,
 )
-from refute.targets.fake_session import FakeReference, FakeSession
+from refute.targets.fake_session import FakeReference, FakeSession, decide
 
 if TYPE_CHECKING:
     from refute.contract import Bound
@@ -127,6 +125,7 @@ class FakeTarget:
             layers=LAYERS,
             moe_layers=0 if self.dense else LAYERS,
             dense_layers=LAYERS if self.dense else 0,
+            experts=0 if self.dense else EXPERTS,
             vocabulary=VOCABULARY,
             context=CONTEXT,
             simulated=True,
@@ -215,7 +214,6 @@ class FakeTarget:
         if self._planted.cache is not None and request.cache:
             cache = self._planted.cache(cache, len(request.prompt))
         dense_layers = self._planted.layers if self._planted.has("dense-dispatch") else 0
-        misrouted = self._planted.layers if self._planted.has("routing-depends-on-cache") else 0
 
         started = clock()
         history = list(request.prompt)
@@ -231,16 +229,14 @@ class FakeTarget:
                 cache, pieces = FakeCache(), [tuple(history)]
             for piece in pieces:
                 states, read = forward(piece, cache)
-                if dense_layers:
-                    states = mix(states)  # other weights, other logits
-                experts, _, gap = route(states)
-                if misrouted and request.cache and len(piece) == 1:
-                    experts = misroute(experts, misrouted)
-                    states = mix(states)
+                decoding = request.cache and len(piece) == 1
+                states, experts, _, gap = decide(states, self._planted, decoding=decoding)
                 work.forward(len(piece), read, dense_layers)
             if not tokens:
                 prefilled = clock()
-            logits = logits_of(states[-1:])[0]
+            logits = misstate(self._planted.fault, logits_of(states[-1:]))[0]
+            if not np.isfinite(logits).all():
+                raise TargetError("a logit is not finite; expected numbers to choose a token by")
             best = np.sort(logits)[-2:]
             token = _sample(logits.astype(np.float64), history, sampling, draw)
             tokens.append(token)
