@@ -1,7 +1,7 @@
 """Write `pocket/reference.npz`: Hugging Face's logits and routing of the embedded model, in float32.
 
-The weights are dequantized by the gguf package, not by the runtime; of the runtime only the tokenizer is used, as
-token ids are an input. Run from the repository root with `runtime` on PYTHONPATH; see README.md beside this file.
+The weights are dequantized by the gguf package, not by the runtime; of the runtime only the tokenizer is
+used, as token ids are an input. See README.md beside this file.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
 """Backend faults: wrappers around the operations of the runtime's backend protocol.
 
-A wrapper overrides what it breaks; every other operation is the backend's own. None of them counts calls: what
-strikes a share of the positions chooses them by their content, so that every chunking is struck alike. Letters:
-T tokens, H hidden, E experts, K experts per token, V vocabulary.
+A wrapper overrides what it breaks; every other operation is the backend's own. None of them counts calls:
+what strikes a share of the positions chooses them by their content, so that every chunking is struck alike.
+Letters: T tokens, H hidden, E experts, K experts per token, V vocabulary.
 """
 
 import zlib
@@ -17,7 +17,12 @@ Array = Any  # numpy.ndarray or cupy.ndarray
 Backend = Any  # refute_runtime's protocol, which this package does not import
 
 _OF_LOGITS = ("logits-perturbed", "logits-not-finite")
-_NEEDS_OTHERS = ("routing-depends-on-cache", "router-top-k-off", "weights-not-renormalised", "router-collapsed")
+_NEEDS_OTHERS = (
+    "routing-depends-on-cache",
+    "router-top-k-off",
+    "weights-not-renormalised",
+    "router-collapsed",
+)
 _NOISE_SEED = 20_003
 
 
@@ -138,8 +143,9 @@ def misstate(fault: Fault | None, logits: np.ndarray) -> np.ndarray:
     match fault:
         case Fault("logits-perturbed", dose):
             # the same noise for every row, so that only another engine's numbers show it
-            noise = np.random.default_rng(_NOISE_SEED).uniform(-dose, dose, logits.shape[-1])
-            return logits + noise.astype(logits.dtype)
+            noise = np.random.default_rng(_NOISE_SEED).uniform(-dose, dose, (1, logits.shape[-1]))
+            off: np.ndarray = logits + noise.astype(logits.dtype)
+            return off
         case Fault("logits-not-finite", share):
             wrong = logits.copy()
             hit = struck(logits, share)

@@ -142,7 +142,7 @@ BACKEND = (
     FaultSpec(
         name="weights-not-renormalised",
         seam="backend",
-        breaks="The weights of the chosen experts are shares of all probabilities, so they sum to less than 1.",
+        breaks="The weights of the chosen experts sum to less than 1: they are shares of all.",
         default=ALL_LAYERS,
         doses=(1.0,),
         unit="layers",
@@ -176,7 +176,7 @@ BACKEND = (
         seam="backend",
         breaks="At a share of the positions the lowest logit is not a number.",
         default=0.5,
-        doses=(0.01, 0.1),
+        doses=(0.1,),
         unit="of positions",
     ),
 )

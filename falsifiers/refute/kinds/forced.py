@@ -1,4 +1,4 @@
-"""Teacher forcing: the tokens of a reference's sequence go through the target, whatever it would have said."""
+"""Teacher forcing: tokens of a reference's sequence go through the target, whatever it would have said."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -87,9 +87,7 @@ def compared_with_itself(samples: Any) -> bool:
     return bool(samples["implementations"]["target"] == samples["implementations"]["reference"])
 
 
-def shortfall(
-    cases: Sequence[tuple[Case, int]], parameters: ForcedParameters, runs: int
-) -> str | None:
+def shortfall(cases: Sequence[tuple[Case, int]], parameters: ForcedParameters, runs: int) -> str | None:
     """Say what is missing before a claim may survive. cases: each with the positions that were compared."""
     if len(cases) < runs:
         return f"{len(cases)} runs of {runs} planned"

@@ -6,7 +6,7 @@ maximum that skips it would not see it.
 """
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -185,7 +185,7 @@ def _stored(found: "np.ndarray", expected: "np.ndarray") -> dict[str, Any]:
     tokens = np.sort(np.argsort(-error, kind="stable")[:_KEPT])
     return {
         "vocabulary": len(found),
-        "tokens": _base64(tokens.astype("<i4")),
+        "tokens": None if len(tokens) == len(found) else _base64(tokens.astype("<i4")),
         "found": _base64(found[tokens].astype("<f4")),
         "expected": _base64(expected[tokens].astype("<f4")),
     }
@@ -195,10 +195,13 @@ def _base64(values: "np.ndarray") -> str:
     return base64.b64encode(values.tobytes()).decode()
 
 
-def stored_rows(worst: Mapping[str, Any]) -> Iterator[tuple[int, float, float]]:
-    """Read the worst position again: token, the target's logit, the reference's."""
+def stored_rows(worst: Mapping[str, Any]) -> "tuple[np.ndarray, np.ndarray, np.ndarray]":
+    """Read the worst position again: tokens, the target's logits and the reference's, each (kept,)."""
     import numpy as np  # noqa: PLC0415
 
-    kinds = (("tokens", "<i4"), ("found", "<f4"), ("expected", "<f4"))
-    columns = (np.frombuffer(base64.b64decode(worst[name]), dtype).tolist() for name, dtype in kinds)
-    yield from zip(*columns, strict=True)
+    def column(name: str, dtype: str) -> "np.ndarray":
+        return np.frombuffer(base64.b64decode(worst[name]), dtype)
+
+    whole = worst["tokens"] is None
+    tokens = np.arange(worst["vocabulary"], dtype="<i4") if whole else column("tokens", "<i4")
+    return tokens, column("found", "<f4"), column("expected", "<f4")

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from refute.kinds.base import Case, Observation, Planned
 from refute.kinds.forced import (
@@ -179,9 +179,9 @@ class LoadParameters:
 class ExpertLoad(Planned[LoadParameters]):
     """Over a corpus no expert of a layer is dead, and none is in the way of all the others.
 
-    A prompt is a stretch of a text or of ordinary tokens. Tokens of one prompt are no independent trials,
-    so intervals count prompts: for the load one position of each, drawn with the prompt; for dead experts
-    whether the prompt used them anywhere.
+    A prompt is a stretch of a text. Tokens of one prompt are no independent trials, so intervals count
+    prompts: for the load one position of each, drawn with the prompt; for dead experts whether the prompt
+    used them anywhere.
     """
 
     name = "expert-load"
@@ -192,18 +192,14 @@ class ExpertLoad(Planned[LoadParameters]):
     unit = "%"
 
     def plan(self, target: Target, runs: int, seed: int) -> Sequence[Case]:
-        """Draw prompts with a position in each; a text and ordinary tokens are as likely."""
-        draw = Random(seed)  # noqa: S311
+        """Draw stretches of the texts, with a position in each."""
+        draw, size = Random(seed), self.parameters.prompt_tokens  # noqa: S311
         corpus = [list(target.encode(text)) for text in self.parameters.texts]
-        ordinary, size = list(target.ordinary_tokens), self.parameters.prompt_tokens
         cases = []
         for run in range(runs):
-            if draw.random() < 0.5:
-                text = draw.choice(corpus)
-                start = draw.randrange(max(len(text) - size, 0) + 1)
-                prompt = text[start : start + size]
-            else:
-                prompt = draw.choices(ordinary, k=size)
+            text = draw.choice(corpus)
+            start = draw.randrange(max(len(text) - size, 0) + 1)
+            prompt = text[start : start + size]
             cases.append({"run": run, "prompt": prompt, "position": draw.randrange(len(prompt))})
         return cases
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from refute.faults.base import Fault
 from refute.faults.backend import misstate
+from refute.faults.base import Fault
 from refute.faults.cache import Cache
 from refute.faults.planted import HEALTHY, Planted, prepare
 from refute.targets.base import (

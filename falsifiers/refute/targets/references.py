@@ -107,7 +107,9 @@ class CommittedReference:
         sizes: dict[str, int] = {}
         for name, (dtype, letters) in _ARRAYS.items():
             shape = stored[name].shape
-            expected = tuple(sizes.setdefault(letter, size) for letter, size in zip(letters, shape, strict=False))
+            expected = tuple(
+                sizes.setdefault(letter, size) for letter, size in zip(letters, shape, strict=False)
+            )
             if stored[name].dtype != dtype or shape != expected or len(shape) != len(letters):
                 raise TargetError(
                     f"{self._path}: {name} is {stored[name].dtype} {shape}, expected {dtype} {expected}"
