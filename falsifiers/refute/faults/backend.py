@@ -24,6 +24,7 @@ _NEEDS_OTHERS = (
     "router-collapsed",
 )
 _NOISE_SEED = 20_003
+_RANKED = 8
 
 
 class HonestOperations:
@@ -156,8 +157,18 @@ def misstate(fault: Fault | None, logits: np.ndarray) -> np.ndarray:
 
 
 def struck(rows: np.ndarray, share: float) -> np.ndarray:
-    """Mask (T,) of about this share of rows (T, ...), by their content."""
-    digests = [zlib.crc32(np.ascontiguousarray(row).tobytes()) for row in rows]
+    """Mask (T,) of about this share of rows (T, n), by order and rough distances of their largest values.
+
+    Both survive what another chunking does to the last bits.
+    """
+    count = min(rows.shape[-1], _RANKED)
+    largest = np.argpartition(-rows, count - 1, axis=-1)[:, :count]
+    values = np.take_along_axis(rows, largest, axis=-1)
+    order = np.argsort(-values, axis=-1, kind="stable")
+    ranked = np.take_along_axis(largest, order, axis=-1)
+    steps = np.rint(-10 * np.diff(np.take_along_axis(values, order, axis=-1), axis=-1))
+    content = np.concatenate((ranked, steps), axis=-1).astype("<i8")
+    digests = [zlib.crc32(row.tobytes()) for row in content]
     return np.array(digests, dtype=np.float64) < share * 2.0**32
 
 

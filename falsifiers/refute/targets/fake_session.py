@@ -5,11 +5,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from refute.faults.backend import misstate, struck
+from refute.faults.backend import misstate
 from refute.faults.cache import Cache
 from refute.faults.planted import HEALTHY, Planted
 from refute.targets.base import Forced, Scores, TargetError
-from refute.targets.fake_model import END, LAYERS, FakeCache, forward, logits_of, misroute, mix, route
+from refute.targets.fake_model import (
+    END,
+    LAYERS,
+    FakeCache,
+    forward,
+    logits_of,
+    misroute,
+    mix,
+    route,
+    uniform,
+)
 
 _CHOSEN_SHARE = np.float64(0.8)  # of all probabilities, where shares are not renormalised
 
@@ -74,7 +84,7 @@ def decide(
             lowered = np.where(np.arange(LAYERS)[:, None] < first, shares, shares * _CHOSEN_SHARE)
             return mix(states), experts, lowered, gaps
         case "router-collapsed":
-            hit = struck(states, planted.dose)
+            hit = uniform(states, 1, 3)[:, 0] < planted.dose
             stuck = np.where(hit[:, None, None], np.arange(experts.shape[-1]), experts)
             return np.where(hit, mix(states), states), stuck, shares, gaps
         case _:

@@ -127,7 +127,7 @@ class CommittedReference:
         import numpy as np  # noqa: PLC0415 (start-up time)
 
         try:
-            with np.load(self._path, allow_pickle=False) as stored:
+            with self._path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
                 wrong = set(stored.files) ^ {*_TEXTS, *_ARRAYS}
                 if wrong:
                     raise TargetError(
