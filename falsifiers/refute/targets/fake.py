@@ -15,7 +15,7 @@ import numpy as np
 
 from refute.faults.base import Fault
 from refute.faults.cache import Cache
-from refute.faults.planted import HEALTHY, Planted, prepare
+from refute.faults.planted import HEALTHY, Planted, is_of_model, prepare
 from refute.targets.base import (
     CAPABILITIES,
     CannotPlant,
@@ -45,6 +45,7 @@ from refute.targets.fake_model import (
     mix,
     route,
 )
+from refute.targets.fake_mutant import mutant, mutant_logits
 from refute.targets.fake_session import FakeReference, FakeSession
 
 if TYPE_CHECKING:
@@ -180,6 +181,9 @@ class FakeTarget:
         """Give a target with this fault; it shares the clock and the noise."""
         if self._planted is not HEALTHY or "plant" not in self.capabilities:
             raise CannotPlant(f"{fault}: this target takes no fault")
+        if is_of_model(fault):
+            yield self._with(mutant(fault, dense=self.dense))
+            return
         yield self._with(
             prepare(
                 fault,
@@ -240,7 +244,7 @@ class FakeTarget:
                 work.forward(len(piece), read, dense_layers)
             if not tokens:
                 prefilled = clock()
-            logits = logits_of(states[-1:])[0]
+            logits = mutant_logits(self._planted, states[-1:], experts[-1:])[0]
             best = np.sort(logits)[-2:]
             token = _sample(logits.astype(np.float64), history, sampling, draw)
             tokens.append(token)

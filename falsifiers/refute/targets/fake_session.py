@@ -8,7 +8,8 @@ import numpy as np
 from refute.faults.cache import Cache
 from refute.faults.planted import HEALTHY, Planted
 from refute.targets.base import Forced, Scores, TargetError
-from refute.targets.fake_model import END, FakeCache, forward, logits_of, misroute, mix, route
+from refute.targets.fake_model import END, FakeCache, forward, misroute, mix, route
+from refute.targets.fake_mutant import mutant_logits, mutant_shares
 
 
 class FakeSession:
@@ -36,14 +37,14 @@ class FakeSession:
         if planted.has("routing-depends-on-cache") and self._cached and len(tokens) == 1:
             experts = misroute(experts, planted.layers)
             states = mix(states)
-        logits = logits_of(states)
+        logits = mutant_logits(planted, states, experts)
         if not routing or not self._routed:
             return Scores(logits)
         order = np.argsort(experts, axis=-1)
         return Scores(
             logits,
             np.take_along_axis(experts, order, axis=-1),
-            np.take_along_axis(shares, order, axis=-1),
+            np.take_along_axis(mutant_shares(planted, shares), order, axis=-1),
             gaps,
         )
 
