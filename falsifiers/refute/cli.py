@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import refute
 from refute.faults.catalogue import MODEL
+from refute.select import ENGINES, ENGINES_HELP
 from refute.verdict import Exit
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from refute.contract import Contract
+    from refute.select import Engine
 
 # Commands import what they need themselves: `refute --help` is not to wait for numpy.
 # ruff: noqa: PLC0415
@@ -96,9 +98,9 @@ def _replay(arguments: argparse.Namespace) -> Exit:
 
     try:
         finding = load_counterexample(arguments.file)
-        simulated = arguments.target == "fake" or (not arguments.target and finding.target.get("simulated"))
+        recorded: Engine = next((name for name in ENGINES if name == finding.target.get("name")), "bundled")
         selection = select(
-            engine="fake" if simulated else "bundled",
+            engine=arguments.target or recorded,
             model=arguments.model,
             backend=arguments.backend or "array",
             device=arguments.device or "auto",
@@ -299,11 +301,7 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
     )
     target.add_argument("--backend", metavar="NAME", help="the runtime's backend (default: array)")
     target.add_argument("--device", metavar="NAME", help="the backend's device (default: auto)")
-    target.add_argument(
-        "--target",
-        choices=("bundled", "fake"),
-        help="bundled: the runtime that comes with refute; fake: a simulated engine, to try a contract out",
-    )
+    target.add_argument("--target", choices=ENGINES, help=ENGINES_HELP)
 
 
 def _add_evidence(parser: argparse.ArgumentParser) -> None:

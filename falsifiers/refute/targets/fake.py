@@ -29,6 +29,7 @@ from refute.targets.base import (
     Sampling,
     Session,
     TargetError,
+    cut,
 )
 from refute.targets.fake_model import (
     CONTEXT,
@@ -228,7 +229,7 @@ class FakeTarget:
         margins: list[float] = []
         chosen: list[tuple[tuple[int, ...], ...]] = []
         gaps: list[tuple[float, ...]] = []
-        pieces = _pieces(request.prompt, request.chunks)
+        pieces = cut(request.prompt, request.chunks)
         prefilled = started
         while len(tokens) < request.max_tokens:
             if not request.cache:
@@ -268,18 +269,6 @@ class FakeTarget:
             else None,
             text=self.decode(tokens),
         )
-
-
-def _pieces(prompt: Sequence[int], chunks: Sequence[int]) -> list[tuple[int, ...]]:
-    """Cut a prompt into chunks of these sizes, the last size repeated."""
-    if any(size < 1 for size in chunks):
-        raise TargetError(f"chunk sizes must be at least 1, found {tuple(chunks)}")
-    pieces, start, sizes = [], 0, list(chunks) or [len(prompt)]
-    while start < len(prompt):
-        size = sizes.pop(0) if len(sizes) > 1 else sizes[0]
-        pieces.append(tuple(prompt[start : start + size]))
-        start += size
-    return pieces
 
 
 def _sample(logits: np.ndarray, history: Sequence[int], sampling: Sampling, draw: random.Random) -> int:

@@ -28,7 +28,7 @@ def mutant(fault: Fault, *, dense: bool) -> Planted:
 
 
 def mutant_logits(planted: Planted, states: np.ndarray, experts: np.ndarray) -> np.ndarray:
-    """Return logits (T, V) float32 of states (T,) and experts (T, LAYERS, K); without a fault the honest ones."""
+    """Return logits (T, V) float32 of states (T,) and experts (T, LAYERS, K); honest ones for no fault."""
     logits = logits_of(states)
     name, dose = planted.fault.name if planted.fault else "", planted.dose
     if name == "tensor-scaled":
@@ -51,4 +51,5 @@ def mutant_shares(planted: Planted, shares: np.ndarray) -> np.ndarray:
     if not planted.has("router-scaled"):
         return shares
     sharper: np.ndarray = shares**planted.dose
-    return sharper / sharper.sum(axis=-1, keepdims=True)
+    sharper /= sharper.sum(axis=-1, keepdims=True)
+    return sharper
