@@ -85,7 +85,7 @@ class LlamaModel:
 
 
 class LlamaSequence:
-    """One sequence in a context of its own, with a float32 cache: rounding would flip near ties of experts."""
+    """One sequence, in a context of its own. Its cache is float32: rounding flips near ties of experts."""
 
     def __init__(self, model: LlamaModel, capacity: int) -> None:
         llama = model.llama
