@@ -123,11 +123,12 @@ def _replay(arguments: argparse.Namespace) -> Exit:
 
 
 def _mutate(arguments: argparse.Namespace) -> Exit:
+    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
     from refute.mutate import CannotMutate, model_fault, write_mutant
 
-    console = _console(sys.stderr)
+    console = Console(stderr=True)
     columns = BarColumn(), DownloadColumn(), TimeRemainingColumn()
     try:
         fault = model_fault(arguments.fault)

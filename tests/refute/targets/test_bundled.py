@@ -89,10 +89,11 @@ def differ(ours, theirs) -> bool:
 
 
 def test_every_fault_has_a_stated_reach() -> None:
-    assert REACH.keys() == FAULTS.keys()
+    in_files = {spec.name for spec in FAULTS.values() if spec.seam == "model"}  # see the tests of mutants
+    assert REACH.keys() == FAULTS.keys() - in_files
 
 
-@pytest.mark.parametrize("name", [name for name in FAULTS if name != "cache-ignored"])
+@pytest.mark.parametrize("name", [name for name in REACH if name != "cache-ignored"])
 def test_fault_changes_what_it_says_and_nothing_else(name, target, greedy, sampled) -> None:
     honest = answers(target, greedy, sampled)
     with target.plant(Fault(name, LOUD.get(name, FAULTS[name].default)), FLOOR) as faulty:
