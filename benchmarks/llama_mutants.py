@@ -6,7 +6,10 @@ which is no dependency of this project.
 
     python benchmarks/llama_mutants.py [--model FILE] [--prompts 16] [--seed 0] [--bundled]
 
-Prints a table, then one JSON line. A cosine or an error of logits that are not finite is shown as `nan`.
+Prints a table, then one JSON line, where what is not finite is null. Where two experts are nearly as good,
+any rounding may choose the other one, and then the logits are far off in an honest engine too: so the largest
+error is shown again for positions where the reference's routers are clear, and quantiles tell more than
+maxima.
 """
 
 import argparse
@@ -34,6 +37,9 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+CLEAR = 0.02  # probability between the last expert chosen and the next one, in every layer
+
+
 def answered(target: Target, forced: Forced) -> np.ndarray:
     """Logits (1 + answer, V) at the last prompt token and at each forced one, decoded one by one."""
     session = target.session(len(forced.prompt) + len(forced.answer), prompt=len(forced.prompt))
@@ -43,19 +49,23 @@ def answered(target: Target, forced: Forced) -> np.ndarray:
 
 
 def distance(target: Target, reference: Reference, prompts: list[Forced]) -> dict[str, float]:
-    """Largest and median error per position, smallest cosine, share of positions with the same best token."""
+    """Errors per position (the largest of its logits), cosines, and how often the best token is the same."""
+    scores = [reference.scores(forced) for forced in prompts]
     ours = np.concatenate([answered(target, forced) for forced in prompts]).astype(np.float64)
-    theirs = np.concatenate([reference.scores(forced).logits for forced in prompts]).astype(np.float64)
+    theirs = np.concatenate([each.logits for each in scores]).astype(np.float64)
+    clear = np.concatenate([np.min(each.gaps, axis=1) for each in scores if each.gaps is not None]) > CLEAR
     with np.errstate(all="ignore"):
         error = np.abs(ours - theirs).max(axis=1)
         norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
         cosine = (ours * theirs).sum(axis=1) / norms
-    return {
-        "max_error": round(float(error.max()), 4),
-        "median_error": round(float(np.median(error)), 4),
-        "min_cosine": round(float(cosine.min()), 5),
-        "same_best": round(float((ours.argmax(axis=1) == theirs.argmax(axis=1)).mean()), 3),
-    }
+        return {
+            "median": float(np.median(error)),
+            "p90": float(np.quantile(error, 0.9)),
+            "max": float(error.max()),
+            "max clear": float(error[clear].max()),
+            "min cosine": float(cosine.min()),
+            "same best": float((ours.argmax(axis=1) == theirs.argmax(axis=1)).mean()),
+        }
 
 
 def main() -> None:
@@ -66,6 +76,8 @@ def main() -> None:
     prompts = list(reference.prompts(args.prompts, args.seed))
     rows = {"the file as it is": distance(target, reference, prompts)}
     for spec in MODEL:
+        if spec.name == "merge-dropped":  # it changes no logits
+            continue
         for dose in (*spec.doses, spec.default):
             fault = Fault(spec.name, dose)
             try:
@@ -75,11 +87,15 @@ def main() -> None:
                 print(f"not planted: {why}")
     identity = target.identity
     print(f"{identity.engine} {identity.engine_version} on {args.model.name}, against the array backend")
-    print(f"{'':<28}{'max error':>11}{'median':>11}{'min cosine':>12}{'same best':>11}")
+    columns = list(rows["the file as it is"])
+    print(f"{'':<26}" + "".join(f"{name:>12}" for name in columns))
     for name, row in rows.items():
-        errors = f"{row['max_error']:>11.4f}{row['median_error']:>11.4f}"
-        print(f"{name:<28}{errors}{row['min_cosine']:>12.5f}{row['same_best']:>11.3f}")
-    print(json.dumps({"engine": identity.engine, "model": args.model.name, "rows": rows}))
+        print(f"{name:<26}" + "".join(f"{row[column]:>12.4f}" for column in columns))
+    found = {
+        name: {column: round(value, 5) if np.isfinite(value) else None for column, value in row.items()}
+        for name, row in rows.items()
+    }
+    print(json.dumps({"engine": identity.engine, "model": args.model.name, "rows": found}))
 
 
 if __name__ == "__main__":

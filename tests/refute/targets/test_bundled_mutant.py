@@ -37,13 +37,12 @@ def scores(target):
 
 
 @pytest.mark.parametrize("spec", OF_LOGITS, ids=lambda spec: spec.name)
-def test_every_dose_changes_the_scores_and_only_while_it_is_planted(spec, target, honest, folder):
-    for dose in (*spec.doses, spec.default):
-        with target.plant(Fault(spec.name, dose)) as faulty:
-            assert len(list(folder.iterdir())) == 1
-            assert not np.array_equal(scores(faulty), honest)
-            np.testing.assert_array_equal(scores(target), honest)
-        assert not list(folder.iterdir())
+def test_the_mildest_dose_changes_the_scores_and_only_while_it_is_planted(spec, target, honest, folder):
+    with target.plant(Fault(spec.name, spec.doses[0])) as faulty:
+        assert len(list(folder.iterdir())) == 1
+        assert not np.array_equal(scores(faulty), honest)
+        np.testing.assert_array_equal(scores(target), honest)
+    assert not list(folder.iterdir())
 
 
 def test_both_arms_have_it(target, folder):
