@@ -63,7 +63,7 @@ def test_wrong_usage_is_one_sentence(capsys, arguments):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", [[], ["lint"], ["run"], ["replay"], ["status"], ["gate"]])
+@pytest.mark.parametrize("command", [[], ["lint"], ["run"], ["replay"], ["mutate"], ["status"], ["gate"]])
 def test_help(capsys, command):
     with pytest.raises(SystemExit) as ended:
         main([*command, "--help"])

@@ -45,6 +45,11 @@ class Planted:
 HEALTHY = Planted()
 
 
+def is_of_model(fault: Fault) -> bool:
+    """Whether a fault changes the model file; `prepare` is for all others."""
+    return fault.name in FAULTS and FAULTS[fault.name].seam == "model"
+
+
 def prepare(
     fault: Fault,
     bound: "Bound | None",

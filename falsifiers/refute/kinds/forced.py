@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from refute.kinds.base import Case
 from refute.kinds.parameters import whole_number
-from refute.targets.base import Forced, Scores, Target, TargetError, implementation
+from refute.targets.base import Forced, Scores, Target, TargetError, cut, implementation
 
 LEAST_PROMPTS = 16
 LEAST_FORCED = 8
@@ -64,9 +64,9 @@ def run_forced(target: Target, case: Case, mode: str, *, routing: bool = False) 
 
     prompt, answer = case["prompt"], case["answer"]
     session = target.session(len(prompt) + len(answer), prompt=len(prompt))
-    pieces = _pieces(prompt, case["chunks"]) + [[token] for token in answer]
+    pieces = [*cut(prompt, case["chunks"]), *((token,) for token in answer)]
     if mode == "prefill":
-        pieces = [[*prompt, *answer]]
+        pieces = [(*prompt, *answer)]
     parts = [session.extend(piece, routing=routing) for piece in pieces]
     kept = 1 + len(answer)
 
@@ -103,13 +103,3 @@ def shortfall(cases: Sequence[tuple[Case, int]], parameters: ForcedParameters, r
 def distinct(cases: Iterable[Case]) -> int:
     """Count the different sequences."""
     return len({forced_of(case) for case in cases})
-
-
-def _pieces(prompt: Sequence[int], chunks: Sequence[int]) -> list[list[int]]:
-    """Cut a prompt into chunks of these sizes, the last size repeated; [] is one chunk."""
-    pieces, start, sizes = [], 0, list(chunks) or [len(prompt)]
-    while start < len(prompt):
-        size = sizes.pop(0) if len(sizes) > 1 else sizes[0]
-        pieces.append(list(prompt[start : start + size]))
-        start += size
-    return pieces

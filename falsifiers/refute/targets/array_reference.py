@@ -1,53 +1,46 @@
-"""The `array` backend on a model file as it was named: the reference of every engine but itself."""
+"""The bundled runtime as the reference of another engine: numbers are computed when they are asked for."""
 
+import random
 from collections.abc import Mapping, Sequence
-from functools import cached_property
-from pathlib import Path
-from random import Random
-from typing import TYPE_CHECKING
 
-from refute.targets.base import Forced, Scores, implementation
+from refute.targets.base import Forced, Scores, Target, implementation
 
-if TYPE_CHECKING:
-    from refute.targets.bundled import BundledTarget
-
-_LENGTHS = (1, 7, 24, 48)  # of prompts, in turn
-_FORCED = 8
+_PROMPT, _ANSWER = 24, 8  # tokens
 
 
 class ArrayReference:
-    """Numbers of the specification, by one prefill; the file is opened when they are first asked for."""
+    """Scores by one prefill without faults; `target` runs the unmutated model on the `array` backend.
 
-    def __init__(self, path: Path, device: str = "auto") -> None:
-        self._path = path
-        self._device = device
+    It has numbers for whatever it is asked. What it gave is kept, as falsifiers ask for the same again.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._given: dict[Forced, Scores] = {}
 
     @property
     def identity(self) -> Mapping[str, object]:
         return implementation(self._target.identity)
 
     def prompts(self, count: int, seed: int) -> Sequence[Forced]:
-        """Ordinary tokens from the seed; every other prompt repeats a segment into its answer."""
-        draw, ordinary = Random(seed), list(self._target.ordinary_tokens)  # noqa: S311
-        made = []
-        for place in range(count):
-            length = _LENGTHS[place % len(_LENGTHS)]
-            segment = draw.choices(ordinary, k=length if place % 2 else length + _FORCED)
-            tokens = (segment * (_FORCED + 1))[: length + _FORCED]
-            made.append(Forced(tuple(tokens[:length]), tuple(tokens[length:])))
-        return made
+        """Sequences of plain text tokens, drawn by the seed."""
+        draw, tokens = random.Random(seed), self._target.ordinary_tokens  # noqa: S311
+        return [
+            Forced(tuple(draw.choices(tokens, k=_PROMPT)), tuple(draw.choices(tokens, k=_ANSWER)))
+            for _ in range(count)
+        ]
 
     def scores(self, forced: Forced) -> Scores:
-        """Scores at the last token of the prompt and at each token of the answer."""
-        tokens = [*forced.prompt, *forced.answer]
-        session = self._target.session(len(tokens), prompt=len(forced.prompt), cache=False)
-        scores = session.extend(tokens, routing="routing" in self._target.capabilities)
-        parts = (scores.logits, scores.experts, scores.weights, scores.gaps)
-        first = len(forced.prompt) - 1
-        return Scores(*(None if part is None else part[first:] for part in parts))  # type: ignore[arg-type]
+        if forced not in self._given:
+            self._given[forced] = self._computed(forced)
+        return self._given[forced]
 
-    @cached_property
-    def _target(self) -> "BundledTarget":
-        from refute.targets.bundled import BundledTarget  # noqa: PLC0415 (the runtime is heavy)
-
-        return BundledTarget(self._path, "array", self._device)
+    def _computed(self, forced: Forced) -> Scores:
+        tokens, first = (*forced.prompt, *forced.answer), len(forced.prompt) - 1
+        session = self._target.session(len(tokens), prompt=len(tokens), cache=False)
+        scores = session.extend(tokens, routing=True)
+        if scores.experts is None or scores.weights is None or scores.gaps is None:  # a dense model
+            return Scores(scores.logits[first:])
+        return Scores(
+            scores.logits[first:], scores.experts[first:], scores.weights[first:], scores.gaps[first:]
+        )

@@ -268,3 +268,15 @@ class CannotPlant(Exception):  # noqa: N818 (it is an answer, not a failure)
 
 class TargetError(Exception):
     """The target refused or could not serve a request; the message is one sentence for a person."""
+
+
+def cut(prompt: Sequence[int], chunks: Sequence[int]) -> list[tuple[int, ...]]:
+    """Cut a prompt into chunks of these sizes as `Request` says. Raises `TargetError` for a size below 1."""
+    if any(size < 1 for size in chunks):
+        raise TargetError(f"chunk sizes must be at least 1, found {tuple(chunks)}")
+    pieces, start, sizes = [], 0, list(chunks) or [len(prompt)]
+    while start < len(prompt):
+        size = sizes.pop(0) if len(sizes) > 1 else sizes[0]
+        pieces.append(tuple(prompt[start : start + size]))
+        start += size
+    return pieces

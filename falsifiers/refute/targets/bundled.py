@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import refute
 from refute.faults.backend import wrap_backend
 from refute.faults.base import Fault
-from refute.faults.planted import HEALTHY, Planted, prepare
+from refute.faults.planted import HEALTHY, Planted, is_of_model, prepare
+from refute.mutate import mutant_of
 from refute.targets.base import (
     CAPABILITIES,
     CannotPlant,
@@ -57,8 +58,10 @@ class BundledTarget:
         from refute_runtime.engine import Engine  # noqa: PLC0415  (heavy)
 
         self._path = Path(path)
+        self._load = partial(Engine.load, backend=backend, device=device)
         with _failures():
-            self._engine = Engine.load(self._path, backend, device)
+            self._engine = self._load(self._path)
+        self._unchanged = self._engine  # of the file itself, also where a fault has changed a copy
         self._sha256 = model_sha256(self._path) if callable(model_sha256) else model_sha256
         self._clock = clock
         self._fault = HEALTHY
@@ -131,8 +134,8 @@ class BundledTarget:
             found = unknown[0] if unknown else "none"
             raise TargetError(f"expected one or more token ids below {vocabulary}, found {found}")
         with _failures():
-            cache = self._engine.new_cache(len(tokens))
-            return self._engine.model.forward(tokens, cache, last_only=False).logits
+            cache = self._unchanged.new_cache(len(tokens))
+            return self._unchanged.model.forward(tokens, cache, last_only=False).logits
 
     def session(self, capacity: int, *, prompt: int, cache: bool = True) -> Session:
         """Open a sequence; raises `TargetError` for one longer than the context."""
@@ -156,6 +159,13 @@ class BundledTarget:
         """Give a target of the same engine with this fault; this one stays as it is."""
         if self._fault is not HEALTHY:
             raise CannotPlant(f"{fault}: this target has {self._fault.fault} already")
+        if is_of_model(fault):
+            with mutant_of(self._path, fault) as copy:
+                with _failures():
+                    engine = self._load(copy)
+                with engine:
+                    yield self._with(_fault=Planted(fault), _engine=engine)
+            return
         config = self._engine.config
         planted = prepare(
             fault,
@@ -165,9 +175,12 @@ class BundledTarget:
             experts=config.experts,
             experts_per_token=config.experts_per_token,
         )
-        faulty = object.__new__(type(self))
-        faulty.__dict__ |= self.__dict__ | {"_fault": planted}
-        yield faulty
+        yield self._with(_fault=planted)
+
+    def _with(self, **changed: object) -> "BundledTarget":
+        other = object.__new__(type(self))
+        other.__dict__ |= self.__dict__ | changed
+        return other
 
     def _run(self, request: Request, planted: Planted, clock: Clock) -> Generation:
         from refute_runtime.sampling import SamplingParams  # noqa: PLC0415  (heavy)

@@ -16,7 +16,7 @@ import numpy as np
 from refute.faults.backend import misstate
 from refute.faults.base import Fault
 from refute.faults.cache import Cache
-from refute.faults.planted import HEALTHY, Planted, prepare
+from refute.faults.planted import HEALTHY, Planted, is_of_model, prepare
 from refute.targets.base import (
     CAPABILITIES,
     CannotPlant,
@@ -30,6 +30,7 @@ from refute.targets.base import (
     Sampling,
     Session,
     TargetError,
+    cut,
 )
 from refute.targets.fake_model import (
     CONTEXT,
@@ -43,6 +44,7 @@ from refute.targets.fake_model import (
     forward,
     logits_of,
 )
+from refute.targets.fake_mutant import mutant, mutant_logits
 from refute.targets.fake_session import FakeReference, FakeSession, decide
 
 if TYPE_CHECKING:
@@ -179,6 +181,9 @@ class FakeTarget:
         """Give a target with this fault; it shares the clock and the noise."""
         if self._planted is not HEALTHY or "plant" not in self.capabilities:
             raise CannotPlant(f"{fault}: this target takes no fault")
+        if is_of_model(fault):
+            yield self._with(mutant(fault, dense=self.dense))
+            return
         yield self._with(
             prepare(
                 fault,
@@ -222,7 +227,7 @@ class FakeTarget:
         margins: list[float] = []
         chosen: list[tuple[tuple[int, ...], ...]] = []
         gaps: list[tuple[float, ...]] = []
-        pieces = _pieces(request.prompt, request.chunks)
+        pieces = cut(request.prompt, request.chunks)
         prefilled = started
         while len(tokens) < request.max_tokens:
             if not request.cache:
@@ -234,7 +239,7 @@ class FakeTarget:
                 work.forward(len(piece), read, dense_layers)
             if not tokens:
                 prefilled = clock()
-            logits = misstate(self._planted.fault, logits_of(states[-1:]))[0]
+            logits = misstate(self._planted.fault, mutant_logits(self._planted, states[-1:], experts[-1:]))[0]
             if not np.isfinite(logits).all():
                 raise TargetError("a logit is not finite; expected numbers to choose a token by")
             best = np.sort(logits)[-2:]
@@ -260,18 +265,6 @@ class FakeTarget:
             else None,
             text=self.decode(tokens),
         )
-
-
-def _pieces(prompt: Sequence[int], chunks: Sequence[int]) -> list[tuple[int, ...]]:
-    """Cut a prompt into chunks of these sizes, the last size repeated."""
-    if any(size < 1 for size in chunks):
-        raise TargetError(f"chunk sizes must be at least 1, found {tuple(chunks)}")
-    pieces, start, sizes = [], 0, list(chunks) or [len(prompt)]
-    while start < len(prompt):
-        size = sizes.pop(0) if len(sizes) > 1 else sizes[0]
-        pieces.append(tuple(prompt[start : start + size]))
-        start += size
-    return pieces
 
 
 def _sample(logits: np.ndarray, history: Sequence[int], sampling: Sampling, draw: random.Random) -> int:

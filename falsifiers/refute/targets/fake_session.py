@@ -9,17 +9,8 @@ from refute.faults.backend import misstate
 from refute.faults.cache import Cache
 from refute.faults.planted import HEALTHY, Planted
 from refute.targets.base import Forced, Scores, TargetError
-from refute.targets.fake_model import (
-    END,
-    LAYERS,
-    FakeCache,
-    forward,
-    logits_of,
-    misroute,
-    mix,
-    route,
-    uniform,
-)
+from refute.targets.fake_model import END, LAYERS, FakeCache, forward, misroute, mix, route, uniform
+from refute.targets.fake_mutant import mutant_logits, mutant_shares
 
 _CHOSEN_SHARE = np.float64(0.8)  # of all probabilities, where shares are not renormalised
 
@@ -44,14 +35,14 @@ class FakeSession:
         states, _ = forward(tokens, self._cache)
         decoding = self._cached and len(tokens) == 1
         states, experts, shares, gaps = decide(states, self._planted, decoding=decoding)
-        logits = misstate(self._planted.fault, logits_of(states))
+        logits = misstate(self._planted.fault, mutant_logits(self._planted, states, experts))
         if not routing or not self._routed:
             return Scores(logits)
         order = np.argsort(experts, axis=-1)
         return Scores(
             logits,
             np.take_along_axis(experts, order, axis=-1),
-            np.take_along_axis(shares, order, axis=-1),
+            np.take_along_axis(mutant_shares(self._planted, shares), order, axis=-1),
             gaps,
         )
 

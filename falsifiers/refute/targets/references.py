@@ -38,9 +38,10 @@ def reference_of(path: Path, backend: str, sha256: str | None) -> Reference | No
     sha256: the file's digest, None where nobody knows it.
     """
     if backend != "array":
-        from refute.targets.array_reference import ArrayReference  # noqa: PLC0415 (it opens a target itself)
+        from refute.targets.array_reference import ArrayReference  # noqa: PLC0415 (start-up time)
+        from refute.targets.bundled import BundledTarget  # noqa: PLC0415 (it imports this module)
 
-        return ArrayReference(path)
+        return ArrayReference(BundledTarget(path, "array", "cpu", model_sha256=sha256))
     stored = embedded_model().with_name("reference.npz")
     if sha256 is None or not stored.is_file():
         return None

@@ -66,10 +66,11 @@ def ask_all(target):
 
 
 def test_every_fault_has_a_stated_reach() -> None:
-    assert REACH.keys() == FAULTS.keys()
+    in_files = {spec.name for spec in FAULTS.values() if spec.seam == "model"}  # see the tests of mutants
+    assert REACH.keys() == FAULTS.keys() - in_files
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", REACH)
 def test_fault_changes_what_it_says_and_nothing_else(name) -> None:
     target = FakeTarget()
     with target.plant(Fault(name, LOUD.get(name, FAULTS[name].default)), FLOOR) as faulty:
@@ -77,7 +78,7 @@ def test_fault_changes_what_it_says_and_nothing_else(name) -> None:
         assert tuple(a != b for a, b in pairs) == REACH[name]
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", REACH)
 def test_target_is_honest_during_and_after_a_fault(name) -> None:
     target, expected = FakeTarget(), four_answers(FakeTarget())
     with target.plant(Fault(name, FAULTS[name].default), FLOOR) as faulty:
