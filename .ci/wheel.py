@@ -17,11 +17,14 @@ REQUIRED = (
     "refute/templates/pre-commit-config.yaml",
     "refute/templates/refute.yml",
     "refute/bundled_contracts/qwen3-moe-kv-cache-v1.yaml",
+    "refute/bundled_contracts/qwen3-moe-numerics-v1.yaml",
+    "refute/bundled_contracts/qwen3-moe-routing-v1.yaml",
     "refute/bundled_contracts/qwen3-moe-sampling-v1.yaml",
     "refute/bundled_contracts/tokenizer-v1.yaml",
     "refute_runtime/py.typed",
     "refute_runtime/pocket/pocket.gguf",
     "refute_runtime/pocket/pocket.tokens.json",
+    "refute_runtime/pocket/reference.npz",
     "refute_runtime/pocket/CARD.md",
 )
 FORBIDDEN = ("tests/", "evidence/", "refute_runtime/pocket/recipe/")

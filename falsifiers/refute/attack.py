@@ -132,6 +132,8 @@ def _run(plan: _Attack, blank: Finding, *, faults_only: bool, also: Sequence[Fau
     missing = (plan.kind.requires | set(plan.falsifier.requires)) - plan.target.capabilities
     if missing:
         reason = f"the target lacks {', '.join(sorted(missing))}"
+        if "reference" in missing:
+            reason += "; nothing here has numbers of another implementation for this model and backend"
         return dataclasses.replace(blank, verdict=Verdict.NOT_APPLICABLE, reason=reason)
     control = _control(plan)
     trials = [trial for fault in plan.falsifier.must_catch for trial in _trials(plan, fault)]

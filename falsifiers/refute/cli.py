@@ -10,17 +10,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import refute
+from refute.faults.catalogue import MODEL
+from refute.select import ENGINES, ENGINES_HELP
 from refute.verdict import Exit
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from refute.contract import Contract
+    from refute.select import Engine
 
 # Commands import what they need themselves: `refute --help` is not to wait for numpy.
 # ruff: noqa: PLC0415
 
 _DESCRIPTION = "Try to refute what an LLM inference engine claims, and keep proof of the attempt."
+_MUTATE = (
+    "Write a copy of a model that is sound as a file and wrong as a model, for any engine that reads GGUF: "
+    "one key or some tensors differ, as listed, all else is the same byte for byte. Faults"
+)
 _EXIT_CODES = """\
 exit codes: 0 ok, 1 falsified, 2 usage or contract error, 3 inconclusive, 4 invalid or error (a fault was
 not caught, the harness broke, a record was tampered with), 5 blocked, unobserved, missing or stale,
@@ -125,9 +132,9 @@ def _replay(arguments: argparse.Namespace) -> Exit:
 
     try:
         finding = load_counterexample(arguments.file)
-        simulated = arguments.target == "fake" or (not arguments.target and finding.target.get("simulated"))
+        recorded: Engine = next((name for name in ENGINES if name == finding.target.get("name")), "bundled")
         selection = select(
-            engine="fake" if simulated else "bundled",
+            engine=arguments.target or recorded,
             model=arguments.model,
             backend=arguments.backend or "array",
             device=arguments.device or "auto",
@@ -147,6 +154,32 @@ def _replay(arguments: argparse.Namespace) -> Exit:
         print(f"note  the record is of another model: {finding.target.get('model_name')}")
     print("refutes the claim again" if again.refuted else "does not refute the claim now")
     return Exit.FALSIFIED if again.refuted else Exit.OK
+
+
+def _mutate(arguments: argparse.Namespace) -> Exit:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+    from refute.mutate import CannotMutate, model_fault, write_mutant
+
+    console = Console(stderr=True)
+    columns = BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    try:
+        fault = model_fault(arguments.fault)
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+            task = bar.add_task("")
+            mutant = write_mutant(
+                arguments.model,
+                fault,
+                arguments.out,
+                force=arguments.force,
+                progress=lambda done, of: bar.update(task, completed=done, total=of),
+            )
+    except CannotMutate as error:
+        raise _Refused(Exit.USAGE, f"refute: {error}") from None
+    print(f"{arguments.out}: {arguments.model.name} with {fault}")
+    print("\n".join(f"  {name}" for name in mutant.changed))
+    return Exit.OK
 
 
 def _status(arguments: argparse.Namespace) -> Exit:
@@ -265,6 +298,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_target(replay)
     replay.set_defaults(command=_replay)
 
+    mutate = commands.add_parser("mutate", help="write a copy of a GGUF model with a fault in it")
+    mutate.description = f"{_MUTATE}: {', '.join(spec.name for spec in MODEL)}."
+    mutate.add_argument(
+        "model", type=Path, metavar="IN.gguf", help="a qwen3moe or qwen3 model, left as it is"
+    )
+    mutate.add_argument("out", type=Path, metavar="OUT.gguf", help="where the copy goes")
+    mutate.add_argument("--fault", required=True, metavar="NAME[=DOSE]", help="rope-base=1.01, for example")
+    mutate.add_argument("--force", action="store_true", help="replace OUT.gguf if it is there")
+    mutate.set_defaults(command=_mutate)
+
     status = commands.add_parser("status", help="what the records say of every claim")
     _add_paths(status)
     _add_evidence(status)
@@ -325,11 +368,7 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
     )
     target.add_argument("--backend", metavar="NAME", help="the runtime's backend (default: array)")
     target.add_argument("--device", metavar="NAME", help="the backend's device (default: auto)")
-    target.add_argument(
-        "--target",
-        choices=("bundled", "fake"),
-        help="bundled: the runtime that comes with refute; fake: a simulated engine, to try a contract out",
-    )
+    target.add_argument("--target", choices=ENGINES, help=ENGINES_HELP)
 
 
 def _add_evidence(parser: argparse.ArgumentParser) -> None:

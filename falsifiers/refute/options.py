@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from refute.report.words import shown
-from refute.select import MODEL_VARIABLE, Selection, select
+from refute.select import ENGINES, ENGINES_HELP, MODEL_VARIABLE, Selection, select
 
 _GROUP = "refute: attacks on the claims of inference engines"
 # name: metavar, what it is, default
@@ -77,9 +77,9 @@ def add_options(parser: pytest.Parser) -> None:
         parser.addini(f"refute_{name}", text, default=default)
     group.addoption(
         "--refute-target",
-        choices=("bundled", "fake"),
+        choices=ENGINES,
         default="bundled",
-        help="bundled: the runtime that comes with refute; fake: a simulated engine, to try a contract out",
+        help=ENGINES_HELP,
     )
     group.addoption(
         "--refute-faults",

@@ -7,13 +7,18 @@ import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
     from refute.targets.base import Target
 
 MODEL_VARIABLE = "QWEN3_MOE_GGUF_PATH"
-Engine = Literal["bundled", "fake"]
+Engine = Literal["bundled", "llama-cpp", "fake"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+ENGINES_HELP = (
+    "bundled: the runtime that comes with refute; llama-cpp: llama.cpp, where llama-cpp-python is installed; "
+    "fake: a simulated engine, to try a contract out"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,8 @@ class Selection:
         if self.missing:
             return f"nothing: {self.missing}"
         assert self.model is not None
+        if self.engine == "llama-cpp":
+            return f"llama.cpp on {self.model.name} ({self.origin})"
         where = f"backend {self.backend}, device {self.device}"
         return f"the bundled runtime on {self.model.name} ({self.origin}), {where}"
 
@@ -49,6 +56,10 @@ class Selection:
         from refute.targets.bundled import BundledTarget  # noqa: PLC0415 (start-up time)
 
         assert self.model is not None
+        if self.engine == "llama-cpp":
+            from refute.targets.llama_cpp import LlamaCppTarget  # noqa: PLC0415 (start-up time)
+
+            return LlamaCppTarget(self.model, model_sha256=model_sha256)
         return BundledTarget(self.model, self.backend, self.device, model_sha256=model_sha256)
 
 

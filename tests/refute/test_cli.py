@@ -65,7 +65,7 @@ def test_wrong_usage_is_one_sentence(capsys, arguments):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["lint"], ["init"], ["schema"], ["run"], ["replay"], ["status"], ["gate"]]
+    "command", [[], ["lint"], ["init"], ["schema"], ["run"], ["mutate"], ["replay"], ["status"], ["gate"]]
 )
 def test_help(capsys, command):
     with pytest.raises(SystemExit) as ended:

@@ -132,6 +132,7 @@ def target(model: str = EMBEDDED, build: str = BUILD, **changes: Any) -> dict[st
         "layers": 2,
         "moe_layers": 2,
         "dense_layers": 0,
+        "experts": 8,
         "vocabulary": 100,
         "context": 64,
         "simulated": False,

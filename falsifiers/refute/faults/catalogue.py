@@ -9,8 +9,83 @@ from refute.faults.base import FaultSpec
 
 ALL_LAYERS = 1000.0
 """A dose that counts layers is clipped to those that the model has."""
+ALL_TENSORS = 10_000.0
+"""So is one that counts tensors."""
 
-MODEL: tuple[FaultSpec, ...] = ()
+MODEL = (
+    FaultSpec(
+        name="rope-base",
+        seam="model",
+        breaks="The base of the RoPE frequencies is multiplied.",
+        default=10.0,
+        doses=(1.01, 1.1, 2.0),
+        unit="x",
+    ),
+    FaultSpec(
+        name="qk-norm-ones",
+        seam="model",
+        breaks="The weights of the query and key norms of the last layers are 1.",
+        default=ALL_LAYERS,
+        doses=(1.0,),
+        unit="layers",
+    ),
+    FaultSpec(
+        name="kv-weights-permuted",
+        seam="model",
+        breaks="The key and value weights of the last layers are under the next kv head.",
+        default=ALL_LAYERS,
+        doses=(1.0,),
+        unit="layers",
+    ),
+    FaultSpec(
+        name="router-scaled",
+        seam="model",
+        breaks="The router's weights are multiplied: the same experts, other shares.",
+        default=2.0,
+        doses=(1.01, 1.1),
+        unit="x",
+    ),
+    FaultSpec(
+        name="experts-swapped",
+        seam="model",
+        breaks="Experts 0 and 1 of the last layers have each other's weights, not their router rows.",
+        default=ALL_LAYERS,
+        doses=(1.0,),
+        unit="layers",
+    ),
+    FaultSpec(
+        name="expert-zeroed",
+        seam="model",
+        breaks="Expert 0 of the last layers answers zero.",
+        default=ALL_LAYERS,
+        doses=(1.0,),
+        unit="layers",
+    ),
+    FaultSpec(
+        name="type-misread",
+        seam="model",
+        breaks="The last tensors of type Q6_K are read as Q4_K.",
+        default=ALL_TENSORS,
+        doses=(1.0,),
+        unit="tensors",
+    ),
+    FaultSpec(
+        name="tensor-scaled",
+        seam="model",
+        breaks="The weights of the last norm, and so all logits, are multiplied.",
+        default=1.01,
+        doses=(1.0001, 1.001),
+        unit="x",
+    ),
+    FaultSpec(
+        name="merge-dropped",
+        seam="model",
+        breaks="The last merges of the tokenizer are missing.",
+        default=100.0,
+        doses=(1.0, 10.0),
+        unit="merges",
+    ),
+)
 
 CACHE = (
     FaultSpec(
@@ -138,6 +213,46 @@ BACKEND = (
         default=ALL_LAYERS,
         doses=(1.0,),
         unit="layers",
+    ),
+    FaultSpec(
+        name="weights-not-renormalised",
+        seam="backend",
+        breaks="The weights of the chosen experts sum to less than 1: they are shares of all.",
+        default=ALL_LAYERS,
+        doses=(1.0,),
+        unit="layers",
+    ),
+    FaultSpec(
+        name="router-top-k-off",
+        seam="backend",
+        breaks="The router passes over the best expert and takes those after it.",
+        default=ALL_LAYERS,
+        doses=(1.0,),
+        unit="layers",
+    ),
+    FaultSpec(
+        name="router-collapsed",
+        seam="backend",
+        breaks="A share of the tokens is sent to the first experts, whatever the router says.",
+        default=0.9,
+        doses=(0.1, 0.25, 0.5),
+        unit="of tokens",
+    ),
+    FaultSpec(
+        name="logits-perturbed",
+        seam="backend",
+        breaks="Every logit is off by up to the dose, always in the same way.",
+        default=0.1,
+        doses=(0.0001, 0.001, 0.01),
+        unit="logit",
+    ),
+    FaultSpec(
+        name="logits-not-finite",
+        seam="backend",
+        breaks="At a share of the positions the lowest logit is not a number.",
+        default=0.5,
+        doses=(0.1,),
+        unit="of positions",
     ),
 )
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from refute.faults import FAULTS
+from refute.faults.backend import affected_layers
 from refute.faults.base import Fault
 from refute.faults.cache import Wrap, cache_wrapper
 from refute.faults.clock import SlowClock
@@ -44,6 +45,11 @@ class Planted:
 HEALTHY = Planted()
 
 
+def is_of_model(fault: Fault) -> bool:
+    """Whether a fault changes the model file; `prepare` is for all others."""
+    return fault.name in FAULTS and FAULTS[fault.name].seam == "model"
+
+
 def prepare(
     fault: Fault,
     bound: "Bound | None",
@@ -55,7 +61,6 @@ def prepare(
 ) -> Planted:
     """Fit a fault to a model. Raises `CannotPlant` where the model has nothing that it could change."""
     spec = FAULTS.get(fault.name)
-    affected = min(int(fault.dose), layers)
     match spec.seam if spec else None:
         case "cache" if fault.name == "cache-ignored":
             return Planted(fault)
@@ -65,13 +70,10 @@ def prepare(
             return Planted(fault, sampler=True)
         case "clock":
             return Planted(fault, clock=SlowClock(fault, bound))
-        case "backend" if affected < 1:
-            raise CannotPlant(f"{fault}: needs a dose of at least one layer")
-        case "backend" if not experts:
-            raise CannotPlant(f"{fault}: the model has no MoE layer")
-        case "backend" if fault.name == "routing-depends-on-cache" and experts <= experts_per_token:
-            raise CannotPlant(f"{fault}: every expert is chosen, there is no other one")
         case "backend":
+            affected = affected_layers(
+                fault, layers=layers, experts=experts, experts_per_token=experts_per_token
+            )
             return Planted(fault, layers=affected)
         case "stream" | "tokenizer" | "memory":
             return Planted(fault)

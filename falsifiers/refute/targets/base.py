@@ -102,6 +102,7 @@ class Identity:
     """What was attacked, read from the engine itself, never from flags.
 
     engine_digest: content digest of the engine's code (or the server's reported build).
+    experts: of each MoE layer; 0 where there is none.
     settings: backend, device, numerics, threads and the like, as the engine reports them.
     """
 
@@ -116,6 +117,7 @@ class Identity:
     layers: int
     moe_layers: int
     dense_layers: int
+    experts: int
     vocabulary: int
     context: int
     simulated: bool = False
@@ -126,9 +128,9 @@ class Identity:
 class Scores:
     """What the model made of T tokens: V vocabulary, L layers, K experts per token.
 
-    logits: (T, V) float32, raw; row t is what follows token t. experts: (T, L, K) ids, ascending.
-    weights: (T, L, K), each expert's share of the sum. gaps: (T, L) as in `Routing`. The last three are
-    None where they were not asked for or the model has no router.
+    logits: (T, V) float32, raw; row t is what follows token t. experts: (T, L, K) ids, ascending, -1
+    where a layer ran none. weights: (T, L, K), each expert's share of the sum. gaps: (T, L) as in
+    `Routing`. The last three are None where they were not asked for or the model has no router.
     """
 
     logits: "np.ndarray"
@@ -213,6 +215,7 @@ CAPABILITIES = frozenset(
         "tokenizer",
         "chat",
         "token_reference",
+        "f32",
     }
 )
 """What a target can promise, and a contract can require; `Target` says what each means."""
@@ -235,7 +238,8 @@ class Target(Protocol):
     margins, routing, counters, logits, seed, plant (faults can be planted in this very target), timing,
     sessions (sequences that are driven token by token), reference (numbers of another implementation),
     tokenizer (text to ids and back, whole and in a stream), chat (messages to ids, through the model's
-    template), token_reference (ids of another implementation).
+    template), token_reference (ids of another implementation), f32 (activations are float32: no rounding
+    to fewer bits than the reference's).
     """
 
     @property
@@ -305,3 +309,15 @@ class CannotPlant(Exception):  # noqa: N818 (it is an answer, not a failure)
 
 class TargetError(Exception):
     """The target refused or could not serve a request; the message is one sentence for a person."""
+
+
+def cut(prompt: Sequence[int], chunks: Sequence[int]) -> list[tuple[int, ...]]:
+    """Cut a prompt into chunks of these sizes as `Request` says. Raises `TargetError` for a size below 1."""
+    if any(size < 1 for size in chunks):
+        raise TargetError(f"chunk sizes must be at least 1, found {tuple(chunks)}")
+    pieces, start, sizes = [], 0, list(chunks) or [len(prompt)]
+    while start < len(prompt):
+        size = sizes.pop(0) if len(sizes) > 1 else sizes[0]
+        pieces.append(tuple(prompt[start : start + size]))
+        start += size
+    return pieces

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import cached_property, reduce
+from functools import cached_property, partial, reduce
 from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -14,8 +14,9 @@ import refute
 from refute.faults import FAULTS
 from refute.faults.backend import wrap_backend
 from refute.faults.base import Fault
-from refute.faults.planted import HEALTHY, Planted, prepare
+from refute.faults.planted import HEALTHY, Planted, is_of_model, prepare
 from refute.faults.tokenizer import wrap_tokenizer
+from refute.mutate import mutant_of
 from refute.targets.base import (
     CAPABILITIES,
     CannotPlant,
@@ -31,6 +32,7 @@ from refute.targets.base import (
     TargetError,
     TokenVectors,
 )
+from refute.targets.references import reference_of
 from refute.targets.token_vectors import read_vectors
 
 if TYPE_CHECKING:
@@ -60,11 +62,15 @@ class BundledTarget:
         from refute_runtime.engine import Engine  # noqa: PLC0415  (heavy)
 
         self._path = Path(path)
+        self._load = partial(Engine.load, backend=backend, device=device)
         with _failures():
-            self._engine = Engine.load(self._path, backend, device)
+            self._engine = self._load(self._path)
+        self._unchanged = self._engine  # of the file itself, also where a fault has changed a copy
         self._sha256 = model_sha256(self._path) if callable(model_sha256) else model_sha256
         self._clock = clock
         self._fault = HEALTHY
+        # of the file as it is named here: a copy that is planted in keeps it, whatever it runs
+        self._reference = reference_of(self._path, backend, self._sha256)
 
     def close(self) -> None:
         """Unmap the model file."""
@@ -87,6 +93,7 @@ class BundledTarget:
             layers=config.layers,
             moe_layers=moe_layers,
             dense_layers=config.layers - moe_layers,
+            experts=config.experts if moe_layers else 0,
             vocabulary=config.vocabulary,
             context=config.context,
             settings=self._settings(),
@@ -96,7 +103,8 @@ class BundledTarget:
     def capabilities(self) -> frozenset[str]:
         has = {
             "routing": self._engine.config.moe,
-            "reference": False,
+            "reference": self._reference is not None,
+            "f32": self._engine.backend.numerics == "f32",
             "chat": isinstance(self._engine.file.metadata.get("tokenizer.chat_template"), str),
             "token_reference": self._vectors is not None,
         }
@@ -145,8 +153,8 @@ class BundledTarget:
             found = unknown[0] if unknown else "none"
             raise TargetError(f"expected one or more token ids below {vocabulary}, found {found}")
         with _failures():
-            cache = self._engine.new_cache(len(tokens))
-            return self._engine.model.forward(tokens, cache, last_only=False).logits
+            cache = self._unchanged.new_cache(len(tokens))
+            return self._unchanged.model.forward(tokens, cache, last_only=False).logits
 
     def session(self, capacity: int, *, prompt: int, cache: bool = True) -> Session:
         """Open a sequence; raises `TargetError` for one longer than the context."""
@@ -161,7 +169,9 @@ class BundledTarget:
 
     @property
     def reference(self) -> Reference:
-        raise TargetError("this target has no reference")
+        if self._reference is None:
+            raise TargetError("this model on this backend has no reference; it lacks that capability")
+        return self._reference
 
     @property
     def token_reference(self) -> TokenVectors:
@@ -185,6 +195,13 @@ class BundledTarget:
         """Give a target of the same engine with this fault; this one stays as it is."""
         if self._fault is not HEALTHY:
             raise CannotPlant(f"{fault}: this target has {self._fault.fault} already")
+        if is_of_model(fault):
+            with mutant_of(self._path, fault) as copy:
+                with _failures():
+                    engine = self._load(copy)
+                with engine:
+                    yield self._with(_fault=Planted(fault), _engine=engine)
+            return
         config = self._engine.config
         planted = prepare(
             fault,
@@ -194,10 +211,12 @@ class BundledTarget:
             experts=config.experts,
             experts_per_token=config.experts_per_token,
         )
-        faulty = object.__new__(type(self))
-        engine = _engine_with(self._engine, fault)
-        faulty.__dict__ |= self.__dict__ | {"_fault": planted, "_engine": engine}
-        yield faulty
+        yield self._with(_fault=planted, _engine=_engine_with(self._engine, fault))
+
+    def _with(self, **changed: object) -> "BundledTarget":
+        other = object.__new__(type(self))
+        other.__dict__ |= self.__dict__ | changed
+        return other
 
     def _run(self, request: Request, planted: Planted, clock: Clock) -> Generation:
         from refute_runtime.sampling import SamplingParams  # noqa: PLC0415  (heavy)
@@ -273,11 +292,13 @@ class BundledSession:
             forward = self._engine.model.forward(tokens, self._cache, last_only=False, routing=routing)
         if forward.routing is None or not self._engine.config.moe:
             return Scores(forward.logits)
+        shape = (len(tokens), len(forward.routing), self._engine.config.experts_per_token)
+        experts, weights = np.full(shape, -1), np.zeros(shape, np.float32)
+        for place, layer in enumerate(forward.routing):
+            if layer.experts.size:  # else it ran as a dense layer
+                experts[:, place], weights[:, place] = layer.experts, layer.weights
         return Scores(
-            forward.logits,
-            np.stack([layer.experts for layer in forward.routing], axis=1),
-            np.stack([layer.weights for layer in forward.routing], axis=1),
-            np.stack([layer.gap for layer in forward.routing], axis=1),
+            forward.logits, experts, weights, np.stack([layer.gap for layer in forward.routing], axis=1)
         )
 
     def fork(self) -> "BundledSession":

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from refute.faults.backend import misstate
 from refute.faults.base import Fault
 from refute.faults.cache import Cache
-from refute.faults.planted import HEALTHY, Planted, prepare
+from refute.faults.planted import HEALTHY, Planted, is_of_model, prepare
 from refute.targets.base import (
     CAPABILITIES,
     CannotPlant,
@@ -30,6 +31,7 @@ from refute.targets.base import (
     Session,
     TargetError,
     TokenVectors,
+    cut,
 )
 from refute.targets.fake_model import (
     CONTEXT,
@@ -42,11 +44,9 @@ from refute.targets.fake_model import (
     FakeCache,
     forward,
     logits_of,
-    misroute,
-    mix,
-    route,
 )
-from refute.targets.fake_session import FakeReference, FakeSession
+from refute.targets.fake_mutant import mutant, mutant_logits
+from refute.targets.fake_session import FakeReference, FakeSession, decide
 from refute.targets.fake_tokenizer import FakeTokenizer, chat_segments, token_vectors, tokenizer_with
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ class FakeTarget:
             layers=LAYERS,
             moe_layers=0 if self.dense else LAYERS,
             dense_layers=LAYERS if self.dense else 0,
+            experts=0 if self.dense else EXPERTS,
             vocabulary=VOCABULARY,
             context=CONTEXT,
             simulated=True,
@@ -203,6 +204,9 @@ class FakeTarget:
         """Give a target with this fault; it shares the clock and the noise."""
         if self._planted is not HEALTHY or "plant" not in self.capabilities:
             raise CannotPlant(f"{fault}: this target takes no fault")
+        if is_of_model(fault):
+            yield self._with(mutant(fault, dense=self.dense))
+            return
         yield self._with(
             prepare(
                 fault,
@@ -239,7 +243,6 @@ class FakeTarget:
         if self._planted.cache is not None and request.cache:
             cache = self._planted.cache(cache, len(request.prompt))
         dense_layers = self._planted.layers if self._planted.has("dense-dispatch") else 0
-        misrouted = self._planted.layers if self._planted.has("routing-depends-on-cache") else 0
 
         started = clock()
         history = list(request.prompt)
@@ -248,23 +251,21 @@ class FakeTarget:
         margins: list[float] = []
         chosen: list[tuple[tuple[int, ...], ...]] = []
         gaps: list[tuple[float, ...]] = []
-        pieces = _pieces(request.prompt, request.chunks)
+        pieces = cut(request.prompt, request.chunks)
         prefilled = started
         while len(tokens) < request.max_tokens:
             if not request.cache:
                 cache, pieces = FakeCache(), [tuple(history)]
             for piece in pieces:
                 states, read = forward(piece, cache)
-                if dense_layers:
-                    states = mix(states)  # other weights, other logits
-                experts, _, gap = route(states)
-                if misrouted and request.cache and len(piece) == 1:
-                    experts = misroute(experts, misrouted)
-                    states = mix(states)
+                decoding = request.cache and len(piece) == 1
+                states, experts, _, gap = decide(states, self._planted, decoding=decoding)
                 work.forward(len(piece), read, dense_layers)
             if not tokens:
                 prefilled = clock()
-            logits = logits_of(states[-1:])[0]
+            logits = misstate(self._planted.fault, mutant_logits(self._planted, states[-1:], experts[-1:]))[0]
+            if not np.isfinite(logits).all():
+                raise TargetError("a logit is not finite; expected numbers to choose a token by")
             best = np.sort(logits)[-2:]
             token = _sample(logits.astype(np.float64), history, sampling, draw)
             tokens.append(token)
@@ -288,18 +289,6 @@ class FakeTarget:
             else None,
             text=self.decode(tokens),
         )
-
-
-def _pieces(prompt: Sequence[int], chunks: Sequence[int]) -> list[tuple[int, ...]]:
-    """Cut a prompt into chunks of these sizes, the last size repeated."""
-    if any(size < 1 for size in chunks):
-        raise TargetError(f"chunk sizes must be at least 1, found {tuple(chunks)}")
-    pieces, start, sizes = [], 0, list(chunks) or [len(prompt)]
-    while start < len(prompt):
-        size = sizes.pop(0) if len(sizes) > 1 else sizes[0]
-        pieces.append(tuple(prompt[start : start + size]))
-        start += size
-    return pieces
 
 
 def _sample(logits: np.ndarray, history: Sequence[int], sampling: Sampling, draw: random.Random) -> int:

@@ -5,10 +5,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from refute.faults.backend import misstate
 from refute.faults.cache import Cache
 from refute.faults.planted import HEALTHY, Planted
 from refute.targets.base import Forced, Scores, TargetError
-from refute.targets.fake_model import END, FakeCache, forward, logits_of, misroute, mix, route
+from refute.targets.fake_model import END, LAYERS, FakeCache, forward, misroute, mix, route, uniform
+from refute.targets.fake_mutant import mutant_logits, mutant_shares
+
+_CHOSEN_SHARE = np.float64(0.8)  # of all probabilities, where shares are not renormalised
 
 
 class FakeSession:
@@ -28,22 +32,17 @@ class FakeSession:
         """Run tokens in one forward; raises `TargetError` for none."""
         if not tokens:
             raise TargetError("a forward of no tokens; expected one or more")
-        planted = self._planted
         states, _ = forward(tokens, self._cache)
-        if planted.has("dense-dispatch"):
-            states = mix(states)
-        experts, shares, gaps = route(states)
-        if planted.has("routing-depends-on-cache") and self._cached and len(tokens) == 1:
-            experts = misroute(experts, planted.layers)
-            states = mix(states)
-        logits = logits_of(states)
+        decoding = self._cached and len(tokens) == 1
+        states, experts, shares, gaps = decide(states, self._planted, decoding=decoding)
+        logits = misstate(self._planted.fault, mutant_logits(self._planted, states, experts))
         if not routing or not self._routed:
             return Scores(logits)
         order = np.argsort(experts, axis=-1)
         return Scores(
             logits,
             np.take_along_axis(experts, order, axis=-1),
-            np.take_along_axis(shares, order, axis=-1),
+            np.take_along_axis(mutant_shares(self._planted, shares), order, axis=-1),
             gaps,
         )
 
@@ -54,6 +53,33 @@ class FakeSession:
         if not 0 <= length <= self.length:
             raise TargetError(f"cannot trim a sequence of {self.length} tokens to {length}")
         self._cache.truncate(length)
+
+
+def decide(
+    states: np.ndarray, planted: Planted, *, decoding: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """What the routers make of states (T,): the states after them, experts and shares (T, L, K), gaps (T, L).
+
+    decoding: a forward of one token over the cache. Wrong routing gives other states, hence other logits.
+    """
+    if planted.has("dense-dispatch"):
+        states = mix(states)
+    experts, shares, gaps = route(states)
+    first = LAYERS - planted.layers
+    match planted.fault.name if planted.fault else None:
+        case "routing-depends-on-cache" if decoding:
+            return mix(states), misroute(experts, planted.layers), shares, gaps
+        case "router-top-k-off":
+            return mix(states), misroute(experts, planted.layers), shares, gaps
+        case "weights-not-renormalised":
+            lowered = np.where(np.arange(LAYERS)[:, None] < first, shares, shares * _CHOSEN_SHARE)
+            return mix(states), experts, lowered, gaps
+        case "router-collapsed":
+            hit = uniform(states, 1, 3)[:, 0] < planted.dose
+            stuck = np.where(hit[:, None, None], np.arange(experts.shape[-1]), experts)
+            return np.where(hit, mix(states), states), stuck, shares, gaps
+        case _:
+            return states, experts, shares, gaps
 
 
 class FakeReference:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from refute.faults.backend import HonestOperations, wrap_backend
+from refute.faults.backend import HonestOperations, misstate, wrap_backend
 from refute.faults.base import Fault
 from refute.targets.base import CannotPlant
 
@@ -79,6 +79,94 @@ def test_routing_is_honest_elsewhere(layer, count) -> None:
     x = tokens(count)
     for ours, theirs in zip(backend.route(layer, x), Operations().route(layer, x), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def probabilities(x):
+    scores = np.exp(x @ Operations.router.T)
+    return scores / scores.sum(axis=-1, keepdims=True)
+
+
+def planted(name: str, dose: float = 1.0, layers: int = 1):
+    return wrap_backend(Fault(name, dose), Operations(), layers=layers, of=LAYERS)
+
+
+def test_weights_that_are_not_renormalised_are_shares_of_all_experts() -> None:
+    x = tokens(4)
+    chosen, weights, gap = planted("weights-not-renormalised").route(LAYERS - 1, x)
+    honest = Operations().route(LAYERS - 1, x)
+    np.testing.assert_array_equal(chosen, honest[0])
+    np.testing.assert_array_equal(gap, honest[2])
+    np.testing.assert_allclose(weights, np.take_along_axis(probabilities(x), chosen, axis=-1), rtol=1e-5)
+    assert (weights.sum(axis=-1) < 0.999).all()
+
+
+def test_top_k_off_takes_the_experts_after_the_best() -> None:
+    x = tokens(4)
+    chosen, weights, _ = planted("router-top-k-off").route(LAYERS - 1, x)
+    ranked = np.argsort(-probabilities(x), axis=-1)
+    np.testing.assert_array_equal(chosen, np.sort(ranked[:, 1 : PER_TOKEN + 1], axis=-1))
+    kept = np.take_along_axis(probabilities(x), chosen, axis=-1)
+    np.testing.assert_allclose(weights, kept / kept.sum(axis=-1, keepdims=True), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["weights-not-renormalised", "router-top-k-off"])
+def test_a_fault_of_one_layer_spares_the_others(name) -> None:
+    x = tokens(4)
+    for ours, theirs in zip(planted(name).route(0, x), Operations().route(0, x), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_collapsed_router_sends_its_share_to_the_first_experts() -> None:
+    x = tokens(400)
+    honest, _, _ = Operations().route(0, x)
+    chosen, weights, _ = planted("router-collapsed", 0.25).route(0, x)
+    moved = (chosen != honest).any(axis=-1)
+    assert (chosen[moved] == np.arange(PER_TOKEN)).all()
+    first = (honest == np.arange(PER_TOKEN)).all(axis=-1)
+    assert 0.15 < moved[~first].mean() < 0.35
+    np.testing.assert_allclose(weights.sum(axis=-1), 1, rtol=1e-5)
+
+
+def test_a_collapsed_router_treats_a_token_alike_in_any_forward() -> None:
+    x = tokens(20)
+    together, _, _ = planted("router-collapsed", 0.5).route(0, x)
+    alone = [planted("router-collapsed", 0.5).route(0, row[None])[0][0] for row in x]
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_a_perturbation_is_the_same_for_every_row_and_within_its_dose() -> None:
+    honest = np.random.default_rng(1).standard_normal((3, 1000)).astype(np.float32)
+    wrong = misstate(Fault("logits-perturbed", 0.5), honest)
+    noise = wrong - honest
+    assert wrong.dtype == np.float32
+    assert 0.45 < np.abs(noise).max() <= 0.5
+    np.testing.assert_allclose(noise - noise[0], 0, atol=1e-5)
+
+
+def test_a_share_of_the_positions_has_one_logit_that_is_no_number() -> None:
+    honest = np.random.default_rng(1).standard_normal((400, 50)).astype(np.float32)
+    wrong = misstate(Fault("logits-not-finite", 0.25), honest)
+    holes = np.isnan(wrong)
+    assert (holes.sum(axis=-1) <= 1).all()
+    assert 0.15 < holes.any(axis=-1).mean() < 0.35
+    np.testing.assert_array_equal(wrong[~holes], honest[~holes])
+    assert np.isfinite(honest).all()
+
+
+@pytest.mark.parametrize("fault", [None, Fault("dense-dispatch", 1)])
+def test_other_faults_leave_the_logits_alone(fault) -> None:
+    honest = tokens(2)
+    assert misstate(fault, honest) is honest
+
+
+@pytest.mark.parametrize("name", ["logits-perturbed", "logits-not-finite"])
+def test_a_fault_of_the_logits_is_planted_in_the_output_layer(name) -> None:
+    class Output(Operations):
+        def logits(self, x):
+            return x
+
+    backend = wrap_backend(Fault(name, 1.0), Output(), layers=LAYERS, of=LAYERS)
+    assert not np.array_equal(backend.logits(tokens(2)), tokens(2))
 
 
 def test_faults_of_other_seams_are_refused() -> None:

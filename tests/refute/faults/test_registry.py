@@ -61,9 +61,16 @@ def test_unknown_fault_is_refused() -> None:
         (Fault("routing-depends-on-cache", 1), {"experts": 0}),
         (Fault("dense-dispatch", 1), {"experts": 0}),
         (Fault("dense-dispatch", 0), {}),
+        (Fault("weights-not-renormalised", 1), {"experts": 2}),
+        (Fault("router-top-k-off", 1), {"experts": 2}),
+        (Fault("router-collapsed", 0.5), {"experts": 2}),
+        (Fault("router-collapsed", 0.5), {"experts": 0}),
+        (Fault("router-collapsed", 0), {}),
+        (Fault("logits-perturbed", 0), {}),
+        (Fault("logits-not-finite", 0), {"experts": 0}),
         (Fault("stale-row", 0), {}),
         (Fault("slow-clock", 0.9), {}),  # there is no bound to stay below
-        (Fault("rope-base", 1), {}),
+        (Fault("rope-base", 2), {}),  # it is in a file, of which a model's dimensions know nothing
     ],
     ids=str,
 )

@@ -18,6 +18,7 @@ from refute.targets.bundled import BundledTarget
 FLOOR = Bound(confidence=0.99, above=5.0, unit="tok/s", runs=15)
 LAYERS = TinyModel().layers
 CACHED_ARM = (True, False, True, False)
+EVERY_ARM = (True, True, True, True)
 NOTHING = (False, False, False, False)
 SAMPLED_ARMS = (False, False, True, True)
 # which requests give other logits or draw otherwise, of: greedy cached, greedy twin, sampled cached and twin
@@ -35,8 +36,13 @@ REACH = {
     "top-k-widened": SAMPLED_ARMS,
     "greedy-sampled": (True, True, False, False),
     "penalty-twice": SAMPLED_ARMS,
-    "dense-dispatch": (True, True, True, True),
+    "dense-dispatch": EVERY_ARM,
     "routing-depends-on-cache": CACHED_ARM,
+    "weights-not-renormalised": EVERY_ARM,
+    "router-top-k-off": EVERY_ARM,
+    "router-collapsed": EVERY_ARM,
+    "logits-perturbed": EVERY_ARM,
+    "logits-not-finite": EVERY_ARM,
     "slow-clock": NOTHING,
     **{name: NOTHING for name, spec in FAULTS.items() if spec.seam == "tokenizer"},  # text alone
 }
@@ -91,13 +97,18 @@ def differ(ours, theirs) -> bool:
 
 
 def test_every_fault_has_a_stated_reach() -> None:
-    assert REACH.keys() == FAULTS.keys()
+    in_files = {spec.name for spec in FAULTS.values() if spec.seam == "model"}  # see the tests of mutants
+    assert REACH.keys() == FAULTS.keys() - in_files
 
 
-ELSEWHERE = {"cache-ignored", *(name for name, spec in FAULTS.items() if spec.seam == "tokenizer")}
+ELSEWHERE = {
+    "cache-ignored",
+    "logits-not-finite",
+    *(name for name, spec in FAULTS.items() if spec.seam == "tokenizer"),
+}
 
 
-@pytest.mark.parametrize("name", [name for name in FAULTS if name not in ELSEWHERE])
+@pytest.mark.parametrize("name", [name for name in REACH if name not in ELSEWHERE])
 def test_fault_changes_what_it_says_and_nothing_else(name, target, greedy, sampled) -> None:
     honest = answers(target, greedy, sampled)
     with target.plant(Fault(name, LOUD.get(name, FAULTS[name].default)), FLOOR) as faulty:
@@ -122,6 +133,24 @@ def test_one_chunk_and_one_token_cross_no_border(name, target, greedy, sampled) 
     honest = answers(target, greedy, sampled)
     with target.plant(Fault(name, FAULTS[name].default)) as faulty:
         assert not any(map(differ, answers(faulty, greedy, sampled), honest))
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_logits_that_are_no_numbers_end_a_generation(cache, target, greedy) -> None:
+    request = replace(greedy, cache=cache, chunks=())
+    with (
+        target.plant(Fault("logits-not-finite", 1)) as faulty,
+        pytest.raises(TargetError, match="finite"),
+    ):
+        faulty.generate(request)
+
+
+def test_a_session_has_a_place_for_the_experts_of_a_layer_that_ran_as_dense(target, greedy) -> None:
+    with target.plant(Fault("dense-dispatch", 1)) as faulty:
+        scores = faulty.session(len(greedy.prompt), prompt=1).extend(greedy.prompt, routing=True)
+    assert (scores.experts[:, 0] == -1).all()
+    assert (scores.weights[:, 0] == 0).all()
+    assert (scores.experts[:, 1:] >= 0).all()
 
 
 def test_dense_dispatch_shows_in_the_counters(target, greedy) -> None:
@@ -194,6 +223,7 @@ def test_identity_is_read_from_the_file_and_the_engine(path) -> None:
         "tiny-qwen3moe",
     )
     assert (identity.layers, identity.moe_layers, identity.dense_layers) == (LAYERS, LAYERS, 0)
+    assert identity.experts == TinyModel().experts
     assert not identity.simulated
     assert len(identity.engine_digest) == 64
     assert {"backend", "device", "numerics", "numpy", "blas", "tokenizer_nfc"} <= identity.settings.keys()
@@ -205,6 +235,7 @@ def test_dense_model_has_no_routing_and_no_moe_faults(path) -> None:
     )
     assert "routing" not in target.capabilities
     assert (target.identity.moe_layers, target.identity.dense_layers) == (0, LAYERS)
+    assert target.identity.experts == 0
     with pytest.raises(CannotPlant), target.plant(Fault("dense-dispatch", 1)):
         pass
     target.close()
