@@ -4,6 +4,7 @@ A wrapper overrides what it breaks; every other operation is the backend's own. 
 E experts, K experts per token.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,34 @@ class HonestOperations:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
+
+
+class CountedForwards(HonestOperations):
+    """Counts the forwards that are begun, whoever begins them; no fault."""
+
+    def __init__(self, inner: Backend) -> None:
+        super().__init__(inner)
+        self.begun = 0
+
+    def embed(self, tokens: Sequence[int]) -> Array:
+        self.begun += 1
+        return self.inner.embed(tokens)
+
+
+class NonFiniteLogit(HonestOperations):
+    """The lowest logit of the last position is minus infinity in the first `forwards` forwards."""
+
+    def __init__(self, inner: Backend, forwards: int) -> None:
+        super().__init__(inner)
+        self.left = forwards
+
+    def logits(self, x: Array) -> np.ndarray:
+        """Give (T, V)."""
+        honest: np.ndarray = self.inner.logits(x).copy()
+        if self.left:
+            self.left -= 1
+            honest[-1, honest[-1].argmin()] = -np.inf
+        return honest
 
 
 class DenseDispatch(HonestOperations):
@@ -68,7 +97,9 @@ class RoutingDependsOnCache(HonestOperations):
 def wrap_backend(fault: Fault, inner: Backend, *, layers: int, of: int) -> Backend:
     """Return the backend with this fault in `layers` of the model's `of` layers."""
     match fault.name:
-        case "dense-dispatch":
+        case "guard-fires":
+            return NonFiniteLogit(inner, int(fault.dose))
+        case "dense-dispatch" | "dense-on-some-routes":
             return DenseDispatch(inner, layers)
         case "routing-depends-on-cache":
             return RoutingDependsOnCache(inner, of - layers)

@@ -9,12 +9,16 @@ _HOME = {
     "cache-equivalence": ("refute.kinds.equivalence", "CacheEquivalence"),
     "routing-equivalence": ("refute.kinds.equivalence", "RoutingEquivalence"),
     "layer-dispatch": ("refute.kinds.dispatch", "LayerDispatch"),
+    "entry-dispatch": ("refute.kinds.dispatch", "EntryDispatch"),
     "tok-floor": ("refute.kinds.throughput", "TokFloor"),
     "speed-up": ("refute.kinds.throughput", "SpeedUp"),
     "determinism": ("refute.kinds.determinism", "Determinism"),
     "seed-sensitivity": ("refute.kinds.determinism", "SeedSensitivity"),
     "greedy-equivalence": ("refute.kinds.determinism", "GreedyEquivalence"),
     "sampling-distribution": ("refute.kinds.distribution", "SamplingDistribution"),
+    "repetition-penalty": ("refute.kinds.penalty", "RepetitionPenalty"),
+    "stream-stop": ("refute.kinds.streaming", "StreamStop"),
+    "stream-delivery": ("refute.kinds.streaming", "StreamDelivery"),
 }
 
 KIND_NAMES: tuple[str, ...] = tuple(sorted(_HOME))

@@ -1,5 +1,6 @@
 """Sequences in the simulated engine, and the reference that its numbers are compared with."""
 
+import copy
 import random
 from collections.abc import Sequence
 
@@ -7,18 +8,34 @@ import numpy as np
 
 from refute.faults.cache import Cache
 from refute.faults.planted import HEALTHY, Planted
-from refute.targets.base import Forced, Scores, TargetError
-from refute.targets.fake_model import END, FakeCache, forward, logits_of, misroute, mix, route
+from refute.targets.base import Counters, Forced, Scores, TargetError
+from refute.targets.fake_model import (
+    END,
+    EXPERTS_PER_TOKEN,
+    LAYERS,
+    FakeCache,
+    forward,
+    logits_of,
+    misroute,
+    mix,
+    route,
+)
 
 
 class FakeSession:
     """One sequence in the simulated engine."""
 
-    def __init__(self, cache: Cache, planted: Planted, *, cached: bool, routed: bool) -> None:
+    def __init__(
+        self, cache: Cache, planted: Planted, *, cached: bool, moe: bool, routed: bool, reached: bool
+    ) -> None:
+        """moe, routed: whether the model has routers, and shows them. reached: by a backend fault."""
         self._cache = cache
         self._planted = planted
         self._cached = cached
+        self._moe = moe
         self._routed = routed
+        self._reached = reached
+        self._forwards = 0
 
     @property
     def length(self) -> int:
@@ -29,31 +46,55 @@ class FakeSession:
         if not tokens:
             raise TargetError("a forward of no tokens; expected one or more")
         planted = self._planted
-        states, _ = forward(tokens, self._cache)
-        if planted.has("dense-dispatch"):
+        states, read = forward(tokens, self._cache)
+        dense_layers = dense_layers_of(planted, self._reached)
+        if dense_layers:
             states = mix(states)
         experts, shares, gaps = route(states)
         if planted.has("routing-depends-on-cache") and self._cached and len(tokens) == 1:
             experts = misroute(experts, planted.layers)
             states = mix(states)
         logits = logits_of(states)
+        guards = int(planted.has("guard-fires") and self._forwards < int(planted.dose))
+        if guards:
+            logits[-1, logits[-1].argmin()] = -np.inf
+        self._forwards += 1
+        counters = Counters()
+        if not planted.has("counters-stuck"):
+            moe_layers = LAYERS - dense_layers if self._moe else 0
+            counters = Counters(
+                1,
+                moe_layers,
+                LAYERS - moe_layers,
+                len(tokens) * moe_layers * EXPERTS_PER_TOKEN,
+                read,
+                guards,
+            )
         if not routing or not self._routed:
-            return Scores(logits)
+            return Scores(logits, counters=counters)
         order = np.argsort(experts, axis=-1)
         return Scores(
             logits,
             np.take_along_axis(experts, order, axis=-1),
             np.take_along_axis(shares, order, axis=-1),
             gaps,
+            counters,
         )
 
     def fork(self) -> "FakeSession":
-        return FakeSession(self._cache.fork(), self._planted, cached=self._cached, routed=self._routed)
+        other = copy.copy(self)
+        other._cache = self._cache.fork()  # noqa: SLF001  (our own copy)
+        return other
 
     def trim(self, length: int) -> None:
         if not 0 <= length <= self.length:
             raise TargetError(f"cannot trim a sequence of {self.length} tokens to {length}")
         self._cache.truncate(length)
+
+
+def dense_layers_of(planted: Planted, reached: bool) -> int:
+    """How many layers a planted fault runs as dense ones, where it reaches."""
+    return planted.layers if reached and not planted.has("routing-depends-on-cache") else 0
 
 
 class FakeReference:
@@ -70,7 +111,7 @@ class FakeReference:
 
     def scores(self, forced: Forced) -> Scores:
         """Scores of the honest engine, by one prefill."""
-        session = FakeSession(FakeCache(), HEALTHY, cached=False, routed=True)
+        session = FakeSession(FakeCache(), HEALTHY, cached=False, moe=True, routed=True, reached=False)
         scores = session.extend([*forced.prompt, *forced.answer], routing=True)
         first = len(forced.prompt) - 1
         assert scores.experts is not None

@@ -19,6 +19,8 @@ LAYERS = TinyModel().layers
 CACHED_ARM = (True, False, True, False)
 NOTHING = (False, False, False, False)
 SAMPLED_ARMS = (False, False, True, True)
+GREEDY_ARMS = (True, True, False, False)
+ALL = (True, True, True, True)
 # which requests give other logits or draw otherwise, of: greedy cached, greedy twin, sampled cached and twin
 REACH = {
     "rope-position": CACHED_ARM,
@@ -32,13 +34,23 @@ REACH = {
     "seed-fixed": SAMPLED_ARMS,
     "temperature-scaled": SAMPLED_ARMS,
     "top-k-widened": SAMPLED_ARMS,
-    "greedy-sampled": (True, True, False, False),
+    "greedy-sampled": GREEDY_ARMS,
     "penalty-twice": SAMPLED_ARMS,
-    "dense-dispatch": (True, True, True, True),
+    "penalty-ignored": SAMPLED_ARMS,
+    "penalty-per-occurrence": SAMPLED_ARMS,
+    "penalty-sign": SAMPLED_ARMS,
+    "penalty-at-one": GREEDY_ARMS,
+    "penalty-window": SAMPLED_ARMS,
+    "dense-dispatch": ALL,
+    "dense-on-some-routes": NOTHING,  # its default reaches a session and the chat alone
+    "guard-fires": NOTHING,
+    "counters-stuck": NOTHING,
     "routing-depends-on-cache": CACHED_ARM,
+    "stop-ignored": NOTHING,
+    "stream-buffered": NOTHING,
     "slow-clock": NOTHING,
 }
-LOUD = {"penalty-twice": 4.0, "temperature-scaled": 4.0}  # few tokens of these requests depend on them
+LOUD = {"penalty-at-one": 4.0, "temperature-scaled": 4.0}  # few tokens of these requests depend on them
 
 
 class Ticks:
@@ -70,6 +82,13 @@ def greedy(target):
 
 
 @pytest.fixture(scope="module")
+def penalised(target, greedy):
+    """Nearly uniform among three quarters of the vocabulary, so that a wrong penalty shows at any rank."""
+    kept = target.identity.vocabulary * 3 // 4
+    return replace(greedy, max_tokens=48, sampling=Sampling(50.0, kept, 1.0, 0.0, 2.0, seed=3))
+
+
+@pytest.fixture(scope="module")
 def sampled(greedy):
     return replace(greedy, sampling=Sampling(1.5, 20, 0.95, 0.001, 1.3, seed=3))
 
@@ -93,7 +112,8 @@ def test_every_fault_has_a_stated_reach() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in FAULTS if name != "cache-ignored"])
-def test_fault_changes_what_it_says_and_nothing_else(name, target, greedy, sampled) -> None:
+def test_fault_changes_what_it_says_and_nothing_else(name, target, greedy, sampled, penalised) -> None:
+    sampled = penalised if name.startswith("penalty") else sampled
     honest = answers(target, greedy, sampled)
     with target.plant(Fault(name, LOUD.get(name, FAULTS[name].default)), FLOOR) as faulty:
         faults = answers(faulty, greedy, sampled)
