@@ -8,7 +8,7 @@ Letters: V vocabulary.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from refute.kinds.base import Case, Observation, Searched
@@ -33,6 +33,9 @@ Law = Callable[["np.ndarray", Sequence[int], int, float], "np.ndarray"]
 class PenaltyParameters(Lengths):
     """Penalties and ranks to search, the tie bound, and the law that the claim excludes.
 
+    repeats: how often the prompt is said: 1 is once.
+    own_tokens: so many tokens of a greedy answer without penalty are put after the prompt: what the model
+    has said itself is what it would say again.
     ranks: how many of the best tokens may be drawn: 1 is greedy, more are drawn with top-k, `50 %` is of
     the vocabulary. temperature: of the sampled requests. margin: a token that lies less than this below
     the last allowed one is a tie. rival: which other law a case must tell apart in order to count.
@@ -41,6 +44,8 @@ class PenaltyParameters(Lengths):
     penalties: tuple[float, ...]
     ranks: tuple[int | str, ...]
     temperature: float
+    repeats: int
+    own_tokens: int
     margin: str
     rival: str
 
@@ -58,6 +63,8 @@ class PenaltyParameters(Lengths):
                 whole_number("a rank", rank, 1)
         if not self.penalties or not self.ranks:
             raise ValueError("penalties and ranks are lists of at least one number each")
+        whole_number("repeats", self.repeats, 1)
+        whole_number("own_tokens", self.own_tokens, 0)
         in_unit("margin", self.margin, "logit")
         if self.rival not in _RIVALS:
             raise ValueError(f"rival is {self.rival!r}, expected one of {', '.join(_RIVALS)}")
@@ -69,17 +76,20 @@ class RepetitionPenalty(Searched[PenaltyParameters]):
     name = "repetition-penalty"
     rule_version = "1"
     requires = frozenset({"token_ids", "seed", "logits"})
+    tries = 5
     parameters_type = PenaltyParameters
 
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":
         """Prompts, penalties, ranks and seeds."""
         from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
 
+        lengths = self.parameters
+        more = lengths.own_tokens + (lengths.repeats - 1) * lengths.prompt_tokens[1]
         return cases(
             target,
-            self.parameters,
-            penalty=st.sampled_from(self.parameters.penalties),
-            rank=st.sampled_from(self.parameters.ranks).map(lambda rank: _rank(target, rank)),
+            replace(lengths, max_tokens=lengths.max_tokens + more),
+            penalty=st.sampled_from(lengths.penalties),
+            rank=st.sampled_from(lengths.ranks).map(lambda rank: _rank(target, rank)),
             seed=st.integers(0, _LARGEST_SEED),
         )
 
@@ -90,11 +100,14 @@ class RepetitionPenalty(Searched[PenaltyParameters]):
         """
         import numpy as np  # noqa: PLC0415 (keeps NumPy out of collection)
 
-        prompt, rank, penalty = case["prompt"], case["rank"], case["penalty"]
+        prompt, rank, penalty = case["prompt"] * self.parameters.repeats, case["rank"], case["penalty"]
+        if self.parameters.own_tokens:
+            own = target.generate(Request(tuple(prompt), self.parameters.own_tokens))
+            prompt = [*prompt, *own.tokens]
         sampling = Sampling(repetition_penalty=penalty)
         if rank > 1:
             sampling = Sampling(self.parameters.temperature, rank, 1.0, 0.0, penalty, case["seed"])
-        tokens = list(target.generate(Request(tuple(prompt), case["max_tokens"], sampling)).tokens)
+        tokens = list(target.generate(Request(tuple(prompt), self.parameters.max_tokens, sampling)).tokens)
         logits = target.logits([*prompt, *tokens])[len(prompt) - 1 : -1]
         if not np.isfinite(logits).all():
             raise TargetError("the reference logits are not finite, so they say nothing about a penalty")
@@ -107,7 +120,7 @@ class RepetitionPenalty(Searched[PenaltyParameters]):
             allowed = scores[np.argpartition(rival, -rank)[-rank:]]
             below.append(_kept(last - scores[token]))
             rivals.append(_kept(last - allowed.min()))
-        return Observation(case, {"tokens": tokens, "below": below, "rival": rivals})
+        return Observation(case, {"prompt": prompt, "tokens": tokens, "below": below, "rival": rivals})
 
     def refutes(self, observation: Observation) -> bool:
         """A token that the law does not allow, beyond a tie."""
