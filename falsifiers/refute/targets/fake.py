@@ -157,7 +157,9 @@ class FakeTarget:
 
     def generate(self, request: Request) -> Generation:
         """Run one request; raises `TargetError` for one that it cannot serve."""
-        if request.messages and not request.prompt:
+        if request.messages:
+            if request.prompt:
+                raise TargetError("a request has a prompt or messages, found both")
             text = "".join(f"{role}: {content}\n" for role, content in request.messages)
             request = replace(request, prompt=self.encode(text))
         self._check(request)
