@@ -41,13 +41,13 @@ def search(
     seed: int,
     on_case: Callable[[int], None] | None = None,
 ) -> SearchResult:
-    """Try `cases` cases; shrink the first counterexample. Target errors pass through."""
+    """Try `cases` informative cases; shrink the first counterexample. Target errors pass through."""
     tried: list[Observation] = []
     refuting: list[Observation] = []
-    shrinking = 0
+    informative = shrinking = 0
 
     def attempt(case: dict[str, Any]) -> None:
-        nonlocal shrinking
+        nonlocal informative, shrinking
         if refuting:
             shrinking += 1
             if shrinking > _SHRINK_CALLS:
@@ -55,13 +55,16 @@ def search(
         observation = kind.observe(target, case)
         if not refuting:
             tried.append(observation)
+            informative += kind.informative(observation)
             if on_case is not None:
-                on_case(len(tried))
+                on_case(min(len(tried), cases))
         if kind.refutes(observation):
             refuting.append(observation)
             raise _Refuted
+        if not refuting and informative == cases:
+            raise _Stop
 
-    with suppress(_Refuted, Flaky):
+    with suppress(_Refuted, _Stop, Flaky):
         _drive(kind, target, cases, seed, attempt, (Phase.generate, Phase.shrink))
     if not refuting:
         return SearchResult(tuple(tried), None, replays=False)
@@ -75,18 +78,19 @@ def first_counterexample(
 ) -> tuple[Observation, ...]:
     """Return the one case that refutes, else all cases tried: what a fault trial needs."""
     tried: list[Observation] = []
+    informative = 0
 
     def attempt(case: dict[str, Any]) -> None:
+        nonlocal informative
         observation = kind.observe(target, case)
         tried.append(observation)
-        if kind.refutes(observation):
+        informative += kind.informative(observation)
+        if kind.refutes(observation) or informative == cases:
             raise _Stop
 
-    try:
+    with suppress(_Stop):
         _drive(kind, target, cases, seed, attempt, (Phase.generate,))
-    except _Stop:
-        return (tried[-1],)
-    return tuple(tried)
+    return tuple(tried[-1:] if tried and kind.refutes(tried[-1]) else tried)
 
 
 def _size(found: Observation) -> tuple[int, str]:
@@ -100,7 +104,7 @@ class _Refuted(Exception):  # noqa: N818 (a signal to Hypothesis, never seen out
 
 
 class _Stop(BaseException):
-    """Ends a search at once: Hypothesis replays every Exception, but lets this one through."""
+    """Enough was tried: ends a search at once; Hypothesis replays Exceptions, but lets this one through."""
 
 
 def _drive(  # noqa: PLR0917 (one private caller's worth of context)
@@ -113,7 +117,7 @@ def _drive(  # noqa: PLR0917 (one private caller's worth of context)
 ) -> None:
     """Let Hypothesis call `attempt`; every setting is fixed here, whatever profile the user's tests load."""
     decorated = settings(
-        max_examples=cases,
+        max_examples=cases * kind.tries,
         phases=phases,
         database=None,
         deadline=None,

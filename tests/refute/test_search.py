@@ -91,3 +91,31 @@ def test_progress_counts_the_cases() -> None:
     ticks: list[int] = []
     search(Numbers(Wrong(lambda _: False)), TARGET, cases=7, seed=1, on_case=ticks.append)
     assert ticks == list(range(1, 8))
+
+
+class Patient(Numbers):
+    """Even numbers alone are informative."""
+
+    tries = 3
+
+    def informative(self, observation: Observation) -> bool:
+        return observation.case["number"] % 2 == 0
+
+
+def test_a_kind_that_tries_more_goes_on_until_enough_cases_were_informative() -> None:
+    kind = Patient(Wrong(lambda _: False))
+    for tried in (
+        search(kind, TARGET, cases=10, seed=1).observations,
+        first_counterexample(kind, TARGET, cases=10, seed=1),
+    ):
+        assert sum(map(kind.informative, tried)) == 10
+        assert kind.informative(tried[-1])
+        assert 10 < len(tried) <= 30
+
+
+def test_a_kind_that_tries_more_gives_up_at_its_limit() -> None:
+    class Hopeless(Patient):
+        def informative(self, observation: Observation) -> bool:
+            return False
+
+    assert len(search(Hopeless(Wrong(lambda _: False)), TARGET, cases=10, seed=1).observations) == 30

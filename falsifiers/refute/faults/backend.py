@@ -1,11 +1,12 @@
 """Backend faults: wrappers around the operations of the runtime's backend protocol.
 
-A wrapper overrides what it breaks; every other operation is the backend's own. None of them counts calls:
-what strikes a share of the positions chooses them by their content, so that every chunking is struck alike.
+A wrapper overrides what it breaks; every other operation is the backend's own. What strikes a share of the
+positions chooses them by their content, not by counting, so that every chunking is struck alike.
 Letters: T tokens, H hidden, E experts, K experts per token, V vocabulary.
 """
 
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,34 @@ class HonestOperations:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
+
+
+class CountedForwards(HonestOperations):
+    """Counts the forwards that are begun, whoever begins them; no fault."""
+
+    def __init__(self, inner: Backend) -> None:
+        super().__init__(inner)
+        self.begun = 0
+
+    def embed(self, tokens: Sequence[int]) -> Array:
+        self.begun += 1
+        return self.inner.embed(tokens)
+
+
+class NonFiniteLogit(HonestOperations):
+    """The lowest logit of the last position is minus infinity in the first `forwards` forwards."""
+
+    def __init__(self, inner: Backend, forwards: int) -> None:
+        super().__init__(inner)
+        self.left = forwards
+
+    def logits(self, x: Array) -> np.ndarray:
+        """Give (T, V)."""
+        honest: np.ndarray = self.inner.logits(x).copy()
+        if self.left:
+            self.left -= 1
+            honest[-1, honest[-1].argmin()] = -np.inf
+        return honest
 
 
 class DenseDispatch(HonestOperations):
@@ -177,6 +206,10 @@ def affected_layers(fault: Fault, *, layers: int, experts: int, experts_per_toke
 
     Raises `CannotPlant` where it would change nothing.
     """
+    if fault.name in ("guard-fires", "counters-stuck"):
+        if fault.dose < 1:
+            raise CannotPlant(f"{fault}: needs a dose of at least one forward")
+        return 0
     if fault.name not in _OF_LOGITS and not experts:
         raise CannotPlant(f"{fault}: the model has no MoE layer")
     if fault.name in _NEEDS_OTHERS and experts <= experts_per_token:
@@ -187,13 +220,15 @@ def affected_layers(fault: Fault, *, layers: int, experts: int, experts_per_toke
         return layers
     if fault.dose < 1:
         raise CannotPlant(f"{fault}: needs a dose of at least one layer")
-    return min(int(fault.dose), layers)
+    return layers if fault.name == "dense-on-some-routes" else min(int(fault.dose), layers)
 
 
 def wrap_backend(fault: Fault, inner: Backend, *, layers: int, of: int) -> Backend:
     """Return the backend with this fault in `layers` of the model's `of` layers."""
     match fault.name:
-        case "dense-dispatch":
+        case "guard-fires":
+            return NonFiniteLogit(inner, int(fault.dose))
+        case "dense-dispatch" | "dense-on-some-routes":
             return DenseDispatch(inner, layers)
         case "routing-depends-on-cache":
             return RoutingDependsOnCache(inner, of - layers)

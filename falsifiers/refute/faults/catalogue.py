@@ -11,6 +11,8 @@ ALL_LAYERS = 1000.0
 """A dose that counts layers is clipped to those that the model has."""
 ALL_TENSORS = 10_000.0
 """So is one that counts tensors."""
+ALL_TOKENS = 1000.0
+"""And one that counts tokens of the prompt, or forwards of a request."""
 
 MODEL = (
     FaultSpec(
@@ -150,18 +152,18 @@ SAMPLER = (
     FaultSpec(
         name="seed-ignored",
         seam="sampler",
-        breaks="Every request draws from fresh entropy, whatever its seed.",
+        breaks="Requests draw from fresh entropy, whatever their seed.",
         default=1.0,
-        doses=(),
-        unit="times",
+        doses=(0.25, 0.5),
+        unit="of requests",
     ),
     FaultSpec(
         name="seed-fixed",
         seam="sampler",
-        breaks="Every request draws from one and the same seed, whatever it asks for.",
+        breaks="Requests draw from one and the same seed, whatever they ask for.",
         default=1.0,
-        doses=(),
-        unit="times",
+        doses=(0.25, 0.5),
+        unit="of requests",
     ),
     FaultSpec(
         name="temperature-scaled",
@@ -190,10 +192,50 @@ SAMPLER = (
     FaultSpec(
         name="penalty-twice",
         seam="sampler",
-        breaks="The repetition penalty is applied more than once to a token.",
+        breaks="The repetition penalty is applied again to every token.",
         default=1.0,
-        doses=(),
+        doses=(0.25, 0.5),
         unit="extra times",
+    ),
+    FaultSpec(
+        name="penalty-ignored",
+        seam="sampler",
+        breaks="A share of the repetition penalty's logarithm is lost.",
+        default=1.0,
+        doses=(0.25, 0.5),
+        unit="of the penalty",
+    ),
+    FaultSpec(
+        name="penalty-per-occurrence",
+        seam="sampler",
+        breaks="Each further occurrence of a token adds this share of the penalty again.",
+        default=1.0,
+        doses=(0.25, 0.5),
+        unit="of the penalty",
+    ),
+    FaultSpec(
+        name="penalty-sign",
+        seam="sampler",
+        breaks="Negative logits are not multiplied by the penalty: at 0.5 they stay, at 1 they are divided.",
+        default=1.0,
+        doses=(0.25, 0.5),
+        unit="of the way",
+    ),
+    FaultSpec(
+        name="penalty-at-one",
+        seam="sampler",
+        breaks="A repetition penalty of 1 is run as one above 1.",
+        default=0.3,
+        doses=(0.05, 0.1),
+        unit="above 1",
+    ),
+    FaultSpec(
+        name="penalty-window",
+        seam="sampler",
+        breaks="The first tokens of the prompt are not in the penalty's window.",
+        default=ALL_TOKENS,
+        doses=(1.0, 4.0, 16.0),
+        unit="tokens",
     ),
 )
 
@@ -202,9 +244,33 @@ BACKEND = (
         name="dense-dispatch",
         seam="backend",
         breaks="The first MoE layers run a dense feed-forward of one expert's weights.",
-        default=1.0,
-        doses=(),
+        default=ALL_LAYERS,
+        doses=(1.0,),
         unit="layers",
+    ),
+    FaultSpec(
+        name="dense-on-some-routes",
+        seam="backend",
+        breaks="The last entry points, of those that the engine has, run all MoE layers as dense ones.",
+        default=2.0,
+        doses=(1.0,),
+        unit="entry points",
+    ),
+    FaultSpec(
+        name="guard-fires",
+        seam="backend",
+        breaks="In the first forwards of a request the lowest logit is not finite; greedy tokens stay.",
+        default=ALL_TOKENS,
+        doses=(1.0,),
+        unit="forwards",
+    ),
+    FaultSpec(
+        name="counters-stuck",
+        seam="backend",
+        breaks="The engine's counters leave out the last forwards of a request.",
+        default=ALL_TOKENS,
+        doses=(1.0,),
+        unit="forwards",
     ),
     FaultSpec(
         name="routing-depends-on-cache",
@@ -256,7 +322,24 @@ BACKEND = (
     ),
 )
 
-STREAM: tuple[FaultSpec, ...] = ()
+STREAM = (
+    FaultSpec(
+        name="stop-ignored",
+        seam="stream",
+        breaks="Tokens are computed after the caller stopped the generation.",
+        default=4.0,
+        doses=(1.0, 2.0),
+        unit="tokens",
+    ),
+    FaultSpec(
+        name="stream-buffered",
+        seam="stream",
+        breaks="Tokens are computed ahead before any is handed out.",
+        default=8.0,
+        doses=(1.0, 2.0, 4.0),
+        unit="tokens",
+    ),
+)
 
 ALL_SPECIALS = 1000.0
 """A dose that counts special tokens is clipped to those that the tokenizer has."""

@@ -1,14 +1,15 @@
 """A fault made ready for one model: what a target has to wrap, change or skip to have it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from refute.faults import FAULTS
 from refute.faults.backend import affected_layers
-from refute.faults.base import Fault
+from refute.faults.base import Fault, Seam
 from refute.faults.cache import Wrap, cache_wrapper
 from refute.faults.clock import SlowClock
-from refute.faults.sampler import misread
+from refute.faults.sampler import SamplerFault
 from refute.targets.base import CannotPlant, Sampling
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Planted:
     cache: Wrap | None = None
     clock: SlowClock | None = None
     layers: int = 0
-    sampler: bool = False
+    sampler: SamplerFault | None = None
 
     def has(self, name: str) -> bool:
         """Whether it is this fault; `dose` then says how much of it."""
@@ -39,7 +40,18 @@ class Planted:
 
     def sampling(self, asked: Sampling) -> Sampling:
         """Return the settings that the sampler uses."""
-        return misread(self.fault, asked) if self.fault is not None and self.sampler else asked
+        return asked if self.sampler is None else self.sampler.settings(asked)
+
+    @property
+    def seam(self) -> Seam | None:
+        """Where the fault goes in; None where there is none."""
+        return None if self.fault is None else FAULTS[self.fault.name].seam
+
+    def reaches(self, route: str, routes: Sequence[str]) -> bool:
+        """Whether a fault of the backend touches this one of an engine's entry points."""
+        if self.seam != "backend" or self.has("counters-stuck"):
+            return False
+        return not self.has("dense-on-some-routes") or route in routes[-int(self.dose) :]
 
 
 HEALTHY = Planted()
@@ -67,7 +79,7 @@ def prepare(
         case "cache":
             return Planted(fault, cache=cache_wrapper(fault, layers=layers, kv_heads=kv_heads))
         case "sampler":
-            return Planted(fault, sampler=True)
+            return Planted(fault, sampler=SamplerFault(fault))
         case "clock":
             return Planted(fault, clock=SlowClock(fault, bound))
         case "backend":

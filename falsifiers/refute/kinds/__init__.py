@@ -9,6 +9,7 @@ _HOME = {
     "cache-equivalence": ("refute.kinds.equivalence", "CacheEquivalence"),
     "routing-equivalence": ("refute.kinds.equivalence", "RoutingEquivalence"),
     "layer-dispatch": ("refute.kinds.dispatch", "LayerDispatch"),
+    "entry-dispatch": ("refute.kinds.dispatch", "EntryDispatch"),
     "tok-floor": ("refute.kinds.throughput", "TokFloor"),
     "speed-up": ("refute.kinds.throughput", "SpeedUp"),
     "determinism": ("refute.kinds.determinism", "Determinism"),
@@ -23,6 +24,9 @@ _HOME = {
     "special-tokens-plain": ("refute.kinds.tokenizer", "PlainText"),
     "special-tokens-chat": ("refute.kinds.tokenizer", "ChatControls"),
     "reference-tokens": ("refute.kinds.tokenizer", "ReferenceTokens"),
+    "repetition-penalty": ("refute.kinds.penalty", "RepetitionPenalty"),
+    "stream-stop": ("refute.kinds.streaming", "StreamStop"),
+    "stream-delivery": ("refute.kinds.streaming", "StreamDelivery"),
 }
 
 KIND_NAMES: tuple[str, ...] = tuple(sorted(_HOME))

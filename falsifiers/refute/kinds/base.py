@@ -79,10 +79,15 @@ class Kind(ABC, Generic[P]):
 
 
 class Searched(Kind[P]):
-    """A claim that one counterexample refutes; cases come from a Hypothesis strategy and shrink."""
+    """A claim that one counterexample refutes; cases come from a Hypothesis strategy and shrink.
+
+    tries: where not every case is informative, up to this many times the planned number of cases is tried
+    until as many as were planned are.
+    """
 
     bound_fields = frozenset({"cases", "confidence"})
     stricter = MappingProxyType({"cases": "higher", "confidence": "higher"})
+    tries: ClassVar[int] = 1
 
     @abstractmethod
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":

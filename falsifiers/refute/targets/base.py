@@ -7,7 +7,7 @@ are ids, times are nanoseconds on the target's own monotonic clock, logits are r
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,13 +36,27 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class Delivery:
+    """How tokens are handed out while they are computed, and when the caller has had enough.
+
+    by: "callback" is called with each token, and stops by returning False; "iterator" is asked for each
+    token, and stops by being closed. stop_after: tokens taken before the stop; None takes all.
+    """
+
+    by: Literal["callback", "iterator"]
+    stop_after: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One generation.
 
+    messages: (role, content) pairs instead of a prompt; the model's chat template makes the prompt of them.
     cache: True decodes over the KV cache; False is the slow twin, a full prefill for every token.
     chunks: sizes of the prefill chunks in order, the last one repeated; () is one chunk.
     stop: whether stop tokens end the generation (False always computes `max_tokens`).
     margins, routing: also report these, where the target has the capability.
+    delivery: hand tokens out one by one and report the progress; None collects them all.
     """
 
     prompt: tuple[int, ...]
@@ -53,6 +67,19 @@ class Request:
     stop: bool = False
     margins: bool = False
     routing: bool = False
+    delivery: Delivery | None = None
+    messages: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What had been computed when: counted in the engine, by who begins a forward.
+
+    forwards[i]: forwards begun when token i was handed out. total: forwards begun when all was over.
+    """
+
+    forwards: tuple[int, ...]
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +112,7 @@ class Generation:
 
     token_ns[i]: when tokens[i] was whole.
     margins[i]: top logit minus second logit at the step that chose tokens[i].
+    tokens are those that were handed out; progress: of a request with `delivery`.
     """
 
     tokens: tuple[int, ...]
@@ -95,6 +123,7 @@ class Generation:
     margins: tuple[float, ...] | None = None
     routing: Routing | None = None
     text: str = ""
+    progress: Progress | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +159,15 @@ class Scores:
 
     logits: (T, V) float32, raw; row t is what follows token t. experts: (T, L, K) ids, ascending, -1
     where a layer ran none. weights: (T, L, K), each expert's share of the sum. gaps: (T, L) as in
-    `Routing`. The last three are None where they were not asked for or the model has no router.
+    `Routing`. These three are None where they were not asked for or the model has no router. counters: of
+    the forward, as the engine reports them.
     """
 
     logits: "np.ndarray"
     experts: "np.ndarray | None" = None
     weights: "np.ndarray | None" = None
     gaps: "np.ndarray | None" = None
+    counters: Counters = Counters()
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +247,7 @@ CAPABILITIES = frozenset(
         "chat",
         "token_reference",
         "f32",
+        "stream",
     }
 )
 """What a target can promise, and a contract can require; `Target` says what each means."""
@@ -237,9 +269,9 @@ class Target(Protocol):
     Capabilities in use: token_ids (prompts and answers as ids), cache_off (the slow twin), chunks,
     margins, routing, counters, logits, seed, plant (faults can be planted in this very target), timing,
     sessions (sequences that are driven token by token), reference (numbers of another implementation),
-    tokenizer (text to ids and back, whole and in a stream), chat (messages to ids, through the model's
-    template), token_reference (ids of another implementation), f32 (activations are float32: no rounding
-    to fewer bits than the reference's).
+    tokenizer (text to ids and back, whole and in a stream), chat (messages to ids through the model's
+    template, also as `Request.messages`), token_reference (ids of another implementation), f32 (activations
+    are float32: no rounding to fewer bits than the reference's), stream (`Request.delivery`).
     """
 
     @property
@@ -247,6 +279,11 @@ class Target(Protocol):
 
     @property
     def capabilities(self) -> frozenset[str]: ...
+
+    @property
+    def entry_points(self) -> Sequence[str]:
+        """Names of all ways to make the engine compute, for who has to try every one of them."""
+        ...
 
     @property
     def ordinary_tokens(self) -> Sequence[int]:

@@ -2,9 +2,9 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property, partial, reduce
 from operator import add
 from pathlib import Path
@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, cast
 
 import refute
 from refute.faults import FAULTS
-from refute.faults.backend import wrap_backend
+from refute.faults.backend import CountedForwards, wrap_backend
 from refute.faults.base import Fault
 from refute.faults.planted import HEALTHY, Planted, is_of_model, prepare
+from refute.faults.sampler import WrappedSampler
+from refute.faults.stream import wrap_stream
 from refute.faults.tokenizer import wrap_tokenizer
 from refute.mutate import mutant_of
 from refute.targets.base import (
@@ -32,7 +34,9 @@ from refute.targets.base import (
     TargetError,
     TokenVectors,
 )
+from refute.targets.delivery import deliver
 from refute.targets.references import reference_of
+from refute.targets.routes import SESSION, SESSION_TWIN, entry_points, route_of
 from refute.targets.token_vectors import read_vectors
 
 if TYPE_CHECKING:
@@ -40,7 +44,7 @@ if TYPE_CHECKING:
 
     from refute.contract import Bound
     from refute_runtime.backends.base import Cache
-    from refute_runtime.engine import Engine, Token
+    from refute_runtime.engine import DrawsTokens, Engine, Token
 
 
 class BundledTarget:
@@ -111,6 +115,10 @@ class BundledTarget:
         return CAPABILITIES - {name for name, there in has.items() if not there}
 
     @property
+    def entry_points(self) -> Sequence[str]:
+        return entry_points(self.capabilities)
+
+    @property
     def ordinary_tokens(self) -> Sequence[int]:
         return self._engine.tokenizer.ordinary_ids
 
@@ -138,6 +146,8 @@ class BundledTarget:
     def generate(self, request: Request) -> Generation:
         """Run one request; raises `TargetError` for one that the engine refuses or fails at."""
         with _failures():
+            if request.messages:
+                request = replace(request, prompt=self._chat_prompt(request))
             if self._fault.clock is None:
                 return self._run(request, self._fault, self._clock)
             clock = self._fault.clock.clock(
@@ -165,7 +175,8 @@ class BundledTarget:
             rows = self._engine.new_cache(capacity)
         if cache and self._fault.cache is not None:
             rows = self._fault.cache(rows, prompt)
-        return BundledSession(self._engine_for(self._fault, cache=cache), rows)
+        engine = self._engine_for(self._fault, SESSION if cache else SESSION_TWIN, cache=cache)
+        return BundledSession(engine, rows, self._fault)
 
     @property
     def reference(self) -> Reference:
@@ -219,34 +230,55 @@ class BundledTarget:
         return other
 
     def _run(self, request: Request, planted: Planted, clock: Clock) -> Generation:
-        from refute_runtime.sampling import SamplingParams  # noqa: PLC0415  (heavy)
+        from refute_runtime.sampling import Sampler, SamplingParams  # noqa: PLC0415  (heavy)
 
         cached = request.cache and not planted.has("cache-ignored")
-        engine, cache = self._engine_for(planted, cache=request.cache), None
+        engine, cache = self._engine_for(planted, route_of(request), cache=request.cache), None
+        counting = CountedForwards(engine.backend)
+        if request.delivery is not None:
+            engine = engine.with_backend(counting)
         if cached:
             cache = engine.new_cache(len(request.prompt) + request.max_tokens)
             if planted.cache is not None:
                 cache = planted.cache(cache, len(request.prompt))
         params = SamplingParams(**asdict(planted.sampling(request.sampling)))
+        sampler: DrawsTokens | None = None
+        if planted.sampler is not None:
+            sampler = WrappedSampler(Sampler(params), planted.sampler, request.sampling, len(request.prompt))
         started = clock()
-        tokens = list(
-            engine.generate(
+
+        def opens(taken: "Callable[[Token], object] | None") -> Generator["Token", None, None]:
+            return engine.generate(
                 request.prompt,
                 params,
                 max_tokens=request.max_tokens,
                 cache=cache,
+                sampler=sampler,
                 chunks=request.chunks if cached else (),
                 twin=not cached,
                 stop=request.stop,
+                on_token=taken,
                 routing=request.routing and "routing" in self.capabilities,
                 clock=clock,
             )
-        )
-        return _generation(request, started, tokens)
 
-    def _engine_for(self, planted: Planted, *, cache: bool) -> "Engine":
-        """The engine of one arm: a wrapped backend only where the fault reaches it."""
-        if not planted.layers or planted.fault is None:
+        if request.delivery is None:
+            return _generation(request, started, list(opens(None)), planted)
+        tokens, progress = deliver(
+            wrap_stream(planted.fault, opens) if planted.fault and planted.seam == "stream" else opens,
+            request.delivery,
+            lambda: counting.begun,
+        )
+        return replace(_generation(request, started, tokens, planted), progress=progress)
+
+    def _chat_prompt(self, request: Request) -> tuple[int, ...]:
+        if request.prompt:
+            raise TargetError("a request has a prompt or messages, found both")
+        return self.encode_chat([{"role": role, "content": content} for role, content in request.messages])
+
+    def _engine_for(self, planted: Planted, route: str, *, cache: bool) -> "Engine":
+        """The engine of one entry point and arm: a wrapped backend only where the fault reaches it."""
+        if not planted.reaches(route, self.entry_points) or planted.fault is None:
             return self._engine
         if planted.has("routing-depends-on-cache") and not cache:
             return self._engine
@@ -274,9 +306,10 @@ class BundledTarget:
 class BundledSession:
     """One sequence in the bundled runtime."""
 
-    def __init__(self, engine: "Engine", cache: "Cache") -> None:
+    def __init__(self, engine: "Engine", cache: "Cache", planted: Planted) -> None:
         self._engine = engine
         self._cache = cache
+        self._planted = planted
 
     @property
     def length(self) -> int:
@@ -290,19 +323,21 @@ class BundledSession:
             raise TargetError("a forward of no tokens; expected one or more")
         with _failures():
             forward = self._engine.model.forward(tokens, self._cache, last_only=False, routing=routing)
+        counters = Counters()
+        if not self._planted.has("counters-stuck"):
+            counters = Counters(**asdict(forward.counters))
         if forward.routing is None or not self._engine.config.moe:
-            return Scores(forward.logits)
+            return Scores(forward.logits, counters=counters)
         shape = (len(tokens), len(forward.routing), self._engine.config.experts_per_token)
         experts, weights = np.full(shape, -1), np.zeros(shape, np.float32)
         for place, layer in enumerate(forward.routing):
             if layer.experts.size:  # else it ran as a dense layer
                 experts[:, place], weights[:, place] = layer.experts, layer.weights
-        return Scores(
-            forward.logits, experts, weights, np.stack([layer.gap for layer in forward.routing], axis=1)
-        )
+        gaps = np.stack([layer.gap for layer in forward.routing], axis=1)
+        return Scores(forward.logits, experts, weights, gaps, counters)
 
     def fork(self) -> "BundledSession":
-        return BundledSession(self._engine, self._cache.fork())
+        return BundledSession(self._engine, self._cache.fork(), self._planted)
 
     def trim(self, length: int) -> None:
         if not 0 <= length <= self.length:
@@ -333,8 +368,11 @@ def _failures() -> Iterator[None]:
         raise TargetError(str(error)) from error
 
 
-def _generation(request: Request, started: int, tokens: Sequence["Token"]) -> Generation:
-    done = reduce(add, (token.counters for token in tokens))
+def _generation(request: Request, started: int, tokens: Sequence["Token"], planted: Planted) -> Generation:
+    counted = [token.counters for token in tokens]
+    if planted.has("counters-stuck"):
+        counted = counted[: max(len(counted) - int(planted.dose), 0)]
+    done = Counters(**asdict(reduce(add, counted))) if counted else Counters()
     decided = [token.routing for token in tokens if token.routing is not None]
     routing = Routing(tuple(r.experts for r in decided), tuple(r.gaps for r in decided))
     return Generation(
@@ -342,7 +380,7 @@ def _generation(request: Request, started: int, tokens: Sequence["Token"]) -> Ge
         started_ns=started,
         prefilled_ns=tokens[0].prefilled_ns,
         token_ns=tuple(token.time_ns for token in tokens),
-        counters=Counters(**asdict(done)),
+        counters=done,
         margins=tuple(token.margin for token in tokens) if request.margins else None,
         routing=routing if decided else None,
         text="".join(token.text for token in tokens),

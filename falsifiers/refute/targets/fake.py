@@ -6,9 +6,9 @@ for a seeded noise. Letters: T new tokens, V vocabulary.
 
 import copy
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +17,7 @@ from refute.faults.backend import misstate
 from refute.faults.base import Fault
 from refute.faults.cache import Cache
 from refute.faults.planted import HEALTHY, Planted, is_of_model, prepare
+from refute.faults.stream import wrap_stream
 from refute.targets.base import (
     CAPABILITIES,
     CannotPlant,
@@ -33,6 +34,7 @@ from refute.targets.base import (
     TokenVectors,
     cut,
 )
+from refute.targets.delivery import deliver
 from refute.targets.fake_model import (
     CONTEXT,
     END,
@@ -46,8 +48,9 @@ from refute.targets.fake_model import (
     logits_of,
 )
 from refute.targets.fake_mutant import mutant, mutant_logits
-from refute.targets.fake_session import FakeReference, FakeSession, decide
+from refute.targets.fake_session import FakeReference, FakeSession, decide, dense_layers_of
 from refute.targets.fake_tokenizer import FakeTokenizer, chat_segments, token_vectors, tokenizer_with
+from refute.targets.routes import SESSION, SESSION_TWIN, entry_points, route_of
 
 if TYPE_CHECKING:
     from refute.contract import Bound
@@ -73,7 +76,7 @@ class _Work:
         self._pace = noise.lognormvariate(0.0, target.noise / 2)
         self.counters = Counters()
 
-    def forward(self, count: int, read: int, dense_layers: int) -> None:
+    def forward(self, count: int, read: int, dense_layers: int, guards: int) -> None:
         target, done = self._target, self.counters
         seconds = (1 + (count - 1) / target.prefill_speedup) / target.rate
         seconds *= self._pace * self._noise.lognormvariate(0.0, target.noise)
@@ -85,6 +88,7 @@ class _Work:
             dense_layers=done.dense_layers + LAYERS - moe_layers,
             experts_run=done.experts_run + count * moe_layers * EXPERTS_PER_TOKEN,
             cache_positions_read=done.cache_positions_read + read,
+            guards_fired=done.guards_fired + guards,
         )
 
 
@@ -147,6 +151,10 @@ class FakeTarget:
         return self._capabilities
 
     @property
+    def entry_points(self) -> Sequence[str]:
+        return entry_points(self.capabilities)
+
+    @property
     def ordinary_tokens(self) -> Sequence[int]:
         return range(END)
 
@@ -169,6 +177,11 @@ class FakeTarget:
 
     def generate(self, request: Request) -> Generation:
         """Run one request; raises `TargetError` for one that it cannot serve."""
+        if request.messages:
+            if request.prompt:
+                raise TargetError("a request has a prompt or messages, found both")
+            text = "".join(f"{role}: {content}\n" for role, content in request.messages)
+            request = replace(request, prompt=self.encode(text))
         self._check(request)
         clock: Clock = self._clock.read
         if self._planted.clock is not None:
@@ -189,7 +202,14 @@ class FakeTarget:
         rows: Cache = FakeCache()
         if cache and self._planted.cache is not None:
             rows = self._planted.cache(rows, prompt)
-        return FakeSession(rows, self._planted, cached=cache, routed="routing" in self.capabilities)
+        return FakeSession(
+            rows,
+            self._planted,
+            cached=cache,
+            moe=not self.dense,
+            routed="routing" in self.capabilities,
+            reached=self._planted.reaches(SESSION if cache else SESSION_TWIN, self.entry_points),
+        )
 
     @property
     def reference(self) -> Reference:
@@ -237,58 +257,103 @@ class FakeTarget:
             )
 
     def _run(self, request: Request, sampling: Sampling, clock: Clock) -> Generation:
-        work = _Work(self, self._clock, self._random)
+        planted, done = self._planted, _Answer(_Work(self, self._clock, self._random), clock())
+
+        def opens(taken: Callable[[int], object] | None) -> Generator[int, None, None]:
+            return self._steps(request, sampling, clock, done, taken)
+
+        progress = None
+        if request.delivery is None:
+            tokens = list(opens(None))
+        else:
+            wrapped = (
+                wrap_stream(planted.fault, opens) if planted.fault and planted.seam == "stream" else opens
+            )
+            tokens, progress = deliver(wrapped, request.delivery, lambda: done.work.counters.forwards)
+        counters = done.counters[-1] if done.counters else Counters()
+        if planted.has("counters-stuck"):
+            counters = (Counters(), *done.counters)[max(len(done.counters) - int(planted.dose), 0)]
+        count = len(tokens)
+        return Generation(
+            tokens=tuple(tokens),
+            started_ns=done.started_ns,
+            prefilled_ns=done.prefilled_ns,
+            token_ns=tuple(done.token_ns[:count]),
+            counters=counters if "counters" in self.capabilities else Counters(),
+            margins=tuple(done.margins[:count])
+            if request.margins and "margins" in self.capabilities
+            else None,
+            routing=Routing(tuple(done.experts[:count]), tuple(done.gaps[:count]))
+            if request.routing and "routing" in self.capabilities
+            else None,
+            text=self.decode(tokens),
+            progress=progress,
+        )
+
+    def _steps(
+        self,
+        request: Request,
+        sampling: Sampling,
+        clock: Clock,
+        done: "_Answer",
+        taken: Callable[[int], object] | None,
+    ) -> Generator[int, None, None]:
+        """Compute tokens, each when it is asked for; a callback that returns False ends it."""
+        planted, prompt = self._planted, len(request.prompt)
         draw = random.Random(self._random.getrandbits(64) if sampling.seed is None else sampling.seed)  # noqa: S311
         cache: Cache = FakeCache()
-        if self._planted.cache is not None and request.cache:
-            cache = self._planted.cache(cache, len(request.prompt))
-        dense_layers = self._planted.layers if self._planted.has("dense-dispatch") else 0
+        if planted.cache is not None and request.cache:
+            cache = planted.cache(cache, prompt)
+        reached = planted.reaches(route_of(request), self.entry_points)
+        dense_layers = dense_layers_of(planted, reached=reached)
+        guarded = int(planted.dose) if planted.has("guard-fires") else 0
 
-        started = clock()
         history = list(request.prompt)
-        tokens: list[int] = []
-        times: list[int] = []
-        margins: list[float] = []
-        chosen: list[tuple[tuple[int, ...], ...]] = []
-        gaps: list[tuple[float, ...]] = []
         pieces = cut(request.prompt, request.chunks)
-        prefilled = started
-        while len(tokens) < request.max_tokens:
+        for index in range(request.max_tokens):
             if not request.cache:
                 cache, pieces = FakeCache(), [tuple(history)]
             for piece in pieces:
                 states, read = forward(piece, cache)
                 decoding = request.cache and len(piece) == 1
-                states, experts, _, gap = decide(states, self._planted, decoding=decoding)
-                work.forward(len(piece), read, dense_layers)
-            if not tokens:
-                prefilled = clock()
-            logits = misstate(self._planted.fault, mutant_logits(self._planted, states[-1:], experts[-1:]))[0]
+                states, experts, _, gap = decide(states, planted, decoding=decoding, dense=dense_layers > 0)
+                done.work.forward(len(piece), read, dense_layers, guards=int(guarded > 0))
+                guarded -= 1
+            if index == 0:
+                done.prefilled_ns = clock()
+            logits = misstate(planted.fault, mutant_logits(planted, states[-1:], experts[-1:]))[0]
             if not np.isfinite(logits).all():
                 raise TargetError("a logit is not finite; expected numbers to choose a token by")
             best = np.sort(logits)[-2:]
-            token = _sample(logits.astype(np.float64), history, sampling, draw)
-            tokens.append(token)
+            scores = logits.astype(np.float64)
+            if planted.sampler is not None:
+                scores = planted.sampler.logits(scores, history, prompt, request.sampling)
+            token = _sample(scores, history, sampling, draw)
             history.append(token)
-            times.append(clock())
-            margins.append(float(best[1] - best[0]))
-            chosen.append(tuple(tuple(sorted(int(e) for e in layer)) for layer in experts[-1]))
-            gaps.append(tuple(float(g) for g in gap[-1]))
+            done.token_ns.append(clock())
+            done.margins.append(float(best[1] - best[0]))
+            done.experts.append(tuple(tuple(sorted(int(e) for e in layer)) for layer in experts[-1]))
+            done.gaps.append(tuple(float(g) for g in gap[-1]))
+            done.counters.append(done.work.counters)
             pieces = [(token,)]
-            if request.stop and token == END:
-                break
-        return Generation(
-            tokens=tuple(tokens),
-            started_ns=started,
-            prefilled_ns=prefilled,
-            token_ns=tuple(times),
-            counters=work.counters if "counters" in self.capabilities else Counters(),
-            margins=tuple(margins) if request.margins and "margins" in self.capabilities else None,
-            routing=Routing(tuple(chosen), tuple(gaps))
-            if request.routing and "routing" in self.capabilities
-            else None,
-            text=self.decode(tokens),
-        )
+            wanted = taken is None or taken(token) is not False
+            yield token
+            if not wanted or (request.stop and token == END):
+                return
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What one generation has given so far, token by token."""
+
+    work: _Work
+    started_ns: int
+    prefilled_ns: int = 0
+    token_ns: list[int] = field(default_factory=list)
+    margins: list[float] = field(default_factory=list)
+    experts: list[tuple[tuple[int, ...], ...]] = field(default_factory=list)
+    gaps: list[tuple[float, ...]] = field(default_factory=list)
+    counters: list[Counters] = field(default_factory=list)
 
 
 def _sample(logits: np.ndarray, history: Sequence[int], sampling: Sampling, draw: random.Random) -> int:

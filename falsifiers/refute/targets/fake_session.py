@@ -1,5 +1,6 @@
 """Sequences in the simulated engine, and the reference that its numbers are compared with."""
 
+import copy
 import random
 from collections.abc import Sequence
 
@@ -8,8 +9,18 @@ import numpy as np
 from refute.faults.backend import misstate
 from refute.faults.cache import Cache
 from refute.faults.planted import HEALTHY, Planted
-from refute.targets.base import Forced, Scores, TargetError
-from refute.targets.fake_model import END, LAYERS, FakeCache, forward, misroute, mix, route, uniform
+from refute.targets.base import Counters, Forced, Scores, TargetError
+from refute.targets.fake_model import (
+    END,
+    EXPERTS_PER_TOKEN,
+    LAYERS,
+    FakeCache,
+    forward,
+    misroute,
+    mix,
+    route,
+    uniform,
+)
 from refute.targets.fake_mutant import mutant_logits, mutant_shares
 
 _CHOSEN_SHARE = np.float64(0.8)  # of all probabilities, where shares are not renormalised
@@ -18,11 +29,17 @@ _CHOSEN_SHARE = np.float64(0.8)  # of all probabilities, where shares are not re
 class FakeSession:
     """One sequence in the simulated engine."""
 
-    def __init__(self, cache: Cache, planted: Planted, *, cached: bool, routed: bool) -> None:
+    def __init__(
+        self, cache: Cache, planted: Planted, *, cached: bool, moe: bool, routed: bool, reached: bool
+    ) -> None:
+        """moe, routed: whether the model has routers, and shows them. reached: by a backend fault."""
         self._cache = cache
         self._planted = planted
         self._cached = cached
+        self._moe = moe
         self._routed = routed
+        self._reached = reached
+        self._forwards = 0
 
     @property
     def length(self) -> int:
@@ -32,22 +49,36 @@ class FakeSession:
         """Run tokens in one forward; raises `TargetError` for none."""
         if not tokens:
             raise TargetError("a forward of no tokens; expected one or more")
-        states, _ = forward(tokens, self._cache)
+        planted = self._planted
+        states, read = forward(tokens, self._cache)
         decoding = self._cached and len(tokens) == 1
-        states, experts, shares, gaps = decide(states, self._planted, decoding=decoding)
-        logits = misstate(self._planted.fault, mutant_logits(self._planted, states, experts))
+        dense_layers = dense_layers_of(planted, reached=self._reached)
+        states, experts, shares, gaps = decide(states, planted, decoding=decoding, dense=dense_layers > 0)
+        logits = misstate(planted.fault, mutant_logits(planted, states, experts))
+        guards = int(planted.has("guard-fires") and self._forwards < int(planted.dose))
+        if guards:
+            logits[-1, logits[-1].argmin()] = -np.inf
+        self._forwards += 1
+        counters = Counters()
+        if not planted.has("counters-stuck"):
+            moe_layers = LAYERS - dense_layers if self._moe else 0
+            experts_run = len(tokens) * moe_layers * EXPERTS_PER_TOKEN
+            counters = Counters(1, moe_layers, LAYERS - moe_layers, experts_run, read, guards)
         if not routing or not self._routed:
-            return Scores(logits)
+            return Scores(logits, counters=counters)
         order = np.argsort(experts, axis=-1)
         return Scores(
             logits,
             np.take_along_axis(experts, order, axis=-1),
             np.take_along_axis(mutant_shares(self._planted, shares), order, axis=-1),
             gaps,
+            counters,
         )
 
     def fork(self) -> "FakeSession":
-        return FakeSession(self._cache.fork(), self._planted, cached=self._cached, routed=self._routed)
+        other = copy.copy(self)
+        other._cache = self._cache.fork()  # noqa: SLF001  (our own copy)
+        return other
 
     def trim(self, length: int) -> None:
         if not 0 <= length <= self.length:
@@ -56,13 +87,14 @@ class FakeSession:
 
 
 def decide(
-    states: np.ndarray, planted: Planted, *, decoding: bool
+    states: np.ndarray, planted: Planted, *, decoding: bool, dense: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """What the routers make of states (T,): the states after them, experts and shares (T, L, K), gaps (T, L).
 
-    decoding: a forward of one token over the cache. Wrong routing gives other states, hence other logits.
+    decoding: a forward of one token over the cache. dense: some layers run as dense ones. Wrong routing gives
+    other states, hence other logits.
     """
-    if planted.has("dense-dispatch"):
+    if dense:
         states = mix(states)
     experts, shares, gaps = route(states)
     first = LAYERS - planted.layers
@@ -82,6 +114,12 @@ def decide(
             return states, experts, shares, gaps
 
 
+def dense_layers_of(planted: Planted, *, reached: bool) -> int:
+    """How many layers a planted fault runs as dense ones, where it reaches."""
+    dense = planted.has("dense-dispatch") or planted.has("dense-on-some-routes")
+    return planted.layers if reached and dense else 0
+
+
 class FakeReference:
     """The same numbers, as if another implementation had given them."""
 
@@ -96,7 +134,7 @@ class FakeReference:
 
     def scores(self, forced: Forced) -> Scores:
         """Scores of the honest engine, by one prefill."""
-        session = FakeSession(FakeCache(), HEALTHY, cached=False, routed=True)
+        session = FakeSession(FakeCache(), HEALTHY, cached=False, moe=True, routed=True, reached=False)
         scores = session.extend([*forced.prompt, *forced.answer], routing=True)
         first = len(forced.prompt) - 1
         assert scores.experts is not None

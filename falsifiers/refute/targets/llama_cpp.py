@@ -30,6 +30,7 @@ from refute.targets.base import (
 )
 from refute.targets.llama_library import LlamaModel, LlamaSampler, LlamaSequence, library, library_digest
 from refute.targets.partial import PartialTarget
+from refute.targets.routes import entry_points
 
 if TYPE_CHECKING:
     from refute.contract import Bound
@@ -106,6 +107,10 @@ class LlamaCppTarget(PartialTarget):
     @property
     def capabilities(self) -> frozenset[str]:
         return _CAPABILITIES
+
+    @property
+    def entry_points(self) -> Sequence[str]:
+        return entry_points(self.capabilities)
 
     @cached_property
     def ordinary_tokens(self) -> Sequence[int]:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from refute.faults.backend import HonestOperations, misstate, wrap_backend
+from refute.faults.backend import CountedForwards, HonestOperations, misstate, wrap_backend
 from refute.faults.base import Fault
 from refute.targets.base import CannotPlant
 
@@ -33,6 +33,12 @@ class Operations:
 
     def dense(self, layer, x):
         return -x
+
+    def embed(self, tokens):
+        return np.ones((len(tokens), HIDDEN), np.float32)
+
+    def logits(self, x):
+        return x
 
 
 def tokens(count: int) -> np.ndarray:
@@ -172,3 +178,21 @@ def test_a_fault_of_the_logits_is_planted_in_the_output_layer(name) -> None:
 def test_faults_of_other_seams_are_refused() -> None:
     with pytest.raises(CannotPlant):
         wrap_backend(Fault("stale-row", 1), Operations(), layers=1, of=LAYERS)
+
+
+def test_forwards_are_counted_when_they_begin() -> None:
+    backend = CountedForwards(Operations())
+    assert backend.embed([1, 2]).shape == (2, HIDDEN)
+    backend.embed([3])
+    assert backend.begun == 2
+
+
+def test_lowest_logit_of_the_first_forwards_is_not_finite() -> None:
+    backend = wrap_backend(Fault("guard-fires", 2), Operations(), layers=0, of=LAYERS)
+    x = tokens(2)
+    honest = x.copy()
+    for _ in range(2):
+        logits = backend.logits(x)
+        assert np.isneginf(logits).sum() == 1
+        assert np.isneginf(logits[-1, honest[-1].argmin()])
+    np.testing.assert_array_equal(backend.logits(x), honest)

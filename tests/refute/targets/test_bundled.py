@@ -21,6 +21,7 @@ CACHED_ARM = (True, False, True, False)
 EVERY_ARM = (True, True, True, True)
 NOTHING = (False, False, False, False)
 SAMPLED_ARMS = (False, False, True, True)
+GREEDY_ARMS = (True, True, False, False)
 # which requests give other logits or draw otherwise, of: greedy cached, greedy twin, sampled cached and twin
 REACH = {
     "rope-position": CACHED_ARM,
@@ -34,19 +35,29 @@ REACH = {
     "seed-fixed": SAMPLED_ARMS,
     "temperature-scaled": SAMPLED_ARMS,
     "top-k-widened": SAMPLED_ARMS,
-    "greedy-sampled": (True, True, False, False),
+    "greedy-sampled": GREEDY_ARMS,
     "penalty-twice": SAMPLED_ARMS,
-    "dense-dispatch": EVERY_ARM,
-    "routing-depends-on-cache": CACHED_ARM,
     "weights-not-renormalised": EVERY_ARM,
     "router-top-k-off": EVERY_ARM,
     "router-collapsed": EVERY_ARM,
     "logits-perturbed": EVERY_ARM,
     "logits-not-finite": EVERY_ARM,
+    "penalty-ignored": SAMPLED_ARMS,
+    "penalty-per-occurrence": SAMPLED_ARMS,
+    "penalty-sign": SAMPLED_ARMS,
+    "penalty-at-one": GREEDY_ARMS,
+    "penalty-window": SAMPLED_ARMS,
+    "dense-dispatch": EVERY_ARM,
+    "dense-on-some-routes": NOTHING,  # its default reaches a session and the chat alone
+    "guard-fires": NOTHING,
+    "counters-stuck": NOTHING,
+    "routing-depends-on-cache": CACHED_ARM,
+    "stop-ignored": NOTHING,
+    "stream-buffered": NOTHING,
     "slow-clock": NOTHING,
     **{name: NOTHING for name, spec in FAULTS.items() if spec.seam == "tokenizer"},  # text alone
 }
-LOUD = {"penalty-twice": 4.0, "temperature-scaled": 4.0}  # few tokens of these requests depend on them
+LOUD = {"penalty-at-one": 4.0, "temperature-scaled": 4.0}  # few tokens of these requests depend on them
 
 
 class Ticks:
@@ -75,6 +86,13 @@ def target(path):
 @pytest.fixture(scope="module")
 def greedy(target):
     return Request(target.encode("hello world, the " * 4), 12, chunks=(8, 4), margins=True, routing=True)
+
+
+@pytest.fixture(scope="module")
+def penalised(target, greedy):
+    """Nearly uniform among three quarters of the vocabulary, so that a wrong penalty shows at any rank."""
+    kept = target.identity.vocabulary * 3 // 4
+    return replace(greedy, max_tokens=48, sampling=Sampling(50.0, kept, 1.0, 0.0, 2.0, seed=3))
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +127,9 @@ ELSEWHERE = {
 
 
 @pytest.mark.parametrize("name", [name for name in REACH if name not in ELSEWHERE])
-def test_fault_changes_what_it_says_and_nothing_else(name, target, greedy, sampled) -> None:
+def test_fault_changes_what_it_says_and_nothing_else(name, target, greedy, sampled, penalised) -> None:
+    if name.startswith("penalty"):
+        greedy, sampled = replace(greedy, max_tokens=48), penalised
     honest = answers(target, greedy, sampled)
     with target.plant(Fault(name, LOUD.get(name, FAULTS[name].default)), FLOOR) as faulty:
         faults = answers(faulty, greedy, sampled)

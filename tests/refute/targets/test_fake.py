@@ -16,9 +16,14 @@ FLOOR = Bound(confidence=0.99, above=5.0, unit="tok/s", runs=15)
 PROMPT = tuple(range(60, 92))  # all different, so that the penalty has much to punish
 GREEDY = Request(PROMPT, 16, chunks=(8, 4), margins=True, routing=True)
 SAMPLED = replace(GREEDY, sampling=Sampling(1.0, 40, 0.95, 0.001, 1.05, seed=3))
+# nearly uniform among three quarters of the vocabulary, so that a wrong penalty shows at any rank
+PENALISED = replace(SAMPLED, prompt=PROMPT * 2, max_tokens=48, sampling=Sampling(50.0, 190, 1.0, 0.0, 2.0, 3))
 # which requests give other tokens, of: greedy cached, greedy twin, sampled cached, sampled twin
 CACHED_ARM = (True, False, True, False)
 EVERY_ARM = (True, True, True, True)
+NOTHING = (False, False, False, False)
+SAMPLED_ARMS = (False, False, True, True)
+GREEDY_ARMS = (True, True, False, False)
 REACH = {
     "rope-position": CACHED_ARM,
     "stale-row": CACHED_ARM,
@@ -26,42 +31,48 @@ REACH = {
     "kv-heads-permuted": CACHED_ARM,
     "empty-cache": CACHED_ARM,
     "phantom-row": CACHED_ARM,
-    "cache-ignored": (False, False, False, False),
-    "seed-ignored": (False, False, True, True),
-    "seed-fixed": (False, False, True, True),
-    "temperature-scaled": (False, False, True, True),
-    "top-k-widened": (False, False, True, True),
-    "greedy-sampled": (True, True, False, False),
-    "penalty-twice": (False, False, True, True),
+    "cache-ignored": NOTHING,
+    "seed-ignored": SAMPLED_ARMS,
+    "seed-fixed": SAMPLED_ARMS,
+    "temperature-scaled": SAMPLED_ARMS,
+    "top-k-widened": SAMPLED_ARMS,
+    "greedy-sampled": GREEDY_ARMS,
+    "penalty-twice": SAMPLED_ARMS,
+    "penalty-ignored": SAMPLED_ARMS,
+    "penalty-per-occurrence": SAMPLED_ARMS,
+    "penalty-sign": SAMPLED_ARMS,
+    "penalty-at-one": GREEDY_ARMS,
+    "penalty-window": SAMPLED_ARMS,
     "dense-dispatch": EVERY_ARM,
+    "dense-on-some-routes": NOTHING,  # its default reaches a session and the chat alone
+    "guard-fires": NOTHING,
+    "counters-stuck": NOTHING,
     "routing-depends-on-cache": CACHED_ARM,
+    "stop-ignored": NOTHING,
+    "stream-buffered": NOTHING,
+    "slow-clock": NOTHING,
     "weights-not-renormalised": EVERY_ARM,
     "router-top-k-off": EVERY_ARM,
     "router-collapsed": EVERY_ARM,
     "logits-perturbed": EVERY_ARM,
     "logits-not-finite": EVERY_ARM,
-    "slow-clock": (False, False, False, False),
-    **{name: (False,) * 4 for name, spec in FAULTS.items() if spec.seam == "tokenizer"},  # text alone
+    **{name: NOTHING for name, spec in FAULTS.items() if spec.seam == "tokenizer"},  # text alone
 }
-LOUD = {
-    "top-k-widened": 40.0,
-    "penalty-twice": 40.0,
-    "logits-perturbed": 5.0,
-}  # few tokens of these requests depend on them
+LOUD = {"top-k-widened": 40.0, "logits-perturbed": 5.0}  # few tokens of these requests depend on them
 
 
-def four_answers(target) -> list[tuple[int, ...]]:
+def four_answers(target, sampled=SAMPLED) -> list[tuple[int, ...]]:
     return [
         target.generate(replace(request, cache=cache, chunks=request.chunks if cache else ())).tokens
-        for request in (GREEDY, SAMPLED)
+        for request in (GREEDY, sampled)
         for cache in (True, False)
     ]
 
 
-def ask_all(target):
+def ask_all(target, sampled=SAMPLED):
     """The four answers; what the target says where it refuses, as it does for logits that are no numbers."""
     try:
-        return four_answers(target)
+        return four_answers(target, sampled)
     except TargetError as error:
         return [str(error)] * 4
 
@@ -75,7 +86,8 @@ def test_every_fault_has_a_stated_reach() -> None:
 def test_fault_changes_what_it_says_and_nothing_else(name) -> None:
     target = FakeTarget()
     with target.plant(Fault(name, LOUD.get(name, FAULTS[name].default)), FLOOR) as faulty:
-        pairs = zip(four_answers(target), ask_all(faulty), strict=True)
+        sampled = PENALISED if name.startswith("penalty") else SAMPLED
+        pairs = zip(four_answers(target, sampled), ask_all(faulty, sampled), strict=True)
         assert tuple(a != b for a, b in pairs) == REACH[name]
 
 
