@@ -62,9 +62,7 @@ def lint(
         problems.update(_model(reading))
         for index, falsifier in reading.falsifiers.items():
             at = ("falsifiers", index)
-            problems.update(
-                falsifier_problems(reading.document, at, falsifier, kinds[falsifier.kind], faults)
-            )
+            problems.update(falsifier_problems(reading.document, at, falsifier, kinds, faults))
     problems.update(_shared(readings))
     beside = {path for file in files for path in file.parent.glob("*.yaml")} - files.keys()
     problems.update(_needs(readings, [*readings, *_readable(beside, kinds, faults)], kinds))
@@ -234,8 +232,8 @@ def _needs(linted: Sequence[Reading], readings: Sequence[Reading], kinds: Kinds)
             if isinstance(entry, dict) and isinstance(entry.get("id"), str):
                 name = f"{_text(reading, 'id')}/{entry['id']}"
                 needs.setdefault(name, [need for need in _list(entry, "needs") if isinstance(need, str)])
-                kind = entry.get("kind")
-                timed[name] = isinstance(kind, str) and kind in kinds and kinds[kind].timing
+                kind = kinds.get(entry["kind"]) if isinstance(entry.get("kind"), str) else None
+                timed[name] = kind is not None and kind.timing
     seen: set[frozenset[str]] = set()
     for reading in linted:
         for index, falsifier in reading.falsifiers.items():

@@ -26,10 +26,11 @@ def falsifier_problems(
     document: Document,
     at: Pointer,
     falsifier: Falsifier,
-    kind: type[Kind[Any]],
+    kinds: Kinds,
     faults: Mapping[str, FaultSpec],
 ) -> Iterator[Problem]:
-    """Yield the faults of one falsifier that stands at `at`; `kind` is its kind."""
+    """Yield the faults of one falsifier that stands at `at`."""
+    kind = kinds[falsifier.kind]
     if falsifier.id == "findings":
         what = "a falsifier called 'findings' would have the file of the run's own findings.json"
         yield document.problem("id-reserved", (*at, "id"), what, "", "give it another id")

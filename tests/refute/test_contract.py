@@ -188,7 +188,7 @@ def test_a_problem_is_one_sentence_with_file_line_and_column(folder):
         load(path)
     line = path.read_text().splitlines().index("titel: An example") + 1
     assert str(caught.value).splitlines() == [
-        f"{path}:1:1: 'title' is missing; expected a text; add title:",
+        f"{path}:1:1: 'title' is missing; expected a text: the contract in one line; add title:",
         f"{path}:{line}:1: unknown key 'titel'; did you mean 'title'?",
     ]
 
