@@ -55,6 +55,7 @@ _CAPABILITIES = frozenset(
 class LlamaCppTarget(PartialTarget):
     """A model file, run by llama.cpp on the CPU.
 
+    threads: half of the processors by default, as waiting threads spin and the host has more to do.
     Raises `TargetError` where llama-cpp-python is not installed or does not load the file.
     """
 
@@ -67,7 +68,7 @@ class LlamaCppTarget(PartialTarget):
         clock: Clock = time.perf_counter_ns,
     ) -> None:
         self._path = Path(path)
-        self._threads = threads or os.cpu_count() or 1
+        self._threads = threads or max((os.cpu_count() or 1) // 2, 1)
         self._unchanged = self._model = LlamaModel(self._path, self._threads)
         self._sha256 = model_sha256(self._path) if callable(model_sha256) else model_sha256
         self._clock = clock
