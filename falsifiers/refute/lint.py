@@ -13,8 +13,9 @@ from typing import Any
 
 from refute.contract import ContractError, Falsifier, Problem, Reading, find_contracts, read_contract
 from refute.faults.base import FaultSpec
-from refute.kinds import KIND_NAMES, kind_named
+from refute.kinds import BUILT_IN, INSTALLED, UnknownKind, UnusableKind
 from refute.kinds.base import Kind
+from refute.kinds.plugins import shadowing
 from refute.marked_yaml import Pointer, did_you_mean
 from refute.statistics import minimum_runs, quantile_of
 from refute.targets.base import CAPABILITIES
@@ -23,8 +24,6 @@ Kinds = Mapping[str, type[Kind[Any]]]
 _BOUND_NAMES = ("of", "statistic", "above", "below", "within", "confidence", "runs", "cases", "testbeds")
 # What a kind can do without: either threshold will do, and the unit decides whether testbeds are named.
 _OPTIONAL = {"above", "below", "testbeds"}
-# What the constructor of a parameters class raises for values that it cannot work with.
-_REFUSALS = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError)
 
 
 def lint(
@@ -39,7 +38,7 @@ def lint(
     root: where contracts are looked for, the working directory if not given. kinds, faults: what
     contracts may name; those of this package where not given.
     """
-    kinds = _Kinds() if kinds is None else kinds
+    kinds = INSTALLED if kinds is None else kinds
     problems: set[Problem] = set()
     files: dict[Path, None] = {}
     for chosen in [[path] for path in paths] or [[]]:
@@ -64,19 +63,6 @@ def lint(
     beside = {path for file in files for path in file.parent.glob("*.yaml")} - files.keys()
     problems.update(_needs(readings, [*readings, *_readable(beside, kinds, faults)]))
     return sorted(problems)
-
-
-class _Kinds(Kinds):
-    """The kinds of this package, each imported when a contract names it."""
-
-    def __getitem__(self, name: str) -> type[Kind[Any]]:
-        return kind_named(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(KIND_NAMES)
-
-    def __len__(self) -> int:
-        return len(KIND_NAMES)
 
 
 def _readable(
@@ -133,7 +119,17 @@ def _history(reading: Reading) -> Iterator[Problem]:
 
 
 def _of_kind(reading: Reading, at: Pointer, falsifier: Falsifier, kinds: Kinds) -> Iterator[Problem]:
-    kind = kinds[falsifier.kind]
+    try:
+        kind = kinds[falsifier.kind]
+    except UnusableKind as why:
+        yield reading.document.problem((*at, "kind"), str(why), "", "mend or uninstall that distribution")
+        return
+    except UnknownKind:  # of a record's contract, whose kind may be anywhere
+        return
+    whose = shadowing(falsifier.kind) if falsifier.kind in BUILT_IN else ""
+    if whose:
+        what = f"{whose} registers another kind {falsifier.kind!r}, but that one is built in"
+        yield reading.document.problem((*at, "kind"), what, "", "rename its entry point, or uninstall it")
     for index, capability in enumerate(falsifier.requires):
         known = CAPABILITIES | kind.requires
         if capability not in known:
@@ -193,7 +189,7 @@ def _parameters(
         return
     try:
         kind.parameters_type(**falsifier.parameters)
-    except _REFUSALS as error:
+    except Exception as error:  # noqa: BLE001 (a constructor may refuse in any way it likes)
         sentence = str(error)
         named = next((name for name in falsifier.parameters if name in sentence.split()), None)
         where = inside if named is None else (*inside, named)
