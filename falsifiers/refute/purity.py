@@ -14,7 +14,7 @@ from datetime import date
 from types import FrameType, ModuleType
 from typing import Any
 
-_OUTSIDE = {"time", "posix", "nt", "_socket", "_io"}  # the clock, the system, the network, files
+_OUTSIDE = {"time", "posix", "nt", "_socket", "_io", "io"}  # the clock, the system, the network, files
 _TODAY = {"now", "utcnow", "today"}
 _GLOBAL = random.random.__self__  # type: ignore[attr-defined]  # the generator behind random.random
 _ENVIRONMENT = type(os.environ).__getitem__.__code__

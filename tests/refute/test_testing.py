@@ -5,6 +5,7 @@ import os
 import random
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from time import time as now
 from typing import Any
 
@@ -32,7 +33,7 @@ from refute.targets.fake import FakeTarget
 from refute.testing import check_kind
 
 FALSIFIERS: dict[str, Falsifier] = {}
-for _path in find_contracts(__import__("pathlib").Path("/")):
+for _path in find_contracts(Path("/")):
     for _each in load_contract(_path).falsifiers:
         FALSIFIERS.setdefault(_each.kind, _each)
 CASES = Bound(confidence=0.95, cases=4)
@@ -54,10 +55,14 @@ def smaller(falsifier: Falsifier) -> tuple[dict[str, Any], Bound]:
     """Less of the same: the rules hold at any size, and here it is the rules that are tested."""
     bound, parameters = falsifier.bound, dict(falsifier.parameters)
     if bound.cases is not None:
-        bound = dataclasses.replace(bound, cases=min(bound.cases, 5))
+        bound = dataclasses.replace(bound, cases=min(bound.cases, 4))
     if falsifier.kind in ("tok-floor", "speed-up"):
-        parameters["max_tokens"] = 8
         bound = dataclasses.replace(bound, confidence=0.9, runs=5)
+    if falsifier.kind in ("tok-floor", "speed-up", "determinism", "greedy-equivalence"):
+        parameters["max_tokens"] = 6
+    if falsifier.kind == "sampling-distribution":
+        parameters |= {"bins": 4, "max_tokens": 24, "settings": [{"temperature": 1.0, "top_k": 5}]}
+        bound = dataclasses.replace(bound, runs=8, within=0.5)
     return parameters, bound
 
 
@@ -86,7 +91,7 @@ class Twins(Searched[Lengths]):
         )
 
     def refutes(self, observation):
-        return not observation.samples["apart"] <= 0
+        return not 0 <= observation.samples["apart"] <= 0
 
 
 def check(kind: type, faults: tuple[str, ...] = ("empty-cache",), **changes: Any) -> None:
@@ -164,9 +169,7 @@ class DrawsFromNumpy(Twins):
 
 class AsksTheEnvironment(Twins):
     def refutes(self, observation):
-        return ("REFUTE_TWINS" in os.environ and bool(os.environ.get("REFUTE_TWINS"))) or super().refutes(
-            observation
-        )
+        return bool(os.environ.get("REFUTE_TWINS")) or super().refutes(observation)
 
 
 class ReadsAFile(Twins):
@@ -273,7 +276,7 @@ class FigureBreaks(Twins):
         (DrawsGlobally, "the global random state"),
         (DrawsFromNumpy, "NumPy's global random state"),
         (AsksTheEnvironment, r"os\.environ"),
-        (ReadsAFile, r"_io\.open"),
+        (ReadsAFile, r"io\.open"),
         (Counts, "figure answers otherwise when it is asked twice"),
         (HeedsOrder, "answers otherwise when keys come in another order"),
         (SurvivesOnNothing, "survives on 0 observations of 4 planned"),
@@ -308,7 +311,7 @@ def test_it_demands_faults_that_exist_and_can_be_planted() -> None:
 
 
 def test_it_demands_a_bound_that_the_kind_can_use() -> None:
-    with pytest.raises(AssertionError, match="cannot use above, runs in its bound"):
+    with pytest.raises(AssertionError, match=r"cannot use above, runs in its bound"):
         check(Twins, bound=Bound(confidence=0.95, cases=4, above=1.0, unit="x", runs=3))
 
 
@@ -346,5 +349,5 @@ def test_a_measuring_kind_that_keeps_the_rules_passes() -> None:
 
 
 def test_a_measurement_that_is_no_number_must_not_survive() -> None:
-    with pytest.raises(AssertionError, match="credulous: survives with a run that measured (nan|inf)"):
+    with pytest.raises(AssertionError, match=r"survives with a run that measured (nan|inf)"):
         check(Credulous, faults=("slow-clock",), parameters={}, bound=FLOOR)

@@ -62,7 +62,12 @@ class Kind(ABC, Generic[P]):
         if "name" not in vars(cls):
             cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
         given = [each for base in vars(cls).get("__orig_bases__", ()) for each in get_args(base)]
-        if "parameters_type" not in vars(cls) and given and isinstance(given[0], type):
+        if (
+            "parameters_type" not in vars(cls)
+            and given
+            and isinstance(given[0], type)
+            and given[0] is not Any
+        ):
             cls.parameters_type = given[0]
 
     def __init__(self, parameters: P) -> None:
