@@ -10,9 +10,13 @@ import sysconfig
 import venv
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-from walkthrough import follow
+from walkthrough import Command, follow, steps
+
+from refute.api import Bound
+from refute.testing import check_kind
 
 TUTORIAL = Path(__file__).parents[2] / "docs" / "your-own-falsifier.md"
 
@@ -67,13 +71,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     }
     folder = root / "project"
     folder.mkdir()
-    followed = follow(TUTORIAL, folder, environment)
-    assert followed == 10
+    follow(TUTORIAL, folder, environment)
     return Place(folder, site, environment)
 
 
 def test_the_tutorial_runs_as_it_stands(place: Place) -> None:
     """The fixture ran it, and fails where a command does not print what the tutorial shows."""
+    assert sum(isinstance(step, Command) for step in steps(TUTORIAL)) == 11
     assert [*place.site.glob("rollback_kind-1.0.0.dist-info")]
     assert len([*place.folder.glob("broken/*/*/rejected-draft-leaves-no-trace.json")]) == 1
 
@@ -110,3 +114,21 @@ def test_a_record_is_stale_once_the_code_changes_or_is_gone(place: Place) -> Non
     finally:
         module.write_text(honest)
         info.with_name("gone").rename(info)
+
+
+def test_the_careless_comparison_is_refused_as_the_tutorial_says() -> None:
+    (source,) = (
+        step[1] for step in steps(TUTORIAL) if isinstance(step, tuple) and "rollback_kind" in step[0]
+    )
+    careless = source.replace("not 0 <= ", "").replace("<= 0.01", "> 0.01")
+    assert careless.endswith('return observation.samples["logits_apart"] > 0.01\n')
+    module: dict[str, Any] = {}
+    exec(careless, module)
+    with pytest.raises(AssertionError) as refused:
+        check_kind(
+            module["Rollback"],
+            {"max_tokens": 4, "prompt_tokens": [2, 24]},
+            Bound(cases=5, confidence=0.95),
+            faults=["rope-position"],
+        )
+    assert f"`{refused.value}`" in TUTORIAL.read_text()
