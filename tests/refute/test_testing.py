@@ -61,8 +61,9 @@ def smaller(falsifier: Falsifier) -> tuple[dict[str, Any], Bound]:
     if falsifier.kind in ("tok-floor", "speed-up", "determinism", "greedy-equivalence"):
         parameters["max_tokens"] = 6
     if falsifier.kind == "sampling-distribution":
-        parameters |= {"bins": 4, "max_tokens": 24, "settings": [{"temperature": 1.0, "top_k": 5}]}
-        bound = dataclasses.replace(bound, runs=8, within=0.5)
+        settings = [{"temperature": 1.0}, {"temperature": 1.0, "top_k": 3}]
+        parameters |= {"bins": 4, "max_tokens": 40, "settings": settings}
+        bound = dataclasses.replace(bound, runs=12, within=0.5, confidence=0.99)
     return parameters, bound
 
 
