@@ -70,7 +70,7 @@ def run_tests(wheel: Path, scratch: Path) -> int:
     venv.create(scratch / "venv", with_pip=True)
     run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"{wheel}[dev]")
     project = scratch / "project"
-    for folder in ("tests", "contracts"):
+    for folder in ("tests", "contracts", "docs"):
         shutil.copytree(ROOT / folder, project / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("conftest.py", "pyproject.toml"):
         shutil.copy(ROOT / file, project / file)

@@ -16,8 +16,9 @@ from refute.contract import Bound, Contract, Falsifier
 from refute.faults import FAULTS
 from refute.faults.base import Fault
 from refute.finding import Control, FaultTrial, Finding, Sensitivity, missed, timestamp
-from refute.kinds import kind_named
+from refute.kinds import kind_named, kind_origin
 from refute.kinds.base import Kind, Observation, Planned, Searched
+from refute.strict_json import check
 from refute.targets.base import CannotPlant, Target, TargetError
 from refute.verdict import Judgement, Outcome, Verdict, conclude
 
@@ -72,6 +73,7 @@ def attack(
     faults_only: bool = False,
     also: Sequence[Fault] = (),
     on_bug: Callable[[Exception], None] = lambda _: None,
+    kinds: Callable[[str], type[Kind[Any]]] = kind_named,
 ) -> Finding:
     """Attack and conclude; every failure of the target or of the falsifier becomes a verdict.
 
@@ -81,13 +83,21 @@ def attack(
     traceback the finding does not keep.
     """
     clock = time.monotonic()
-    kind = kind_named(falsifier.kind).of(falsifier.parameters)
+    kind = kinds(falsifier.kind).of(falsifier.parameters)
     blank = unattacked(
-        falsifier, Verdict.ERROR, "", contract=contract, run=run, seed=seed, target=identity_as_data(target)
+        falsifier,
+        Verdict.ERROR,
+        "",
+        contract=contract,
+        run=run,
+        seed=seed,
+        target=identity_as_data(target),
+        kinds=kinds,
     )
     plan = _Attack(falsifier, kind, target, controls, seed, report)
     try:
         finding = _run(plan, blank, faults_only=faults_only, also=also)
+        check(finding.to_json())  # samples that no record can hold are the falsifier's own fault
     except TargetError as error:
         finding = dataclasses.replace(blank, reason=f"the target failed: {error}")
     except Exception as error:  # noqa: BLE001 (a broken falsifier is a verdict, and must reach the record)
@@ -105,8 +115,10 @@ def unattacked(
     run: str,
     seed: int,
     target: Mapping[str, Any],
+    kinds: Callable[[str], type[Kind[Any]]] = kind_named,
 ) -> Finding:
     """Return a finding without any observation: where every attack starts, or where none can be made."""
+    origin = kind_origin(falsifier.kind)
     return Finding(
         run=run,
         contract=contract.id,
@@ -116,7 +128,8 @@ def unattacked(
         alias=falsifier.alias,
         claim=falsifier.claim,
         kind=falsifier.kind,
-        rule_version=kind_named(falsifier.kind).rule_version,
+        rule_version=kinds(falsifier.kind).rule_version,
+        kind_origin=None if origin is None else dataclasses.asdict(origin),
         verdict=verdict,
         reason=reason,
         figure="",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from refute.contract import Contract, ContractError, load_contract
 from refute.finding import Finding
+from refute.kinds import ANY
 from refute.provenance import model_sha256, package_digest
 from refute.reader import CONTRACT, Discrepancy, Record, Run, read_runs
 from refute.rejudge import Kinds, rejudge
@@ -140,7 +141,7 @@ class _Sources:
         digest = run.summary["contract"]["bytes_sha256"]
         if digest not in self._known:
             try:
-                self._known[digest] = load_contract(run.path / CONTRACT)
+                self._known[digest] = load_contract(run.path / CONTRACT, kinds=ANY)
             except ContractError:
                 self._known[digest] = None
         return self._known[digest]
@@ -185,8 +186,7 @@ def _attempt(
     else:
         rejudged = rejudge(record, str(run.path), source, kinds)
         discrepancies = rejudged.discrepancies
-        if not rejudged.judged:
-            stale = f"the rule of {finding.kind} changed since version {finding.rule_version}"
+        stale = rejudged.unjudged
     if finding.contract_semantic_sha256 != contract.semantic_sha256:
         stale = f"the contract's meaning changed since its version {finding.contract_version}"
     build, here = str(finding.target.get("engine_digest")), present.engine_digest

@@ -186,7 +186,7 @@ def _status(arguments: argparse.Namespace) -> Exit:
     from refute.report.terminal import show_status
     from refute.status import status
 
-    overview = status(_contracts(arguments.paths), arguments.evidence)
+    overview = status(_contracts(arguments.paths, foreign=True), arguments.evidence)
     if arguments.json:
         print(json.dumps(overview.to_json(), indent=2))
     else:
@@ -198,7 +198,8 @@ def _gate(arguments: argparse.Namespace) -> Exit:
     from refute.gate import gate
     from refute.report.terminal import show_decision
 
-    decision = gate(_contracts(arguments.paths), arguments.evidence, profile=arguments.profile)
+    contracts = _contracts(arguments.paths, foreign=True)
+    decision = gate(contracts, arguments.evidence, profile=arguments.profile)
     if arguments.json:
         print(json.dumps(decision.to_json(), indent=2))
     else:
@@ -206,15 +207,20 @@ def _gate(arguments: argparse.Namespace) -> Exit:
     return decision.code
 
 
-def _contracts(paths: Sequence[Path]) -> "list[Contract]":
-    """Load contracts; every fault in them is a sentence."""
+def _contracts(paths: Sequence[Path], *, foreign: bool = False) -> "list[Contract]":
+    """Load contracts; every fault in them is a sentence.
+
+    foreign: kinds may be missing here, as where records of others are read; their claims are then stale.
+    """
     from refute.contract import find_contracts, load_contract
+    from refute.kinds import ANY, INSTALLED
     from refute.lint import lint
 
-    problems = lint(paths, root=Path())
+    kinds = ANY if foreign else INSTALLED
+    problems = lint(paths, root=Path(), kinds=kinds)
     if problems:
         raise _Refused(Exit.USAGE, *problems)
-    return [load_contract(path) for path in find_contracts(Path(), paths)]
+    return [load_contract(path, kinds=kinds) for path in find_contracts(Path(), paths)]
 
 
 def _pytest_arguments(arguments: argparse.Namespace) -> list[str]:

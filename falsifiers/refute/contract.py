@@ -146,7 +146,7 @@ def load_contract(
 ) -> Contract:
     """Read a contract. Raises `ContractError` with every problem that was found.
 
-    kinds, faults: the names that exist; those of this package where not given.
+    kinds, faults: the names that exist; those that are installed where not given.
     """
     reading = read_contract(path, kinds=kinds, faults=faults)
     if reading.contract is None:
@@ -211,9 +211,9 @@ def _bundled() -> Path:
 
 
 def _kind_names() -> Collection[str]:
-    from refute.kinds import KIND_NAMES  # noqa: PLC0415 (kinds know of contracts too)
+    from refute.kinds import INSTALLED  # noqa: PLC0415 (kinds know of contracts too)
 
-    return KIND_NAMES
+    return INSTALLED
 
 
 def _contract(document: Document, falsifiers: tuple[Falsifier, ...]) -> Contract:

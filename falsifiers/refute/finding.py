@@ -54,7 +54,10 @@ class Sensitivity:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The verdict of one falsifier with all that it rests on."""
+    """The verdict of one falsifier with all that it rests on.
+
+    kind_origin: distribution, version and code digest of a kind that is not built in.
+    """
 
     run: str
     contract: str
@@ -81,6 +84,7 @@ class Finding:
     counters: Mapping[str, int] = dataclasses.field(default_factory=dict)
     started: str = ""
     seconds: float = 0.0
+    kind_origin: Mapping[str, Any] | None = None
 
     @property
     def judged(self) -> tuple[Observation, ...]:

@@ -17,8 +17,7 @@ from typing import Any
 from refute.contract import ContractError, Problem, Reading, find_contracts, read_contract
 from refute.faults import FAULTS
 from refute.faults.base import FaultSpec
-from refute.kinds import KIND_NAMES, kind_named
-from refute.kinds.base import Kind
+from refute.kinds import INSTALLED
 from refute.lint_falsifier import Kinds, falsifier_problems
 from refute.marked_yaml import Pointer, did_you_mean
 from refute.select import embedded_model
@@ -39,7 +38,7 @@ def lint(
     root: where contracts are looked for, the working directory if not given. kinds, faults: what
     contracts may name; those of this package where not given.
     """
-    kinds = all_kinds() if kinds is None else kinds
+    kinds = INSTALLED if kinds is None else kinds
     faults = FAULTS if faults is None else faults
     problems: set[Problem] = set()
     files: dict[Path, None] = {}
@@ -67,24 +66,6 @@ def lint(
     beside = {path for file in files for path in file.parent.glob("*.yaml")} - files.keys()
     problems.update(_needs(readings, [*readings, *_readable(beside, kinds, faults)], kinds))
     return sorted(problems)
-
-
-def all_kinds() -> Kinds:
-    """Return the kinds that contracts may name."""
-    return _Kinds()
-
-
-class _Kinds(Kinds):
-    """The kinds of this package, each imported when a contract names it."""
-
-    def __getitem__(self, name: str) -> type[Kind[Any]]:
-        return kind_named(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(KIND_NAMES)
-
-    def __len__(self) -> int:
-        return len(KIND_NAMES)
 
 
 def _readable(paths: Iterable[Path], kinds: Kinds, faults: Mapping[str, FaultSpec]) -> Iterator[Reading]:

@@ -16,7 +16,7 @@ from typing import Any
 from refute.change import REQUIRED, Bump, Change, Effect, bump, changes, effect_of, next_version
 from refute.contract import Contract, ContractError, Problem, find_contracts, load_contract
 from refute.faults.base import FaultSpec
-from refute.lint import all_kinds
+from refute.kinds import ANY, INSTALLED
 from refute.lint_falsifier import Kinds
 from refute.marked_yaml import Document, read_yaml
 
@@ -73,7 +73,7 @@ def compare(
 
     Raises `NoBase` where there is no repository, no such revision, or no git.
     """
-    kinds = all_kinds() if kinds is None else kinds
+    kinds = INSTALLED if kinds is None else kinds
     files = find_contracts(root, paths)
     folders = [path for path in (paths or [root / "contracts"]) if path.is_dir()]
     compared = []
@@ -151,20 +151,11 @@ def _load(
         path = Path(folder) / name
         path.write_bytes(source)
         try:
-            contract = load_contract(path, kinds=_AnyName(), faults=faults)
+            contract = load_contract(path, kinds=ANY, faults=faults)
         except ContractError as error:
             first = str(error.problems[0]).removeprefix(f"{folder}{os.sep}")
             return None, _version_of(path), first
     return contract, contract.version, ""
-
-
-class _AnyName(tuple[str, ...]):
-    """Kinds for an old version to name: a kind that is gone by now has changed, which is for us to say."""
-
-    __slots__ = ()
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str)
 
 
 def _version_of(path: Path) -> str | None:
@@ -225,7 +216,7 @@ def _described(effect: Effect) -> str:
 def _new(
     file: Path, gone: Sequence[tuple[Path, Contract | None]], faults: Mapping[str, FaultSpec] | None
 ) -> Comparison:
-    new = load_contract(file, faults=faults, kinds=_AnyName())
+    new = load_contract(file, faults=faults, kinds=ANY)
     sentence = "a new contract"
     for path, old in gone:
         if old is not None and _same(old, new):

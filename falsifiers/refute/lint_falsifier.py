@@ -7,7 +7,9 @@ from typing import Any
 
 from refute.contract import Falsifier, Problem
 from refute.faults.base import Fault, FaultSpec
+from refute.kinds import BUILT_IN, UnknownKind, UnusableKind
 from refute.kinds.base import Kind
+from refute.kinds.plugins import shadowing
 from refute.marked_yaml import Document, Pointer, did_you_mean
 from refute.statistics import minimum_runs, quantile_of
 from refute.targets.base import CAPABILITIES
@@ -16,8 +18,6 @@ Kinds = Mapping[str, type[Kind[Any]]]
 _BOUND_NAMES = ("of", "statistic", "above", "below", "within", "confidence", "runs", "cases", "testbeds")
 # What a kind can do without: either threshold will do, and the unit decides whether testbeds are named.
 _OPTIONAL = {"above", "below", "testbeds"}
-# What the constructor of a parameters class raises for values that it cannot work with.
-_REFUSALS = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError)
 # Doses in these units count things, unless the catalogue has parts of them.
 _COUNTED = {"rows", "layers", "positions", "tokens", "times", "extra times"}
 
@@ -30,7 +30,19 @@ def falsifier_problems(
     faults: Mapping[str, FaultSpec],
 ) -> Iterator[Problem]:
     """Yield the faults of one falsifier that stands at `at`."""
-    kind = kinds[falsifier.kind]
+    try:
+        kind = kinds[falsifier.kind]
+    except UnusableKind as why:
+        fix = "mend or uninstall that distribution"
+        yield document.problem("kind-unusable", (*at, "kind"), str(why), "", fix)
+        return
+    except UnknownKind:  # of a record's contract, whose kind may be anywhere
+        return
+    whose = shadowing(falsifier.kind) if falsifier.kind in BUILT_IN else ""
+    if whose:
+        what = f"{whose} registers another kind {falsifier.kind!r}, but that one is built in"
+        fix = "rename its entry point, or uninstall it"
+        yield document.problem("kind-shadowed", (*at, "kind"), what, "", fix)
     if falsifier.id == "findings":
         what = "a falsifier called 'findings' would have the file of the run's own findings.json"
         yield document.problem("id-reserved", (*at, "id"), what, "", "give it another id")
@@ -112,7 +124,7 @@ def _parameters(
         return
     try:
         kind.parameters_type(**falsifier.parameters)
-    except _REFUSALS as error:
+    except Exception as error:  # noqa: BLE001 (a constructor may refuse in any way it likes)
         sentence = str(error)
         named = next((name for name in falsifier.parameters if name in sentence.split()), None)
         where = inside if named is None else (*inside, named)

@@ -125,7 +125,7 @@ def redact(argv: Sequence[str]) -> list[str]:
 
 
 def package_digest(package: str, *, suffixes: Sequence[str] = (".py",)) -> str | None:
-    """Return the content digest of an installed package without importing it; None if it is not there.
+    """Return the content digest of a package, or a module, without importing it; None if it is not there.
 
     sha256 over its sources in the order of their paths, each as path, NUL, size, NUL, content: what
     the bundled engine reports of itself. The recipe of the embedded model runs nothing and is left out.
@@ -135,7 +135,8 @@ def package_digest(package: str, *, suffixes: Sequence[str] = (".py",)) -> str |
         return None
     root = Path(spec.origin).parent
     recipe = root / "pocket" / "recipe"
-    sources = (path for path in root.rglob("*") if path.suffix in suffixes)
+    files = [Path(spec.origin)] if spec.submodule_search_locations is None else root.rglob("*")
+    sources = (path for path in files if path.suffix in suffixes)
     digest = hashlib.sha256()
     for source in sorted(sources, key=lambda path: path.relative_to(root).parts):
         if not source.is_relative_to(recipe):

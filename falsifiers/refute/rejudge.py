@@ -12,6 +12,7 @@ from typing import Any
 from refute.attack import bound_as_data, counters_of, reason_for, sensitivity_of
 from refute.contract import Contract, Falsifier
 from refute.finding import Control, FaultTrial, Finding, demanded, missed
+from refute.kinds import Origin, kind_origin
 from refute.kinds.base import Kind, Searched
 from refute.reader import Discrepancy, Record
 from refute.verdict import Judgement, Outcome, Verdict, conclude
@@ -22,42 +23,65 @@ Difference = tuple[str, Any, Any]  # JSON pointer, found, expected
 
 @dataclass(frozen=True, slots=True)
 class Rejudged:
-    """What came out. judged: False where the rule is no longer here, so that nothing could be derived."""
+    """What came out. unjudged: why nothing could be derived, where the rule is not here; else empty."""
 
     discrepancies: tuple[Discrepancy, ...]
-    judged: bool
+    unjudged: str
 
 
 def rejudge(record: Record, where: str, contract: Contract, kinds: Kinds) -> Rejudged:
     """Derive a finding again. where: its folder, for messages. contract: the one that lies in its run."""
     finding = record.finding
     try:
-        differences, judged = _differences(finding, contract, kinds)
+        differences, unjudged = _differences(finding, contract, kinds)
     except Exception as error:  # noqa: BLE001 (edited samples break a kind in any way they like)
         found = f"samples that cannot be judged ({type(error).__name__}: {error})"
-        differences, judged = [("/observations", found, "what its kind stores")], True
+        differences, unjudged = [("/observations", found, "what its kind stores")], ""
     place = f"{where}/{record.file}"
     return Rejudged(
         tuple(
             Discrepancy(place, pointer, _short(found), _short(expected), finding.falsifier)
             for pointer, found, expected in differences
         ),
-        judged,
+        unjudged,
     )
 
 
-def _differences(finding: Finding, contract: Contract, kinds: Kinds) -> tuple[list[Difference], bool]:
+def _differences(finding: Finding, contract: Contract, kinds: Kinds) -> tuple[list[Difference], str]:
     falsifier = next((each for each in contract.falsifiers if each.id == finding.falsifier), None)
     if falsifier is None:
-        return [("/falsifier", finding.falsifier, "a falsifier of its contract")], True
+        return [("/falsifier", finding.falsifier, "a falsifier of its contract")], ""
     copied = list(_copied(finding, falsifier))
+    if copied:
+        return copied, ""
     try:
         kind_type = kinds(finding.kind)
-    except KeyError:
-        return copied, False
-    if copied or kind_type.rule_version != finding.rule_version:
-        return copied, bool(copied)
-    return list(_derived(finding, falsifier, kind_type.of(falsifier.parameters))), True
+    except KeyError as why:  # `UnknownKind` is a sentence
+        return [], str(why)
+    changed = _changed(finding, kind_type)
+    if changed:
+        return [], changed
+    return list(_derived(finding, falsifier, kind_type.of(falsifier.parameters))), ""
+
+
+def _changed(finding: Finding, kind_type: type[Kind[Any]]) -> str:
+    """How the rule that judged differs from the one that is here; empty if it does not."""
+    if kind_type.rule_version != finding.rule_version:
+        return f"the rule of {finding.kind} changed since version {finding.rule_version}"
+    judged = None if finding.kind_origin is None else Origin(**finding.kind_origin)
+    here = kind_origin(finding.kind)
+    if _code(judged) == _code(here):
+        return ""
+    told = " and ".join(
+        f"{'refute' if each is None else each} {does}"
+        for each, does in ((judged, "judged it"), (here, "is here"))
+    )
+    return f"the rule of {finding.kind} changed: {told}"
+
+
+def _code(origin: Origin | None) -> tuple[str, str] | None:
+    """What tells one rule's code from another's; a new version with the same code is the same rule."""
+    return None if origin is None else (origin.distribution, origin.digest or origin.version)
 
 
 def _copied(finding: Finding, falsifier: Falsifier) -> Iterator[Difference]:

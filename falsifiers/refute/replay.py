@@ -46,8 +46,8 @@ def replay(finding: Finding, target: Target) -> Replay:
     assert finding.counterexample is not None
     try:
         kind_type = kind_named(finding.kind)
-    except UnknownKind:
-        raise CannotReplay(f"kind {finding.kind!r} does not exist in this version") from None
+    except UnknownKind as why:
+        raise CannotReplay(str(why)) from None
     kind = kind_type.of(finding.parameters)
     if not isinstance(kind, Searched):
         raise CannotReplay(f"kind {finding.kind!r} measures; only counterexamples replay")

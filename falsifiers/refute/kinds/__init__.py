@@ -1,9 +1,25 @@
-"""The kinds of attack, by the name that contracts write; each is imported when first asked for."""
+"""The kinds of attack, by the name that contracts write; each is imported when first asked for.
 
+To write one of your own, start at `refute.api`.
+"""
+
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any
 
 from refute.kinds.base import Kind
+from refute.kinds.plugins import Origin, UnknownKind, UnusableKind, load, origin_of, registered
+
+__all__ = [
+    "ANY",
+    "BUILT_IN",
+    "INSTALLED",
+    "Origin",
+    "UnknownKind",
+    "UnusableKind",
+    "kind_named",
+    "kind_origin",
+]
 
 _HOME = {
     "cache-equivalence": ("refute.kinds.equivalence", "CacheEquivalence"),
@@ -29,17 +45,51 @@ _HOME = {
     "stream-delivery": ("refute.kinds.streaming", "StreamDelivery"),
 }
 
-KIND_NAMES: tuple[str, ...] = tuple(sorted(_HOME))
-
-
-class UnknownKind(KeyError):  # noqa: N818 (it is an answer about a contract, not a failure of ours)
-    """No kind has that name."""
+BUILT_IN: tuple[str, ...] = tuple(sorted(_HOME))
 
 
 def kind_named(name: str) -> type[Kind[Any]]:
-    """Return the class of a kind. Raises `UnknownKind`."""
+    """Return the class of a kind: one that is built in, or another distribution's. Raises `UnknownKind`."""
     if name not in _HOME:
-        raise UnknownKind(name)
+        return load(name)
     module, attribute = _HOME[name]
     kind: type[Kind[Any]] = getattr(import_module(module), attribute)
     return kind
+
+
+def kind_origin(name: str) -> Origin | None:
+    """Return whose code a kind is; None of one that is built in (its `rule_version` says all)."""
+    return None if name in _HOME else origin_of(name)
+
+
+class _Installed(Mapping[str, type[Kind[Any]]]):
+    """The kinds that are here, by name; whoever only asks whether one is, imports none."""
+
+    def __contains__(self, name: object) -> bool:
+        return name in _HOME or name in registered()
+
+    def __getitem__(self, name: str) -> type[Kind[Any]]:
+        return kind_named(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted({*_HOME, *registered()}))
+
+    def __len__(self) -> int:
+        return len({*_HOME, *registered()})
+
+
+class _Any(_Installed):
+    """Any name may be a kind's, here or elsewhere: for reading records that others made."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __getitem__(self, name: str) -> type[Kind[Any]]:
+        try:
+            return kind_named(name)
+        except UnusableKind as why:
+            raise UnknownKind(str(why)) from None
+
+
+INSTALLED = _Installed()
+ANY = _Any()

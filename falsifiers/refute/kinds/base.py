@@ -5,11 +5,13 @@ observation, `judge` at all of them; all three are pure, so that the record can 
 Everything in a case and in samples is what `json` can hold, and survives a round trip unchanged.
 """
 
+import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar, get_args
 
 from refute.statistics import excluded_rate, order_statistic_interval, quantile_of
 from refute.targets.base import Target
@@ -32,11 +34,17 @@ class Observation:
     samples: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class NoParameters:
+    """Of a kind for which a contract has nothing to set."""
+
+
 class Kind(ABC, Generic[P]):
     """A family of attacks. `parameters` is the frozen dataclass that the contract's `with` fills.
 
-    name: as contracts write it. rule_version: changes whenever `judge` can judge the same samples
-    otherwise. requires: capabilities without which the kind does not apply. bound_fields: what the
+    name: as contracts write it; `TokFloor` is `tok-floor` unless it says otherwise. rule_version: changes
+    whenever `judge` can judge the same samples otherwise. requires: capabilities without which the kind
+    does not apply. parameters_type: what stands in the brackets of the base class. bound_fields: what the
     contract's bound must give, and may give no more than. unit: the base unit of the bound's threshold,
     where there is one. measured: what the bound's `of` must be, where there is one. timing: samples are
     times, so nothing else may run beside it. stricter: which way a parameter or a number of the bound asks
@@ -44,14 +52,28 @@ class Kind(ABC, Generic[P]):
     """
 
     name: ClassVar[str]
-    rule_version: ClassVar[str]
-    requires: ClassVar[frozenset[str]]
-    parameters_type: ClassVar[type]
+    rule_version: ClassVar[str] = "1"
+    requires: ClassVar[frozenset[str]] = frozenset()
+    parameters_type: ClassVar[type] = NoParameters
     bound_fields: ClassVar[frozenset[str]]
     unit: ClassVar[str | None] = None
     measured: ClassVar[str | None] = None
     timing: ClassVar[bool] = False
     stricter: ClassVar[Mapping[str, Literal["higher", "lower"]]] = MappingProxyType({})
+
+    def __init_subclass__(cls, **rest: Any) -> None:
+        """Fill in what the class statement says already."""
+        super().__init_subclass__(**rest)
+        if "name" not in vars(cls):
+            cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
+        given = [each for base in vars(cls).get("__orig_bases__", ()) for each in get_args(base)]
+        if (
+            "parameters_type" not in vars(cls)
+            and given
+            and isinstance(given[0], type)
+            and given[0] is not Any
+        ):
+            cls.parameters_type = given[0]
 
     def __init__(self, parameters: P) -> None:
         self.parameters = parameters
@@ -154,6 +176,9 @@ class Measured(Planned[P]):
         assert bound.statistic is not None
         samples = [self.measure(observation) for observation in observations]
         bad = sum(not _within(sample, bound) for sample in samples)
+        if not all(map(math.isfinite, samples)):
+            reason = f"{sum(not math.isfinite(each) for each in samples)} runs gave no finite figure"
+            return Judgement(Outcome.INCONCLUSIVE, reason, len(samples), bad, unit=bound.unit)
         interval = order_statistic_interval(samples, quantile_of(bound.statistic), bound.confidence)
         if len(samples) < bound.runs or interval is None:
             reason = f"{len(samples)} runs of {bound.runs} planned"
@@ -196,9 +221,9 @@ class Measured(Planned[P]):
 
 def _within(value: float, bound: "Bound") -> bool:
     if bound.above is not None:
-        return value >= bound.above
+        return math.isfinite(value) and value >= bound.above
     assert bound.below is not None
-    return value <= bound.below
+    return math.isfinite(value) and value <= bound.below
 
 
 def _median(samples: Sequence[float]) -> float:

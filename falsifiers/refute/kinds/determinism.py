@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from refute.kinds.base import Case, Observation, Searched
 from refute.kinds.cases import cases
 from refute.kinds.distribution import probabilities
-from refute.kinds.parameters import Lengths, in_unit
+from refute.kinds.parameters import Lengths, finite, in_unit
 from refute.targets.base import Request, Sampling, Target
 from refute.units import parse_quantity
 
@@ -161,7 +161,8 @@ class SeedSensitivity(Searched[SeedParameters]):
 
     def informative(self, observation: Observation) -> bool:
         """A case counts when an agreement would have refuted."""
-        return any(likelihood < self._limit for likelihood in observation.samples["log_likelihoods"])
+        likelihoods = observation.samples["log_likelihoods"]
+        return finite(likelihoods) and any(likelihood < self._limit for likelihood in likelihoods)
 
     @property
     def _limit(self) -> float:

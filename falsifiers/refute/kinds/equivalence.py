@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from refute.kinds.base import Case, Observation, Searched
 from refute.kinds.cases import cases, chunkings
-from refute.kinds.parameters import Lengths, in_unit
+from refute.kinds.parameters import Lengths, finite, in_unit
 from refute.targets.base import Generation, Request, Scores, Target
 from refute.units import parse_quantity
 
@@ -91,11 +91,14 @@ class CacheEquivalence(Searched[EquivalenceParameters]):
         return margins is None or bool(margins[first] > parse_quantity(self.parameters.margin).value)
 
     def informative(self, observation: Observation) -> bool:
-        """A case counts when tokens were compared and the engine says that the cached arm read its cache."""
+        """A case counts when tokens were compared and the engine says that the cached arm read its cache.
+
+        Where the twin's logits are no numbers, equal tokens say nothing.
+        """
         samples = observation.samples
         compared = _first_difference(samples["cached"], samples["full"])
         read = samples["counters"]["cache_positions_read"]
-        decoded = len(samples["cached"]) > 1
+        decoded = len(samples["cached"]) > 1 and finite(samples["full_margins"] or ())
         return decoded and (compared is None or compared > 0) and read > 0
 
 

@@ -1,5 +1,7 @@
 """What the parameters of kinds share: lengths to search, and checks that say what was expected."""
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from refute.units import parse_quantity
@@ -34,3 +36,8 @@ def in_unit(name: str, value: str, unit: str) -> None:
     """Refuse anything but a quantity in this base unit. Raises ValueError with a sentence."""
     if not isinstance(value, str) or parse_quantity(value).unit != unit:
         raise ValueError(f"{name} is {value!r}, expected a quantity in {unit}")
+
+
+def finite(values: Iterable[float | None]) -> bool:
+    """Whether all are numbers; records hold null where an engine gave none."""
+    return all(value is not None and math.isfinite(value) for value in values)
