@@ -65,6 +65,21 @@ class RoutingDependsOnCache(HonestOperations):
         return wrong[None], (shares / shares.sum())[None].astype(weights.dtype), gap
 
 
+class ThreadRace(HonestOperations):
+    """On more than one thread the first logit of every row is off by `dose`."""
+
+    def __init__(self, inner: Backend, dose: float) -> None:
+        super().__init__(inner)
+        self.dose = dose
+
+    def logits(self, x: Array) -> np.ndarray:
+        """(T, V)"""
+        logits: np.ndarray = self.inner.logits(x)
+        if self.inner.threads > 1:
+            logits[:, 0] += self.dose
+        return logits
+
+
 def wrap_backend(fault: Fault, inner: Backend, *, layers: int, of: int) -> Backend:
     """Return the backend with this fault in `layers` of the model's `of` layers."""
     match fault.name:
@@ -72,5 +87,7 @@ def wrap_backend(fault: Fault, inner: Backend, *, layers: int, of: int) -> Backe
             return DenseDispatch(inner, layers)
         case "routing-depends-on-cache":
             return RoutingDependsOnCache(inner, of - layers)
+        case "thread-race":
+            return ThreadRace(inner, fault.dose)
         case _:
             raise CannotPlant(f"{fault}: not a fault of the backend")

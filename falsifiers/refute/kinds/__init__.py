@@ -9,6 +9,7 @@ _HOME = {
     "cache-equivalence": ("refute.kinds.equivalence", "CacheEquivalence"),
     "routing-equivalence": ("refute.kinds.equivalence", "RoutingEquivalence"),
     "layer-dispatch": ("refute.kinds.dispatch", "LayerDispatch"),
+    "sequence-equivalence": ("refute.kinds.sequences", "SequenceEquivalence"),
     "tok-floor": ("refute.kinds.throughput", "TokFloor"),
     "speed-up": ("refute.kinds.throughput", "SpeedUp"),
     "determinism": ("refute.kinds.determinism", "Determinism"),

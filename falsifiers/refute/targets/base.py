@@ -197,6 +197,8 @@ CAPABILITIES = frozenset(
         "timing",
         "sessions",
         "reference",
+        "threads",
+        "bitwise",
     }
 )
 """What a target can promise, and a contract can require; `Target` says what each means."""
@@ -217,7 +219,9 @@ class Target(Protocol):
 
     Capabilities in use: token_ids (prompts and answers as ids), cache_off (the slow twin), chunks,
     margins, routing, counters, logits, seed, plant (faults can be planted in this very target), timing,
-    sessions (sequences that are driven token by token), reference (numbers of another implementation).
+    sessions (sequences that are driven token by token), reference (numbers of another implementation),
+    threads (a session runs on as many threads as it asks for), bitwise (a token's logits are the same bits
+    however its past came in).
     """
 
     @property
@@ -231,6 +235,11 @@ class Target(Protocol):
         """Ids of plain text tokens: no control tokens, no padding."""
         ...
 
+    @property
+    def special_tokens(self) -> Sequence[int]:
+        """Ids of control tokens, which plain text never encodes to."""
+        ...
+
     def encode(self, text: str) -> tuple[int, ...]: ...
 
     def decode(self, tokens: Sequence[int]) -> str: ...
@@ -241,10 +250,13 @@ class Target(Protocol):
         """Raw reference logits (len(tokens), vocabulary), float32, by one full prefill without faults."""
         ...
 
-    def session(self, capacity: int, *, prompt: int, cache: bool = True) -> Session:
+    def session(
+        self, capacity: int, *, prompt: int, cache: bool = True, threads: int | None = None
+    ) -> Session:
         """Open a sequence of up to `capacity` tokens, of which the first `prompt` are the prompt.
 
-        cache: False is the slow twin's arm, which faults of the cache do not reach.
+        cache: False is the slow twin's arm, which faults of the cache do not reach. threads: how many
+        compute; None as the engine stands, others only with the capability `threads`.
         """
         ...
 

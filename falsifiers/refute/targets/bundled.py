@@ -91,11 +91,17 @@ class BundledTarget:
     @property
     def capabilities(self) -> frozenset[str]:
         lacking = set() if self._engine.config.moe else {"routing"}
-        return CAPABILITIES - {"reference"} - lacking
+        if self._engine.backend.device != "cpu":
+            lacking.add("threads")  # those of the host compute nothing there
+        return CAPABILITIES - {"reference", "bitwise"} - lacking
 
     @property
     def ordinary_tokens(self) -> Sequence[int]:
         return self._engine.tokenizer.ordinary_ids
+
+    @property
+    def special_tokens(self) -> Sequence[int]:
+        return sorted(self._engine.tokenizer.control_ids)
 
     def encode(self, text: str) -> tuple[int, ...]:
         with _failures():
@@ -126,16 +132,19 @@ class BundledTarget:
             cache = self._engine.new_cache(len(tokens))
             return self._engine.model.forward(tokens, cache, last_only=False).logits
 
-    def session(self, capacity: int, *, prompt: int, cache: bool = True) -> Session:
-        """Open a sequence; raises `TargetError` for one longer than the context."""
+    def session(
+        self, capacity: int, *, prompt: int, cache: bool = True, threads: int | None = None
+    ) -> Session:
+        """Open a sequence; raises `TargetError` for one longer than the context, or for no thread."""
         context = self._engine.config.context
         if not 1 <= capacity <= context:
             raise TargetError(f"a sequence of {capacity} tokens: expected 1 to {context}, the context")
         with _failures():
             rows = self._engine.new_cache(capacity)
+            engine = self._engine_for(self._fault, cache=cache, threads=threads)
         if cache and self._fault.cache is not None:
             rows = self._fault.cache(rows, prompt)
-        return BundledSession(self._engine_for(self._fault, cache=cache), rows)
+        return BundledSession(engine, rows)
 
     @property
     def reference(self) -> Reference:
@@ -162,7 +171,7 @@ class BundledTarget:
     def _run(self, request: Request, planted: Planted, clock: Clock) -> Generation:
         from refute_runtime.sampling import SamplingParams  # noqa: PLC0415  (heavy)
 
-        cached = request.cache and not planted.has("cache-ignored")
+        cached = request.cache and not planted.cache_ignored()
         engine, cache = self._engine_for(planted, cache=request.cache), None
         if cached:
             cache = engine.new_cache(len(request.prompt) + request.max_tokens)
@@ -185,15 +194,16 @@ class BundledTarget:
         )
         return _generation(request, started, tokens)
 
-    def _engine_for(self, planted: Planted, *, cache: bool) -> "Engine":
+    def _engine_for(self, planted: Planted, *, cache: bool, threads: int | None = None) -> "Engine":
         """The engine of one arm: a wrapped backend only where the fault reaches it."""
+        engine = self._engine if threads is None else self._engine.with_threads(threads)
         if not planted.layers or planted.fault is None:
-            return self._engine
+            return engine
         if planted.has("routing-depends-on-cache") and not cache:
-            return self._engine
-        layers = self._engine.config.layers
-        backend = wrap_backend(planted.fault, self._engine.backend, layers=planted.layers, of=layers)
-        return self._engine.with_backend(backend)
+            return engine
+        layers = engine.config.layers
+        backend = wrap_backend(planted.fault, engine.backend, layers=planted.layers, of=layers)
+        return engine.with_backend(backend)
 
     def _settings(self) -> dict[str, object]:
         import numpy as np  # noqa: PLC0415  (heavy)

@@ -141,6 +141,10 @@ class FakeTarget:
     def ordinary_tokens(self) -> Sequence[int]:
         return range(END)
 
+    @property
+    def special_tokens(self) -> Sequence[int]:
+        return (END,)
+
     def encode(self, text: str) -> tuple[int, ...]:
         return tuple(text.encode())
 
@@ -153,7 +157,7 @@ class FakeTarget:
         clock: Clock = self._clock.read
         if self._planted.clock is not None:
             clock = self._planted.clock.clock(clock, self._with(HEALTHY).generate, request)
-        if self._planted.has("cache-ignored"):
+        if request.cache and self._planted.cache_ignored():
             request = replace(request, cache=False)
         return self._run(request, self._planted.sampling(request.sampling), clock)
 
@@ -162,14 +166,24 @@ class FakeTarget:
         states, _ = forward(tokens, FakeCache())
         return logits_of(states)
 
-    def session(self, capacity: int, *, prompt: int, cache: bool = True) -> Session:
-        """Open a sequence; raises `TargetError` for one longer than the context."""
+    def session(
+        self, capacity: int, *, prompt: int, cache: bool = True, threads: int | None = None
+    ) -> Session:
+        """Open a sequence; raises `TargetError` for one longer than the context, or for no thread."""
+        if threads is not None and threads < 1:
+            raise TargetError(f"threads is {threads}, expected a whole number of at least 1")
         if not 1 <= capacity <= CONTEXT:
             raise TargetError(f"a sequence of {capacity} tokens: expected 1 to {CONTEXT}, the context")
         rows: Cache = FakeCache()
         if cache and self._planted.cache is not None:
             rows = self._planted.cache(rows, prompt)
-        return FakeSession(rows, self._planted, cached=cache, routed="routing" in self.capabilities)
+        return FakeSession(
+            rows,
+            self._planted,
+            cached=cache,
+            routed="routing" in self.capabilities,
+            threads=threads or 1,
+        )
 
     @property
     def reference(self) -> Reference:

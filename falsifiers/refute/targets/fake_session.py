@@ -1,5 +1,6 @@
 """Sequences in the simulated engine, and the reference that its numbers are compared with."""
 
+import copy
 import random
 from collections.abc import Sequence
 
@@ -14,11 +15,14 @@ from refute.targets.fake_model import END, FakeCache, forward, logits_of, misrou
 class FakeSession:
     """One sequence in the simulated engine."""
 
-    def __init__(self, cache: Cache, planted: Planted, *, cached: bool, routed: bool) -> None:
+    def __init__(
+        self, cache: Cache, planted: Planted, *, cached: bool, routed: bool, threads: int = 1
+    ) -> None:
         self._cache = cache
         self._planted = planted
         self._cached = cached
         self._routed = routed
+        self._threads = threads
 
     @property
     def length(self) -> int:
@@ -37,6 +41,8 @@ class FakeSession:
             experts = misroute(experts, planted.layers)
             states = mix(states)
         logits = logits_of(states)
+        if planted.has("thread-race") and self._threads > 1:
+            logits[:, 0] += np.float32(planted.dose)
         if not routing or not self._routed:
             return Scores(logits)
         order = np.argsort(experts, axis=-1)
@@ -48,7 +54,9 @@ class FakeSession:
         )
 
     def fork(self) -> "FakeSession":
-        return FakeSession(self._cache.fork(), self._planted, cached=self._cached, routed=self._routed)
+        fork = copy.copy(self)
+        fork._cache = self._cache.fork()  # noqa: SLF001  (our own copy)
+        return fork
 
     def trim(self, length: int) -> None:
         if not 0 <= length <= self.length:
