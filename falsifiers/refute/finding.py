@@ -54,7 +54,10 @@ class Sensitivity:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The verdict of one falsifier with all that it rests on."""
+    """The verdict of one falsifier with all that it rests on.
+
+    replays: whether the counterexample refuted again when it was run once more; None without one.
+    """
 
     run: str
     contract: str
@@ -74,6 +77,7 @@ class Finding:
     target: Mapping[str, Any]
     observations: tuple[Observation, ...] = ()
     counterexample: Observation | None = None
+    replays: bool | None = None
     judgement: Judgement | None = None
     control: Control | None = None
     faults: tuple[FaultTrial, ...] = ()

@@ -1,12 +1,12 @@
 """Search for a counterexample with Hypothesis, shrink it, run it again.
 
-Nothing is kept between searches: the cases follow from the seed alone, so that a record can say which
-ones were tried. An engine that does not repeat itself is no reason to lose a counterexample: the smallest
+Hypothesis keeps nothing between searches: its cases follow from the seed alone, so that a record can say
+which ones were tried; what refuted before is handed in. An engine that does not repeat itself is no reason to lose a counterexample: the smallest
 one that was ever seen counts, whether or not it shows again.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ import hypothesis
 from hypothesis import HealthCheck, Phase, Verbosity, settings
 from hypothesis.errors import Flaky
 
-from refute.kinds.base import Observation, Searched
+from refute.kinds.base import Case, Observation, Searched
 from refute.targets.base import Target
 
 _SHRINK_CALLS = 300
@@ -25,12 +25,12 @@ _SHRINK_CALLS = 300
 class SearchResult:
     """observations: one per case tried before shrinking. counterexample: the smallest seen, or None.
 
-    replays: whether the counterexample refuted again when it was run once more.
+    replays: whether the counterexample refuted again when it was run once more; None without one.
     """
 
     observations: tuple[Observation, ...]
     counterexample: Observation | None
-    replays: bool
+    replays: bool | None
 
 
 def search(
@@ -39,10 +39,27 @@ def search(
     *,
     cases: int,
     seed: int,
+    known: Sequence[Case] = (),
     on_case: Callable[[int], None] | None = None,
 ) -> SearchResult:
-    """Try `cases` cases; shrink the first counterexample. Target errors pass through."""
+    """Try `cases` cases; shrink the first counterexample. Target errors pass through.
+
+    known: cases that refuted before; they come first, on top of the others. One that this version, or this
+    target, cannot run any more is passed over: its file may be old or edited.
+    """
     tried: list[Observation] = []
+    for case in known:
+        try:
+            observation = kind.observe(target, case)
+            refuted = kind.refutes(observation)
+            again = kind.refutes(kind.observe(target, case)) if refuted else None
+        except Exception:  # noqa: BLE001, S112 (a case that nobody vouches for may break a kind in any way)
+            continue
+        tried.append(observation)
+        if on_case is not None:
+            on_case(len(tried))
+        if refuted:
+            return SearchResult(tuple(tried), observation, again)
     refuting: list[Observation] = []
     shrinking = 0
 
@@ -64,7 +81,7 @@ def search(
     with suppress(_Refuted, Flaky):
         _drive(kind, target, cases, seed, attempt, (Phase.generate, Phase.shrink))
     if not refuting:
-        return SearchResult(tuple(tried), None, replays=False)
+        return SearchResult(tuple(tried), None, replays=None)
     smallest = min(refuting, key=_size)
     again = kind.observe(target, smallest.case)
     return SearchResult(tuple(tried), smallest, replays=kind.refutes(again))

@@ -50,7 +50,7 @@ CACHE = (
         seam="cache",
         breaks="The first rows of the prompt are gone when decoding begins.",
         default=1.0,
-        doses=(0.1, 0.25, 0.5),
+        doses=(0.1, 0.5),
         unit="of the prompt",
     ),
     FaultSpec(

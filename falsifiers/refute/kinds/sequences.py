@@ -10,6 +10,7 @@ of tokens that was ever held, tells the twin's logits after every step.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from refute.kinds.base import Case, Observation, Searched
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 OPERATIONS = ("extend", "decode", "fork", "trim", "close")
 _FORWARDS = ("extend", "decode")
-_LARGEST_PIECE = 24  # tokens of one step
+_LARGEST_PIECE = 12  # tokens of one step
 Step = Mapping[str, Any]
 
 
@@ -87,10 +88,15 @@ class SequenceEquivalence(Searched[SequenceParameters]):
             "trim": st.fixed_dictionaries({"do": st.just("trim"), **on, "drop": few}),
             "close": st.fixed_dictionaries({"do": st.just("close"), **on}),
         }
-        some = st.one_of(*(steps[name] for name in parameters.operations))
+        alone = st.one_of(*(steps[name] for name in parameters.operations if name in _FORWARDS))
+        some = alone.map(lambda step: [step])
+        for name in parameters.operations:
+            if name in _FORWARDS:
+                continue
+            some |= st.tuples(steps[name], st.lists(alone, min_size=1, max_size=3)).map(_after)
         return (
-            st.tuples(steps["extend"], st.lists(some, max_size=parameters.steps - 1))
-            .map(lambda drawn: {"steps": effective([drawn[0], *drawn[1]], limit)})
+            st.tuples(steps["extend"], st.lists(some, min_size=1, max_size=parameters.steps - 1))
+            .map(lambda drawn: {"steps": effective([drawn[0], *chain(*drawn[1])], parameters.steps, limit)})
             .filter(lambda case: self._tells(case["steps"]))
         )
 
@@ -122,27 +128,56 @@ class SequenceEquivalence(Searched[SequenceParameters]):
         return error is None or error > (0.0 if tolerance is None else parse_quantity(tolerance).value)
 
     def _tells(self, steps: Sequence[Step]) -> bool:
-        """Whether a sequence goes on after one of the operations in question, if only after another chunk."""
+        """Whether a forward goes on after one of the operations in question.
+
+        That is a forward of a sequence that was trimmed; of any after one was closed; of one of two forks that
+        ran, then the other one ran; without these operations, of one that holds tokens, after another one
+        ran where there are several.
+        """
         special = set(self.parameters.operations) - set(_FORWARDS)
         held: set[int] = set()
-        touched: set[int] = set()  # sequences that a special operation concerns
-        last: int | None = None
+        trimmed: set[int] = set()
+        forks: dict[frozenset[int], list[int]] = {}  # which of the two ran, without repetitions
+        closed, last = False, None
         for step in steps:
             on = step["on"]
-            if step["do"] in special:
-                touched |= {on, step.get("to", on)} if step["do"] != "close" else set(range(self.parameters.sequences))
-                held.add(step.get("to", on))
-                continue
-            resumed = on in held and (last != on or self.parameters.sequences == 1)
-            if on in touched or (not special and (resumed or self.parameters.threads > 1)):
-                return True
-            held.add(on)
-            last = on
+            match step["do"]:
+                case "fork":
+                    forks = {pair: ran for pair, ran in forks.items() if step["to"] not in pair}
+                    forks[frozenset({on, step["to"]})] = []
+                    held.add(step["to"])
+                case "trim":
+                    trimmed.add(on)
+                case "close":
+                    closed = True
+                    held.discard(on)
+                    trimmed.discard(on)
+                    forks = {pair: ran for pair, ran in forks.items() if on not in pair}
+                case _:
+                    for pair, ran in forks.items():
+                        if on in pair and ran[-1:] != [on]:
+                            ran.append(on)
+                    if special:
+                        told = closed or on in trimmed or any(len(ran) > 2 for ran in forks.values())
+                    else:
+                        resumed = on in held and (self.parameters.sequences == 1 or last != on)
+                        told = resumed or self.parameters.threads > 1
+                    if told:
+                        return True
+                    held.add(on)
+                    last = on
         return False
 
 
-def effective(steps: Sequence[Step], limit: int) -> list[dict[str, Any]]:
-    """Leave out steps that do nothing, and cut those that would exceed `limit` tokens in a sequence."""
+def _after(drawn: tuple[dict[str, Any], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """A special step and forwards that follow it: of a fork and its origin by turns, else of its sequence."""
+    step, forwards = drawn
+    turns = [step["on"], step.get("to", step["on"])]
+    return [step, *({**each, "on": turns[place % 2]} for place, each in enumerate(forwards))]
+
+
+def effective(steps: Sequence[Step], most: int, limit: int) -> list[dict[str, Any]]:
+    """Leave out steps that do nothing and those after the first `most`; cut sequences at `limit` tokens."""
     lengths: dict[int, int] = {}
     kept: list[dict[str, Any]] = []
     for step in steps:
@@ -167,6 +202,7 @@ def effective(steps: Sequence[Step], limit: int) -> list[dict[str, Any]]:
         elif do == "close" and length is not None:
             del lengths[on]
             kept.append({"do": do, "on": on})
+    del kept[most:]
     while kept and kept[-1]["do"] not in _FORWARDS:
         kept.pop()
     return kept
