@@ -220,7 +220,7 @@ def _untried(fault: Fault, why: str, *, must: bool) -> FaultTrial:
 
 
 def _observe(plan: _Attack) -> tuple[tuple[Observation, ...], Observation | None, bool | None]:
-    """The real attack: all observations; the shrunk counterexample if there is one, and whether it replays."""
+    """The real attack: all observations; the shrunk counterexample, if any, and whether it replays."""
     plan.say("attack")
     seed = derive_seed(plan.seed, plan.falsifier.id, "attack")
     if not isinstance(plan.kind, Searched):

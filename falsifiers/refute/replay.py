@@ -1,4 +1,4 @@
-"""Run a recorded counterexample again: its own file, or its finding's, is all that is needed beside a target."""
+"""Run a recorded counterexample again: its own file, or its finding's, is all that it takes."""
 
 from dataclasses import dataclass
 from pathlib import Path

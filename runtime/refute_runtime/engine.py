@@ -114,7 +114,9 @@ class Engine:
         """
         if not _whole(threads) or threads < 1:
             raise RequestError(f"threads is {threads!r}, expected a whole number of at least 1")
-        return self if threads == self.backend.threads else self.with_backend(self.backend.with_threads(threads))
+        return (
+            self if threads == self.backend.threads else self.with_backend(self.backend.with_threads(threads))
+        )
 
     def close(self) -> None:
         """Unmap the file."""

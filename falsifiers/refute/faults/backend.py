@@ -73,7 +73,7 @@ class ThreadRace(HonestOperations):
         self.dose = dose
 
     def logits(self, x: Array) -> np.ndarray:
-        """(T, V)"""
+        """(T, V), a NumPy array."""
         logits: np.ndarray = self.inner.logits(x)
         if self.inner.threads > 1:
             logits[:, 0] += self.dose

@@ -34,7 +34,7 @@ def prompts(target: Target, lengths: Lengths) -> "SearchStrategy[list[int]]":
 
 
 def pieces(target: Target, smallest: int, largest: int) -> "SearchStrategy[list[int]]":
-    """Token ids, from `smallest` to `largest` of them: random, repeated, of real text, with control tokens."""
+    """From `smallest` to `largest` token ids: random, repeated, of real text, with control tokens."""
     from hypothesis import strategies as st  # noqa: PLC0415
 
     ordinary = list(target.ordinary_tokens)

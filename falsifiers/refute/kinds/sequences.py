@@ -1,8 +1,8 @@
 """Sequence equivalence: whatever was done to sequences before, their logits are those of a fresh prefill.
 
-A case is a list of steps on up to so many sequences: extend one by a chunk, decode greedily, fork it, trim it,
-close it. A sequence that another step leaves alone is resumed when a later one names it. The steps are data,
-so a case is stored, shrunk and replayed like any other.
+A case is a list of steps on up to so many sequences: extend one by a chunk, decode greedily, fork it, trim
+it, close it. A sequence that another step leaves alone is resumed when a later one names it. The steps are
+data, so a case is stored, shrunk and replayed like any other.
 
 Logits of a causal model do not depend on what follows: one prefill without the cache, of each longest list
 of tokens that was ever held, tells the twin's logits after every step.
@@ -35,8 +35,8 @@ class SequenceParameters:
 
     operations: which of `OPERATIONS`. steps, sequences, tokens: at most so many steps of a case, sequences at
     a time, tokens in one. threads: how many compute; the twin has one. tolerance: how far a logit may be off;
-    without it, not by one bit. gap: router probabilities closer than this are a tie, after which other experts,
-    and so other logits, say nothing.
+    without it, not by one bit. gap: router probabilities closer than this are a tie, after which other
+    experts, and so other logits, say nothing.
     """
 
     operations: tuple[str, ...]
@@ -130,9 +130,9 @@ class SequenceEquivalence(Searched[SequenceParameters]):
     def _tells(self, steps: Sequence[Step]) -> bool:
         """Whether a forward goes on after one of the operations in question.
 
-        That is a forward of a sequence that was trimmed; of any after one was closed; of one of two forks that
-        ran, then the other one ran; without these operations, of one that holds tokens, after another one
-        ran where there are several.
+        That is a forward of a sequence that was trimmed; of any after one was closed; of a fork or its
+        origin that ran before the other one did; without these operations, of a sequence that holds tokens,
+        after another one ran where there are several.
         """
         special = set(self.parameters.operations) - set(_FORWARDS)
         held: set[int] = set()

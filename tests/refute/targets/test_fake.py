@@ -34,6 +34,13 @@ REACH = {
     "penalty-twice": (False, False, True, True),
     "dense-dispatch": (True, True, True, True),
     "routing-depends-on-cache": CACHED_ARM,
+    # These show in sessions alone.
+    "fork-shared": (False, False, False, False),
+    "trim-short": (False, False, False, False),
+    "crosstalk": (False, False, False, False),
+    "thread-race": (False, False, False, False),
+    "chunk-dependent": CACHED_ARM,
+    "order-dependent": (False, False, True, False),  # nothing ran before the first request
     "slow-clock": (False, False, False, False),
 }
 LOUD = {"top-k-widened": 40.0, "penalty-twice": 40.0}  # few tokens of these requests depend on them
@@ -210,3 +217,34 @@ def test_one_fault_at_a_time() -> None:
 def test_text_survives_a_round_trip() -> None:
     target = FakeTarget()
     assert target.decode(target.encode("naïve 🙂")) == "naïve 🙂"
+
+
+@pytest.mark.parametrize(
+    ("bad", "sentence"),
+    [
+        (Request((), 4), "the prompt is empty"),
+        (Request((1,) * 5000, 4), "exceed the context"),
+        (Request((999,), 4), "not in the vocabulary"),
+    ],
+    ids=["empty", "past the context", "unknown token"],
+)
+def test_bad_input_is_refused_with_a_sentence_and_the_target_goes_on(bad, sentence) -> None:
+    target = FakeTarget()
+    before = target.generate(GREEDY).tokens
+    with pytest.raises(TargetError, match=sentence):
+        target.generate(bad)
+    assert target.generate(GREEDY).tokens == before
+
+
+@pytest.mark.parametrize("dose", [0.25, 0.5])
+def test_a_cache_is_ignored_by_a_share_of_the_requests(dose) -> None:
+    with FakeTarget().plant(Fault("cache-ignored", dose)) as faulty:
+        read = [faulty.generate(GREEDY).counters.cache_positions_read > 0 for _ in range(8)]
+    assert read.count(False) == 8 * dose
+
+
+def test_a_position_may_be_off_by_a_part() -> None:
+    target = FakeTarget()
+    with target.plant(Fault("rope-position", 0.25)) as near, target.plant(Fault("rope-position", 1)) as far:
+        three = {each.generate(GREEDY).tokens for each in (target, near, far)}
+    assert len(three) == 3
