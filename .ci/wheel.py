@@ -13,6 +13,8 @@ REQUIRED = (
     "refute/py.typed",
     "refute/schemas/contract.schema.json",
     "refute/schemas/finding.schema.json",
+    "refute/schemas/counterexample.schema.json",
+    "refute/bundled_contracts/qwen3-moe-invariance-v1.yaml",
     "refute/bundled_contracts/qwen3-moe-kv-cache-v1.yaml",
     "refute/bundled_contracts/qwen3-moe-sampling-v1.yaml",
     "refute_runtime/py.typed",

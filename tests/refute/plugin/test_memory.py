@@ -9,20 +9,18 @@ from refute.cli import main
 from refute.verdict import Exit
 
 BROKEN = """\
-from refute.targets.fake import FakeTarget
-from refute.faults.base import Fault
-
-honest = FakeTarget.generate
-def generate(self, request):
-    with FakeTarget().plant(Fault("greedy-sampled", 1)) as faulty:
-        return honest(faulty, request)
+from dataclasses import replace
 
 import refute.select
-def open(self):
-    target = FakeTarget()
-    target.__class__ = type("Broken", (FakeTarget,), {"generate": generate})
-    return target
-refute.select.Selection.open = open
+from refute.targets.fake import FakeTarget
+
+class Broken(FakeTarget):
+    def generate(self, request):
+        if not request.sampling.temperature:
+            request = replace(request, sampling=replace(request.sampling, temperature=1.0))
+        return super().generate(request)
+
+refute.select.Selection.open = lambda self: Broken()
 """
 
 
