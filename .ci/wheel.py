@@ -16,6 +16,8 @@ REQUIRED = (
     "refute/templates/example-v1.yaml",
     "refute/templates/pre-commit-config.yaml",
     "refute/templates/refute.yml",
+    "refute/schemas/counterexample.schema.json",
+    "refute/bundled_contracts/qwen3-moe-invariance-v1.yaml",
     "refute/bundled_contracts/qwen3-moe-kv-cache-v1.yaml",
     "refute/bundled_contracts/qwen3-moe-numerics-v1.yaml",
     "refute/bundled_contracts/qwen3-moe-routing-v1.yaml",

@@ -17,7 +17,7 @@ from refute.faults import FAULTS
 from refute.faults.base import Fault
 from refute.finding import Control, FaultTrial, Finding, Sensitivity, missed, timestamp
 from refute.kinds import kind_named, kind_origin
-from refute.kinds.base import Kind, Observation, Planned, Searched
+from refute.kinds.base import Case, Kind, Observation, Planned, Searched
 from refute.strict_json import check
 from refute.targets.base import CannotPlant, Target, TargetError
 from refute.verdict import Judgement, Outcome, Verdict, conclude
@@ -51,6 +51,7 @@ class _Attack:
     controls: Controls
     seed: int
     report: Callable[[Stage], None]
+    known: Sequence[Case] = ()
 
     @property
     def size(self) -> int:
@@ -70,6 +71,7 @@ def attack(
     seed: int,
     controls: Controls,
     report: Callable[[Stage], None] = lambda _: None,
+    known: Sequence[Case] = (),
     faults_only: bool = False,
     also: Sequence[Fault] = (),
     on_bug: Callable[[Exception], None] = lambda _: None,
@@ -77,6 +79,7 @@ def attack(
 ) -> Finding:
     """Attack and conclude; every failure of the target or of the falsifier becomes a verdict.
 
+    known: cases that refuted the claim before; a search tries them first.
     faults_only: plant the faults and skip the real attack; the verdict then only says whether they
     were caught (`invalid` if not, else `inconclusive`, for nothing was attacked). also: faults to plant
     besides those that must be caught. on_bug: given the exception of a falsifier that broke, whose
@@ -94,7 +97,7 @@ def attack(
         target=identity_as_data(target),
         kinds=kinds,
     )
-    plan = _Attack(falsifier, kind, target, controls, seed, report)
+    plan = _Attack(falsifier, kind, target, controls, seed, report, known)
     try:
         finding = _run(plan, blank, faults_only=faults_only, also=also)
         check(finding.to_json())  # samples that no record can hold are the falsifier's own fault
@@ -159,8 +162,10 @@ def _run(plan: _Attack, blank: Finding, *, faults_only: bool, also: Sequence[Fau
         verdict = Verdict.INCONCLUSIVE if caught and control.green else Verdict.INVALID
         reason = reason_for(verdict, None, control, trials)
         return dataclasses.replace(with_controls, verdict=verdict, reason=reason, figure="faults only")
-    observations, counterexample = _observe(plan)
-    attacked = dataclasses.replace(with_controls, observations=observations, counterexample=counterexample)
+    observations, counterexample, replays = _observe(plan)
+    attacked = dataclasses.replace(
+        with_controls, observations=observations, counterexample=counterexample, replays=replays
+    )
     judgement = plan.kind.judge(attacked.judged, plan.falsifier.bound)
     verdict = conclude(judgement, faults_caught=caught, control_green=control.green, valid=True)
     return dataclasses.replace(
@@ -238,18 +243,23 @@ def _untried(fault: Fault, why: str, *, must: bool) -> FaultTrial:
     )
 
 
-def _observe(plan: _Attack) -> tuple[tuple[Observation, ...], Observation | None]:
-    """The real attack: all observations, and the shrunk counterexample if there is one."""
+def _observe(plan: _Attack) -> tuple[tuple[Observation, ...], Observation | None, bool | None]:
+    """The real attack: all observations; the shrunk counterexample, if any, and whether it replays."""
     plan.say("attack")
     seed = derive_seed(plan.seed, plan.falsifier.id, "attack")
     if not isinstance(plan.kind, Searched):
-        return _sample(plan, plan.target, "attack"), None
+        return _sample(plan, plan.target, "attack"), None, None
     from refute.search import search  # noqa: PLC0415 (start-up time)
 
     result = search(
-        plan.kind, plan.target, cases=plan.size, seed=seed, on_case=lambda n: plan.say("attack", n)
+        plan.kind,
+        plan.target,
+        cases=plan.size,
+        seed=seed,
+        known=plan.known,
+        on_case=lambda n: plan.say("attack", n),
     )
-    return result.observations, result.counterexample
+    return result.observations, result.counterexample, result.replays
 
 
 def _sample(plan: _Attack, target: Target, what: str, *, until_red: bool = False) -> tuple[Observation, ...]:

@@ -131,8 +131,8 @@ def _replay(arguments: argparse.Namespace) -> Exit:
     from refute.targets.base import TargetError
 
     try:
-        finding = load_counterexample(arguments.file)
-        recorded: Engine = next((name for name in ENGINES if name == finding.target.get("name")), "bundled")
+        known = load_counterexample(arguments.file)
+        recorded: Engine = next((name for name in ENGINES if name == known.target), "bundled")
         selection = select(
             engine=arguments.target or recorded,
             model=arguments.model,
@@ -142,8 +142,8 @@ def _replay(arguments: argparse.Namespace) -> Exit:
         )
         if selection.missing:
             raise _Refused(Exit.MISSING, f"refute: {selection.missing}")
-        print(f"{finding.contract}/{finding.falsifier} on {selection}")
-        again = replay(finding, selection.open())
+        print(f"{known.contract}/{known.falsifier} on {selection}")
+        again = replay(known, selection.open())
     except CannotReplay as error:
         raise _Refused(Exit.USAGE, f"refute: {error}") from None
     except TargetError as error:
@@ -151,7 +151,7 @@ def _replay(arguments: argparse.Namespace) -> Exit:
     print(f"case  {fields(again.observation.case)}")
     print(f"gave  {fields(again.observation.samples)}")
     if not again.same_model:
-        print(f"note  the record is of another model: {finding.target.get('model_name')}")
+        print(f"note  the record is of another model: {known.model_name}")
     print("refutes the claim again" if again.refuted else "does not refute the claim now")
     return Exit.FALSIFIED if again.refuted else Exit.OK
 
@@ -299,7 +299,10 @@ def _parser() -> argparse.ArgumentParser:
 
     replay = commands.add_parser("replay", help="run a recorded counterexample again (1 if it refutes)")
     replay.add_argument(
-        "file", type=Path, metavar="FILE", help="a finding: evidence/CONTRACT/RUN/FALSIFIER.json"
+        "file",
+        type=Path,
+        metavar="FILE",
+        help="evidence/CONTRACT/RUN/FALSIFIER.counterexample.json, or the finding beside it",
     )
     _add_target(replay)
     replay.set_defaults(command=_replay)

@@ -5,10 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from refute.counterexample import SUFFIX
 from refute.finding import Finding, missed
 from refute.report.words import shown
 
 _WIDTH = 100
+_AGAIN = {
+    True: "it refuted the claim again when it was run once more",
+    False: "it did not refute when it was run once more: the engine does not repeat itself",
+}
 
 
 def explain(finding: Finding, where: str, record: Path | None) -> str:
@@ -28,7 +33,10 @@ def explain(finding: Finding, where: str, record: Path | None) -> str:
     if finding.counterexample is not None:
         rows.append(("case", fields(finding.counterexample.case)))
         rows.append(("gave", fields(finding.counterexample.samples)))
-        rows.append(("replay", f"refute replay {shown(record)}" if record else ""))
+        if finding.replays is not None:
+            rows.append(("again", _AGAIN[finding.replays]))
+        file = record.with_name(f"{finding.falsifier}{SUFFIX}") if record else None
+        rows.append(("replay", f"refute replay {shown(file)}" if file else ""))
     width = max(len(label) for label, text in rows if text)
     return "\n".join(f"{label:<{width}}  {text}" for label, text in rows if text)
 

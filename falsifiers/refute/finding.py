@@ -57,6 +57,7 @@ class Finding:
     """The verdict of one falsifier with all that it rests on.
 
     kind_origin: distribution, version and code digest of a kind that is not built in.
+    replays: whether the counterexample refuted again when it was run once more; None without one.
     """
 
     run: str
@@ -77,6 +78,7 @@ class Finding:
     target: Mapping[str, Any]
     observations: tuple[Observation, ...] = ()
     counterexample: Observation | None = None
+    replays: bool | None = None
     judgement: Judgement | None = None
     control: Control | None = None
     faults: tuple[FaultTrial, ...] = ()

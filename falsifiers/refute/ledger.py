@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from refute.counterexample import Counterexample
 from refute.finding import Finding
 from refute.record import RunWriter, new_run_id
 from refute.verdict import EXIT_OF_VERDICT, Exit, Verdict, worst_exit
@@ -57,6 +58,9 @@ class Ledger:
         if writer is None:
             return finding, None
         path = writer.write(finding)
+        counterexample = Counterexample.of(finding)
+        if counterexample is not None:
+            writer.attach(counterexample.file, counterexample.to_bytes())
         writer.log(f"{finding.falsifier} {finding.verdict}: {finding.reason}")
         self.records[finding.contract, finding.falsifier] = path
         return finding, path

@@ -159,6 +159,9 @@ def _planned(trials: tuple[FaultTrial, ...], falsifier: Falsifier) -> Iterator[D
 
 
 def _counterexample(finding: Finding, kind: Kind[Any], judgement: Judgement | None) -> Iterator[Difference]:
+    if (finding.replays is None) != (finding.counterexample is None):
+        expected = "nothing" if finding.counterexample is None else "whether the counterexample refuted again"
+        yield "/replays", finding.replays, expected
     if not isinstance(kind, Searched):
         if finding.counterexample is not None:
             yield "/counterexample", "one", "none: this kind is not searched"

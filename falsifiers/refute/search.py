@@ -1,36 +1,39 @@
 """Search for a counterexample with Hypothesis, shrink it, run it again.
 
-Nothing is kept between searches: the cases follow from the seed alone, so that a record can say which
-ones were tried. An engine that does not repeat itself is no reason to lose a counterexample: the smallest
-one that was ever seen counts, whether or not it shows again.
+Hypothesis keeps nothing between searches: its cases follow from the seed alone, so that a record can say
+which ones were tried; what refuted before is handed in. An engine that does not repeat itself is no reason
+to lose a counterexample: the smallest one that was ever seen counts, whether or not it shows again.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 import hypothesis
 from hypothesis import HealthCheck, Phase, Verbosity, settings
 from hypothesis.errors import Flaky
 
-from refute.kinds.base import Observation, Searched
+from refute.kinds.base import Case, Observation, Searched
 from refute.targets.base import Target
 
-_SHRINK_CALLS = 300
+_SHRINK_CALLS = 200  # cases that Hypothesis may run to shrink one
+_SIMPLIFY_CALLS = 60  # cases that are run after it, with plainer tokens
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
     """observations: one per case tried before shrinking. counterexample: the smallest seen, or None.
 
-    replays: whether the counterexample refuted again when it was run once more.
+    replays: whether the counterexample refuted again when it was run once more; None without one.
     """
 
     observations: tuple[Observation, ...]
     counterexample: Observation | None
-    replays: bool
+    replays: bool | None
 
 
 def search(
@@ -39,27 +42,49 @@ def search(
     *,
     cases: int,
     seed: int,
+    known: Sequence[Case] = (),
     on_case: Callable[[int], None] | None = None,
 ) -> SearchResult:
-    """Try `cases` informative cases; shrink the first counterexample. Target errors pass through."""
+    """Try `cases` informative cases; shrink the first counterexample. Target errors pass through.
+
+    known: cases that refuted before; they come first, on top of the others. One that this version, or this
+    target, cannot run any more is passed over: its file may be old or edited.
+    """
     tried: list[Observation] = []
+    for case in known:
+        try:
+            observation = kind.observe(target, case)
+            refuted = kind.refutes(observation)
+            replays = kind.refutes(kind.observe(target, case)) if refuted else None
+        except Exception:  # noqa: BLE001, S112 (a case that nobody vouches for may break a kind in any way)
+            continue
+        tried.append(observation)
+        if on_case is not None:
+            on_case(len(tried))
+        if refuted:
+            return SearchResult(tuple(tried), observation, replays)
     refuting: list[Observation] = []
-    informative = shrinking = 0
+    informative = 0
+    outcomes: dict[str, bool] = {}  # of cases since the first that refuted: many drawings are the same case
 
     def attempt(case: dict[str, Any]) -> None:
-        nonlocal informative, shrinking
-        if refuting:
-            shrinking += 1
-            if shrinking > _SHRINK_CALLS:
+        nonlocal informative
+        text = json.dumps(case)
+        if text not in outcomes:
+            if len(outcomes) > _SHRINK_CALLS:
                 return
-        observation = kind.observe(target, case)
-        if not refuting:
-            tried.append(observation)
-            informative += kind.informative(observation)
-            if on_case is not None:
-                on_case(min(len(tried), cases))
-        if kind.refutes(observation):
-            refuting.append(observation)
+            observation = kind.observe(target, case)
+            refuted = kind.refutes(observation)
+            if not refuting:
+                tried.append(observation)
+                informative += kind.informative(observation)
+                if on_case is not None:
+                    on_case(min(len(tried), cases))
+            if refuted:
+                refuting.append(observation)
+            if refuting:
+                outcomes[text] = refuted
+        if outcomes.get(text):
             raise _Refuted
         if not refuting and informative == cases:
             raise _Stop
@@ -67,8 +92,8 @@ def search(
     with suppress(_Refuted, _Stop, Flaky):
         _drive(kind, target, cases, seed, attempt, (Phase.generate, Phase.shrink))
     if not refuting:
-        return SearchResult(tuple(tried), None, replays=False)
-    smallest = min(refuting, key=_size)
+        return SearchResult(tuple(tried), None, replays=None)
+    smallest = _plainer(kind, target, min(refuting, key=_size))
     again = kind.observe(target, smallest.case)
     return SearchResult(tuple(tried), smallest, replays=kind.refutes(again))
 
@@ -91,6 +116,41 @@ def first_counterexample(
     with suppress(_Stop):
         _drive(kind, target, cases, seed, attempt, (Phase.generate,))
     return tuple(tried[-1:] if tried and kind.refutes(tried[-1]) else tried)
+
+
+def _plainer(kind: Searched[Any], target: Target, found: Observation) -> Observation:
+    """Put the first ordinary token in place of others wherever the case still refutes.
+
+    Hypothesis cannot do that with tokens that came from a text: it knows which text, not which tokens.
+    """
+    plain, calls = target.ordinary_tokens[0], 0
+    for path in list(_token_lists(found.case)):
+        length = len(_at(found.case, path))
+        for places in (range(length), *([place] for place in range(length))):
+            tokens = _at(found.case, path)
+            if calls < _SIMPLIFY_CALLS and any(tokens[place] != plain for place in places):
+                case = json.loads(json.dumps(found.case))
+                for place in places:
+                    _at(case, path)[place] = plain
+                calls += 1
+                observation = kind.observe(target, case)
+                found = observation if kind.refutes(observation) else found
+    return found
+
+
+def _token_lists(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Where lists of token ids lie in a case: under `prompt` or `tokens`."""
+    members = value.items() if isinstance(value, Mapping) else enumerate(value)
+    for key, member in members:
+        tokens = isinstance(member, list) and all(type(each) is int for each in member)
+        if tokens and key in ("prompt", "tokens"):
+            yield (*path, key)
+        elif not tokens and isinstance(member, Mapping | list):
+            yield from _token_lists(member, (*path, key))
+
+
+def _at(case: Case, path: tuple[str | int, ...]) -> Any:
+    return reduce(getitem, path, case)  # type: ignore[arg-type]
 
 
 def _size(found: Observation) -> tuple[int, str]:

@@ -51,12 +51,16 @@ class Attacker:
             reason = f"timing needs the host alone, but {self.shared} workers share it: run with --dist=load"
             identity = identity_as_data(target)
             return unattacked(falsifier, Verdict.INCONCLUSIVE, reason, target=identity, **common), None
+        from refute.counterexample import known_cases  # noqa: PLC0415 (start-up time)
+
+        known = known_cases(self.evidence, contract.id, falsifier) if self.evidence is not None else []
         bugs: list[Exception] = []
         finding = attack(
             falsifier,
             target,
             controls=Controls(fake=FakeTarget, stand_in=self._stand_in),
             report=lambda stage: self.report(contract.id, stage),
+            known=known,
             faults_only=self.faults_only,
             also=self._undeclared(falsifier) if self.every_fault else (),
             on_bug=bugs.append,

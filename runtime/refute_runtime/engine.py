@@ -107,6 +107,17 @@ class Engine:
         """Return an engine that shares weights and tokenizer but runs another (or a wrapped) backend."""
         return type(self)(self.file, self.config, self.weights, self.tokenizer, backend)
 
+    def with_threads(self, threads: int) -> Self:
+        """Return an engine on the same weights that computes on this many threads of the host.
+
+        Raises `RequestError` for fewer than one.
+        """
+        if not _whole(threads) or threads < 1:
+            raise RequestError(f"threads is {threads!r}, expected a whole number of at least 1")
+        return (
+            self if threads == self.backend.threads else self.with_backend(self.backend.with_threads(threads))
+        )
+
     def close(self) -> None:
         """Unmap the file."""
         self.file.close()

@@ -44,6 +44,7 @@ def test_a_clean_search_tries_the_planned_number_of_cases_and_repeats_them_for_a
     clean = Numbers(Wrong(lambda _: False))
     first = search(clean, TARGET, cases=40, seed=5)
     assert first.counterexample is None
+    assert first.replays is None
     assert len(first.observations) == 40
     assert search(clean, TARGET, cases=40, seed=5) == first
     assert search(clean, TARGET, cases=40, seed=6) != first
@@ -60,7 +61,7 @@ def test_an_engine_that_fails_only_once_still_leaves_its_counterexample() -> Non
     calls = count()
     result = search(Numbers(Wrong(lambda _: next(calls) == 3)), TARGET, cases=40, seed=1)
     assert result.counterexample is not None
-    assert not result.replays
+    assert result.replays is False
 
 
 def test_a_fault_trial_stops_at_the_first_red_without_shrinking() -> None:
@@ -119,3 +120,44 @@ def test_a_kind_that_tries_more_gives_up_at_its_limit() -> None:
             return False
 
     assert len(search(Hopeless(Wrong(lambda _: False)), TARGET, cases=10, seed=1).observations) == 30
+
+
+def test_known_cases_come_first_and_on_top_of_the_planned_ones() -> None:
+    known = [{"number": 77}, {"number": 5}]
+    result = search(Numbers(Wrong(lambda _: False)), TARGET, cases=7, seed=1, known=known)
+    assert [each.case for each in result.observations[:2]] == known
+    assert len(result.observations) == 9
+    assert (
+        result.observations[2:]
+        == search(Numbers(Wrong(lambda _: False)), TARGET, cases=7, seed=1).observations
+    )
+
+
+def test_a_known_case_that_refutes_again_is_the_counterexample() -> None:
+    known = [{"number": 5}, {"number": 77}, {"number": 99}]
+    result = search(Numbers(Wrong(lambda n: n > 50)), TARGET, cases=7, seed=1, known=known)
+    assert [each.case for each in result.observations] == known[:2]
+    assert result.counterexample == result.observations[1]
+    assert result.replays
+
+
+@pytest.mark.parametrize("case", [{}, {"number": "many"}, {"number": None}])
+def test_a_known_case_that_cannot_be_run_any_more_is_passed_over(case: dict[str, Any]) -> None:
+    clean = Numbers(Wrong(lambda n: n < 0))
+    assert search(clean, TARGET, cases=3, seed=1, known=[case]) == search(clean, TARGET, cases=3, seed=1)
+
+
+class Tokens(Numbers):
+    """A token of 100 or more is wrong, wherever it stands in one of two texts."""
+
+    def cases(self, target: Target) -> Any:
+        return st.fixed_dictionaries({"prompt": st.sampled_from([[3, 200, 5], [8, 9, 100]])})
+
+    def observe(self, target: Target, case: Case) -> Observation:
+        return Observation(case, {"wrong": max(case["prompt"]) >= 100})
+
+
+def test_tokens_that_do_not_matter_become_the_plainest() -> None:
+    result = search(Tokens(Wrong(bool)), TARGET, cases=5, seed=1)
+    assert result.counterexample is not None
+    assert result.counterexample.case in ({"prompt": [0, 200, 0]}, {"prompt": [0, 0, 100]})

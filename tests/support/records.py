@@ -211,6 +211,7 @@ def finding(
         target=target(model, build),
         observations=seen,
         counterexample=worst,
+        replays=None if worst is None else True,
         judgement=judgement,
         control=known_good,
         faults=trials,

@@ -105,6 +105,21 @@ class RoutingDependsOnCache(HonestOperations):
         return wrong[None], (shares / shares.sum())[None].astype(weights.dtype), gap
 
 
+class ThreadRace(HonestOperations):
+    """On more than one thread the first logit of every row is off by `dose`."""
+
+    def __init__(self, inner: Backend, dose: float) -> None:
+        super().__init__(inner)
+        self.dose = dose
+
+    def logits(self, x: Array) -> np.ndarray:
+        """(T, V), a NumPy array."""
+        logits: np.ndarray = self.inner.logits(x)
+        if self.inner.threads > 1:
+            logits[:, 0] += self.dose
+        return logits
+
+
 class WeightsNotRenormalised(HonestOperations):
     """The layers from `first_layer` on weigh experts by their share of all E probabilities, not of K."""
 
@@ -210,6 +225,8 @@ def affected_layers(fault: Fault, *, layers: int, experts: int, experts_per_toke
         if fault.dose < 1:
             raise CannotPlant(f"{fault}: needs a dose of at least one forward")
         return 0
+    if fault.name == "thread-race":
+        return layers
     if fault.name not in _OF_LOGITS and not experts:
         raise CannotPlant(f"{fault}: the model has no MoE layer")
     if fault.name in _NEEDS_OTHERS and experts <= experts_per_token:
@@ -240,6 +257,8 @@ def wrap_backend(fault: Fault, inner: Backend, *, layers: int, of: int) -> Backe
             return RouterCollapsed(inner, fault.dose)
         case name if name in _OF_LOGITS:
             return MisstatedLogits(inner, fault)
+        case "thread-race":
+            return ThreadRace(inner, fault.dose)
         case _:
             raise CannotPlant(f"{fault}: not a fault of the backend")
 

@@ -77,7 +77,7 @@ class HonestWrapper:
 class RopePosition(HonestWrapper):
     """Positions after the first forward are off by `dose`; rows already stored keep theirs."""
 
-    def __init__(self, inner: Cache, dose: int) -> None:
+    def __init__(self, inner: Cache, dose: float) -> None:
         super().__init__(inner)
         self.dose = dose
 
@@ -108,12 +108,16 @@ class StaleRows(HonestWrapper):
 
 
 class LostRows(HonestWrapper):
-    """The last `dose` rows of each finished prefill forward are missing; positions go on as before."""
+    """The last `dose` rows of each finished prefill forward are missing; positions go on as before.
 
-    def __init__(self, inner: Cache, dose: int, prompt: int) -> None:
+    A dose below 1 is a share: with 0.5 every second such forward loses a row.
+    """
+
+    def __init__(self, inner: Cache, dose: float, prompt: int) -> None:
         super().__init__(inner)
         self.dose = dose
         self.prompt = prompt
+        self.borders = 0
         self.lost: tuple[int, ...] = ()
 
     def rows(self, layer: int) -> tuple[Array, Array]:
@@ -126,7 +130,8 @@ class LostRows(HonestWrapper):
         self.inner.advance(count)
         if start < self.prompt:
             end = start + count
-            self.lost += tuple(range(end - min(self.dose, count), end))
+            self.borders += 1
+            self.lost += tuple(range(end - min(due(self.dose, self.borders), count), end))
 
     def truncate(self, length: int) -> None:
         self.inner.truncate(length)
@@ -147,38 +152,43 @@ class PermutedHeads(HonestWrapper):
         return self._rolled(k), self._rolled(v)
 
     def _rolled(self, rows: Array) -> Array:
-        xp, old = _namespace(rows), self.inner.length
+        xp, old = namespace_of(rows), self.inner.length
         return xp.concatenate((xp.roll(rows[:old], 1, axis=1), rows[old:]))
 
 
 class EmptyCache(HonestWrapper):
-    """Decoding reads no row of the prompt; positions go on as before."""
+    """Decoding does not read the first `share` of the prompt's rows; positions go on as before."""
 
-    def __init__(self, inner: Cache, prompt: int) -> None:
+    def __init__(self, inner: Cache, share: float, prompt: int) -> None:
         super().__init__(inner)
         self.prompt = prompt
+        self.gone = int(share * prompt)
 
     def rows(self, layer: int) -> tuple[Array, Array]:
         k, v = self.inner.rows(layer)
-        first = self.prompt if self.inner.length >= self.prompt else 0
+        first = self.gone if self.inner.length >= self.prompt else 0
         return k[first:], v[first:]
 
 
 class PhantomRows(HonestWrapper):
-    """A forward that starts with nothing stored reads `dose` rows of zeros before its own."""
+    """A forward that starts with nothing stored reads a row of zeros first, from `first_layer` on."""
 
-    def __init__(self, inner: Cache, dose: int) -> None:
+    def __init__(self, inner: Cache, first_layer: int) -> None:
         super().__init__(inner)
-        self.dose = dose
+        self.first_layer = first_layer
 
     def rows(self, layer: int) -> tuple[Array, Array]:
         k, v = self.inner.rows(layer)
-        return (k, v) if self.inner.length else (self._padded(k), self._padded(v))
+        if self.inner.length or layer < self.first_layer:
+            return k, v
+        return self._padded(k), self._padded(v)
 
     def _padded(self, rows: Array) -> Array:
-        xp = _namespace(rows)
-        return xp.concatenate((xp.zeros((self.dose, *rows.shape[1:]), rows.dtype), rows))
+        xp = namespace_of(rows)
+        return xp.concatenate((xp.zeros((1, *rows.shape[1:]), rows.dtype), rows))
 
+
+_FRACTIONAL = frozenset({"rope-position", "lost-row-at-chunk-border", "empty-cache", "chunk-dependent"})
 
 Wrap = Callable[[Cache, int], Cache]
 """(cache, prompt length) -> the faulty cache of this request"""
@@ -189,29 +199,45 @@ def cache_wrapper(fault: Fault, *, layers: int, kv_heads: int) -> Wrap:
 
     Raises `CannotPlant` for other faults and for models in which the fault changes nothing.
     """
-    dose = int(fault.dose)
-    if dose < 1:
-        raise CannotPlant(f"{fault}: a cache fault needs a dose of at least 1")
+    from refute.faults import sequences  # noqa: PLC0415 (its wrappers build on those here)
+
+    dose, board = int(fault.dose), sequences.Board()
+    if fault.dose <= 0 or (dose < 1 and fault.name not in _FRACTIONAL):
+        least = "above 0" if fault.name in _FRACTIONAL else "of at least 1"
+        raise CannotPlant(f"{fault}: this fault needs a dose {least}")
+    if fault.name == "empty-cache" and fault.dose > 1:
+        raise CannotPlant(f"{fault}: a share of the prompt's rows is at most 1")
+    first_layer = max(layers - dose, 0)
     if fault.name == "kv-heads-permuted" and kv_heads == 1:
         raise CannotPlant(f"{fault}: the model has one kv head, there is nothing to permute")
     makers: Mapping[str, Wrap] = {
-        "rope-position": lambda cache, _: RopePosition(cache, dose),
+        "rope-position": lambda cache, _: RopePosition(cache, fault.dose),
         "stale-row": lambda cache, prompt: StaleRows(cache, dose, prompt),
-        "lost-row-at-chunk-border": lambda cache, prompt: LostRows(cache, dose, prompt),
-        "kv-heads-permuted": lambda cache, _: PermutedHeads(cache, max(layers - dose, 0)),
-        "empty-cache": EmptyCache,
-        "phantom-row": lambda cache, _: PhantomRows(cache, dose),
+        "lost-row-at-chunk-border": lambda cache, prompt: LostRows(cache, fault.dose, prompt),
+        "kv-heads-permuted": lambda cache, _: PermutedHeads(cache, first_layer),
+        "empty-cache": lambda cache, prompt: EmptyCache(cache, fault.dose, prompt),
+        "phantom-row": lambda cache, _: PhantomRows(cache, first_layer),
+        "fork-shared": lambda cache, _: sequences.ForkShared(cache, first_layer),
+        "trim-short": lambda cache, _: sequences.TrimShort(cache, dose, layers),
+        "crosstalk": lambda cache, _: sequences.Crosstalk(cache, dose, board),
+        "order-dependent": lambda cache, _: sequences.OrderDependent(cache, dose, board),
+        "chunk-dependent": lambda cache, prompt: sequences.ChunkDependent(cache, fault.dose, prompt),
     }
     if fault.name not in makers:
         raise CannotPlant(f"{fault}: not a fault of the cache")
     return makers[fault.name]
 
 
+def due(dose: float, count: int) -> int:
+    """How much of `dose` falls on the count-th time, in whole numbers: 0.5 is 0, 1, 0, 1 ..."""
+    return int(count * dose) - int((count - 1) * dose)
+
+
 def _taken(rows: Array, index: np.ndarray) -> Array:
     """The rows of these indices, in this order."""
-    return rows[_namespace(rows).asarray(index)]
+    return rows[namespace_of(rows).asarray(index)]
 
 
-def _namespace(array: Array) -> Any:
+def namespace_of(array: Array) -> Any:
     """The array's module, without importing CuPy where there is none."""
     return sys.modules[type(array).__module__.partition(".")[0]]

@@ -1,13 +1,14 @@
 """A fault made ready for one model: what a target has to wrap, change or skip to have it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING
 
 from refute.faults import FAULTS
 from refute.faults.backend import affected_layers
 from refute.faults.base import Fault, Seam
-from refute.faults.cache import Wrap, cache_wrapper
+from refute.faults.cache import Wrap, cache_wrapper, due
 from refute.faults.clock import SlowClock
 from refute.faults.sampler import SamplerFault
 from refute.targets.base import CannotPlant, Sampling
@@ -21,6 +22,7 @@ class Planted:
     """Which parts of a target the fault changes; the others stay as they are.
 
     cache: wraps the cache of requests that use it. layers: how many layers the fault affects.
+    requests: numbers those that want the cache.
     """
 
     fault: Fault | None = None
@@ -28,10 +30,15 @@ class Planted:
     clock: SlowClock | None = None
     layers: int = 0
     sampler: SamplerFault | None = None
+    requests: "count[int]" = field(default_factory=lambda: count(1))
 
     def has(self, name: str) -> bool:
         """Whether it is this fault; `dose` then says how much of it."""
         return self.fault is not None and self.fault.name == name
+
+    def cache_ignored(self) -> bool:
+        """Whether the next request that wants the cache goes without: the dose is the share of them."""
+        return self.has("cache-ignored") and due(self.dose, next(self.requests)) > 0
 
     @property
     def dose(self) -> float:

@@ -134,7 +134,8 @@ class Searched(Kind[P]):
         if n < bound.cases:
             reason = f"{n} informative cases of {bound.cases} planned"
             return Judgement(Outcome.INCONCLUSIVE, reason, n, 0)
-        rate = excluded_rate(n, bound.confidence)
+        # Cases that are known from earlier runs come on top of those that were drawn, and were not drawn.
+        rate = excluded_rate(min(n, bound.cases), bound.confidence)
         reason = f"no counterexample in {n} cases; a failure rate above {rate:.2%} is excluded"
         return Judgement(Outcome.SURVIVED, reason, n, 0, excluded_rate=rate)
 

@@ -1,7 +1,8 @@
 """Strategies for prompts and chunkings that make the cache matter.
 
 A model that is indifferent to its context hides every cache fault, so half of the prompts repeat a
-random segment: whoever continues a repetition has to read the rows of the first occurrence. Hypothesis
+random segment: whoever continues a repetition has to read the rows of the first occurrence. The others are
+random tokens, real text in several scripts, and tokens among which control tokens stand. Hypothesis
 is imported by the strategies alone: linting a contract and judging a record again need none of it.
 """
 
@@ -26,21 +27,47 @@ def cases(
 
 
 def prompts(target: Target, lengths: Lengths) -> "SearchStrategy[list[int]]":
-    """Token ids of plain text: random ones, and random segments repeated."""
-    from hypothesis import strategies as st  # noqa: PLC0415
-
+    """Prompts of the lengths asked for; lengths beyond the context's limit mean just below it."""
     smallest, largest = lengths.prompt_tokens
     largest = min(largest, target.identity.context - lengths.max_tokens)
-    smallest = min(smallest, largest)
-    token = st.sampled_from(list(target.ordinary_tokens))
+    return pieces(target, min(smallest, largest), largest)
+
+
+def pieces(target: Target, smallest: int, largest: int) -> "SearchStrategy[list[int]]":
+    """From `smallest` to `largest` token ids: random, repeated, of real text, with control tokens."""
+    from hypothesis import strategies as st  # noqa: PLC0415
+
+    ordinary = list(target.ordinary_tokens)
+    token = st.sampled_from(ordinary)
     free = st.lists(token, min_size=smallest, max_size=largest)
     if largest < 4:
         return free
-    return free | st.builds(
-        _repeat,
-        st.lists(token, min_size=2, max_size=max(2, largest // 2)),
-        st.integers(max(smallest, 4), largest),
-    )
+    length = st.integers(max(smallest, 4), largest)
+    repeated = st.builds(_repeat, st.lists(token, min_size=2, max_size=max(2, largest // 2)), length)
+    texts = [tokens for tokens in map(target.encode, TEXTS) if len(tokens) > 1]
+    kinds = [free, repeated, repeated]
+    if texts:
+        kinds.append(st.builds(_excerpt, st.sampled_from(texts), st.integers(0, 63), length))
+    if target.special_tokens:
+        any_token = token | st.sampled_from(sorted(target.special_tokens.values()))
+        kinds.append(st.lists(any_token, min_size=smallest, max_size=largest))
+    return st.one_of(kinds)
+
+
+TEXTS = (
+    "The quick brown fox jumps over the lazy dog. Then it sleeps, and the dog jumps over the fox.",
+    "def add(a, b):\n    return a + b\n\ndef sub(a, b):\n    return a - b\n",
+    "Straße, naïve, Ångström: e\u0301 is not \u00e9, and ﬁ is one letter.",
+    "日本語のテキストと、한국어 문장, и русский текст, ومرحبا بالعالم.",
+    "👩‍👩‍👧 🇪🇺 x² ≤ ∑ 1/n\u200b\u00a0\t0123456789 ---- ,,,, \r\n\r\n",
+)
+"""Real text: prose, code, letters that compose, several scripts, joined emoji and odd spaces."""
+
+
+def _excerpt(text: tuple[int, ...], start: int, length: int) -> list[int]:
+    """`length` tokens of a text that begins anew where it ends."""
+    start %= len(text)
+    return _repeat([*text[start:], *text[:start]], length)
 
 
 def _repeat(segment: list[int], length: int) -> list[int]:

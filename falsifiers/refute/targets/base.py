@@ -248,6 +248,8 @@ CAPABILITIES = frozenset(
         "token_reference",
         "f32",
         "stream",
+        "threads",
+        "bitwise",
     }
 )
 """What a target can promise, and a contract can require; `Target` says what each means."""
@@ -271,7 +273,9 @@ class Target(Protocol):
     sessions (sequences that are driven token by token), reference (numbers of another implementation),
     tokenizer (text to ids and back, whole and in a stream), chat (messages to ids through the model's
     template, also as `Request.messages`), token_reference (ids of another implementation), f32 (activations
-    are float32: no rounding to fewer bits than the reference's), stream (`Request.delivery`).
+    are float32: no rounding to fewer bits than the reference's), stream (`Request.delivery`), threads (a
+    session runs on as many threads as it asks for), bitwise (a token's logits are the same bits however its
+    past came in).
     """
 
     @property
@@ -323,10 +327,13 @@ class Target(Protocol):
         """Raw reference logits (len(tokens), vocabulary), float32, by one full prefill without faults."""
         ...
 
-    def session(self, capacity: int, *, prompt: int, cache: bool = True) -> Session:
+    def session(
+        self, capacity: int, *, prompt: int, cache: bool = True, threads: int | None = None
+    ) -> Session:
         """Open a sequence of up to `capacity` tokens, of which the first `prompt` are the prompt.
 
-        cache: False is the slow twin's arm, which faults of the cache do not reach.
+        cache: False is the slow twin's arm, which faults of the cache do not reach. threads: how many
+        compute; None as the engine stands, others only with the capability `threads`.
         """
         ...
 

@@ -109,6 +109,8 @@ class BundledTarget:
             "routing": self._engine.config.moe,
             "reference": self._reference is not None,
             "f32": self._engine.backend.numerics == "f32",
+            "threads": self._engine.backend.device == "cpu",  # those of the host compute nothing elsewhere
+            "bitwise": False,
             "chat": isinstance(self._engine.file.metadata.get("tokenizer.chat_template"), str),
             "token_reference": self._vectors is not None,
         }
@@ -166,16 +168,19 @@ class BundledTarget:
             cache = self._unchanged.new_cache(len(tokens))
             return self._unchanged.model.forward(tokens, cache, last_only=False).logits
 
-    def session(self, capacity: int, *, prompt: int, cache: bool = True) -> Session:
-        """Open a sequence; raises `TargetError` for one longer than the context."""
+    def session(
+        self, capacity: int, *, prompt: int, cache: bool = True, threads: int | None = None
+    ) -> Session:
+        """Open a sequence; raises `TargetError` for one longer than the context, or for no thread."""
         context = self._engine.config.context
         if not 1 <= capacity <= context:
             raise TargetError(f"a sequence of {capacity} tokens: expected 1 to {context}, the context")
         with _failures():
             rows = self._engine.new_cache(capacity)
+            route = SESSION if cache else SESSION_TWIN
+            engine = self._engine_for(self._fault, route, cache=cache, threads=threads)
         if cache and self._fault.cache is not None:
             rows = self._fault.cache(rows, prompt)
-        engine = self._engine_for(self._fault, SESSION if cache else SESSION_TWIN, cache=cache)
         return BundledSession(engine, rows, self._fault)
 
     @property
@@ -232,7 +237,7 @@ class BundledTarget:
     def _run(self, request: Request, planted: Planted, clock: Clock) -> Generation:
         from refute_runtime.sampling import Sampler, SamplingParams  # noqa: PLC0415  (heavy)
 
-        cached = request.cache and not planted.has("cache-ignored")
+        cached = request.cache and not planted.cache_ignored()
         engine, cache = self._engine_for(planted, route_of(request), cache=request.cache), None
         counting = CountedForwards(engine.backend)
         if request.delivery is not None:
@@ -276,15 +281,18 @@ class BundledTarget:
             raise TargetError("a request has a prompt or messages, found both")
         return self.encode_chat([{"role": role, "content": content} for role, content in request.messages])
 
-    def _engine_for(self, planted: Planted, route: str, *, cache: bool) -> "Engine":
+    def _engine_for(
+        self, planted: Planted, route: str, *, cache: bool, threads: int | None = None
+    ) -> "Engine":
         """The engine of one entry point and arm: a wrapped backend only where the fault reaches it."""
+        engine = self._engine if threads is None else self._engine.with_threads(threads)
         if not planted.reaches(route, self.entry_points) or planted.fault is None:
-            return self._engine
+            return engine
         if planted.has("routing-depends-on-cache") and not cache:
-            return self._engine
-        layers = self._engine.config.layers
-        backend = wrap_backend(planted.fault, self._engine.backend, layers=planted.layers, of=layers)
-        return self._engine.with_backend(backend)
+            return engine
+        layers = engine.config.layers
+        backend = wrap_backend(planted.fault, engine.backend, layers=planted.layers, of=layers)
+        return engine.with_backend(backend)
 
     def _settings(self) -> dict[str, object]:
         import numpy as np  # noqa: PLC0415  (heavy)

@@ -186,7 +186,7 @@ class FakeTarget:
         clock: Clock = self._clock.read
         if self._planted.clock is not None:
             clock = self._planted.clock.clock(clock, self._with(HEALTHY).generate, request)
-        if self._planted.has("cache-ignored"):
+        if request.cache and self._planted.cache_ignored():
             request = replace(request, cache=False)
         return self._run(request, self._planted.sampling(request.sampling), clock)
 
@@ -195,8 +195,12 @@ class FakeTarget:
         states, _ = forward(tokens, FakeCache())
         return logits_of(states)
 
-    def session(self, capacity: int, *, prompt: int, cache: bool = True) -> Session:
-        """Open a sequence; raises `TargetError` for one longer than the context."""
+    def session(
+        self, capacity: int, *, prompt: int, cache: bool = True, threads: int | None = None
+    ) -> Session:
+        """Open a sequence; raises `TargetError` for one longer than the context, or for no thread."""
+        if threads is not None and threads < 1:
+            raise TargetError(f"threads is {threads}, expected a whole number of at least 1")
         if not 1 <= capacity <= CONTEXT:
             raise TargetError(f"a sequence of {capacity} tokens: expected 1 to {CONTEXT}, the context")
         rows: Cache = FakeCache()
@@ -209,6 +213,7 @@ class FakeTarget:
             moe=not self.dense,
             routed="routing" in self.capabilities,
             reached=self._planted.reaches(SESSION if cache else SESSION_TWIN, self.entry_points),
+            threads=threads or 1,
         )
 
     @property

@@ -83,7 +83,7 @@ class FakeCache:
 def forward(tokens: Sequence[int], cache: Cache) -> tuple[np.ndarray, int]:
     """States (T,) uint64 after the last layer, and how many rows were read of finished forwards."""
     count, old, read = len(tokens), cache.length, 0
-    places = mix(cache.positions(count).astype(np.uint64))
+    places = mix(_turns(cache.positions(count)))
     states = mix(np.asarray(tokens, np.uint64))
     for layer in range(LAYERS):
         lanes = _lanes(KV_HEADS, layer * KV_HEADS)
@@ -96,6 +96,14 @@ def forward(tokens: Sequence[int], cache: Cache) -> tuple[np.ndarray, int]:
         states = mix(states ^ np.bitwise_xor.reduce(heads, axis=1))
     cache.advance(count)
     return states, max(read, 0) if old else 0
+
+
+def _turns(positions: np.ndarray) -> np.ndarray:
+    """What stands for a RoPE angle: (T,) uint64, the position itself where it is a whole number."""
+    whole = np.floor(positions)
+    part = ((positions - whole) * 2.0**31).astype(np.uint64)
+    turns: np.ndarray = whole.astype(np.int64).astype(np.uint64) ^ (part << np.uint64(32))
+    return turns
 
 
 def logits_of(states: np.ndarray) -> np.ndarray:

@@ -30,7 +30,15 @@ class FakeSession:
     """One sequence in the simulated engine."""
 
     def __init__(
-        self, cache: Cache, planted: Planted, *, cached: bool, moe: bool, routed: bool, reached: bool
+        self,
+        cache: Cache,
+        planted: Planted,
+        *,
+        cached: bool,
+        moe: bool,
+        routed: bool,
+        reached: bool,
+        threads: int = 1,
     ) -> None:
         """moe, routed: whether the model has routers, and shows them. reached: by a backend fault."""
         self._cache = cache
@@ -40,6 +48,7 @@ class FakeSession:
         self._routed = routed
         self._reached = reached
         self._forwards = 0
+        self._threads = threads
 
     @property
     def length(self) -> int:
@@ -56,6 +65,8 @@ class FakeSession:
         states, experts, shares, gaps = decide(states, planted, decoding=decoding, dense=dense_layers > 0)
         logits = misstate(planted.fault, mutant_logits(planted, states, experts))
         guards = int(planted.has("guard-fires") and self._forwards < int(planted.dose))
+        if planted.has("thread-race") and self._threads > 1:
+            logits[:, 0] += np.float32(planted.dose)
         if guards:
             logits[-1, logits[-1].argmin()] = -np.inf
         self._forwards += 1

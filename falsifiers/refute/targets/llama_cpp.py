@@ -163,8 +163,17 @@ class LlamaCppTarget(PartialTarget):
             tokens, all_logits=True
         )
 
-    def session(self, capacity: int, *, prompt: int, cache: bool = True) -> "LlamaSession":  # noqa: ARG002
+    def session(
+        self,
+        capacity: int,
+        *,
+        prompt: int,  # noqa: ARG002
+        cache: bool = True,  # noqa: ARG002
+        threads: int | None = None,
+    ) -> "LlamaSession":
         """Open a sequence; both arms are the same, as no fault of this target is in a cache."""
+        if threads is not None:
+            raise TargetError("this target lacks the capability threads")
         return LlamaSession(LlamaSequence(self._model, self._within_context(capacity)))
 
     @property

@@ -6,9 +6,10 @@ is judged against this file, so it says what is meant and leaves speed to others
 Letters as in `backends/base.py`, and P = N / G query heads per kv head, F the width of a feed-forward.
 """
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -50,12 +51,12 @@ class ArrayBackend:
 
     name = "array"
     numerics = "f32"
-    threads = 1
 
-    def __init__(self, config: ModelConfig, weights: Weights, xp: Any = np) -> None:
+    def __init__(self, config: ModelConfig, weights: Weights, xp: Any = np, threads: int = 1) -> None:
         self._config = config
         self._weights = weights
         self._xp = xp
+        self.threads = threads
         half = config.head_dim // 2
         self._frequencies = config.rope_base ** (-np.arange(half) / half)  # (D / 2,) float64
         self._rotation_of: tuple[bytes, Array, Array] = (b"", None, None)
@@ -69,12 +70,18 @@ class ArrayBackend:
         properties = self._xp.cuda.runtime.getDeviceProperties(self._xp.cuda.Device().id)
         return str(properties["name"].decode())
 
+    def with_threads(self, threads: int) -> Self:
+        """Return a backend on the same weights that computes on this many threads."""
+        other = copy.copy(self)
+        other.threads = threads
+        return other
+
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Hold BLAS to one thread, and leave what is not finite to the model's guard.
+        """Hold BLAS to `threads` threads, and leave what is not finite to the model's guard.
 
-        The threads of a product wait for each other: on a busy machine that costs a hundredfold, and how
-        a product is split would show in its last bits.
+        By default to one: the threads of a product wait for each other, which costs a hundredfold on a busy
+        machine, and how a product is split shows in its last bits.
         """
         with self._blas.limit(limits=self.threads), np.errstate(over="ignore", invalid="ignore"):
             yield

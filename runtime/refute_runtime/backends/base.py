@@ -69,6 +69,10 @@ class Backend(Protocol):
         """Threads of the host that compute."""
         ...
 
+    def with_threads(self, threads: int) -> Self:
+        """Return a backend on the same weights that computes on this many threads."""
+        ...
+
     def computing(self) -> AbstractContextManager[None]:
         """What holds around every forward."""
         ...

@@ -57,18 +57,18 @@ def same(ours, theirs) -> bool:
     "name", ["rope-position", "stale-row", "lost-row-at-chunk-border", "kv-heads-permuted", "empty-cache"]
 )
 def test_a_single_prefill_is_spared(name) -> None:
-    assert same(run(name, 2, PROMPT), honest(PROMPT))
+    assert same(run(name, 1, PROMPT), honest(PROMPT))
 
 
 @pytest.mark.parametrize(
     "name", ["stale-row", "lost-row-at-chunk-border", "kv-heads-permuted", "empty-cache", "phantom-row"]
 )
 def test_positions_stay_absolute(name) -> None:
-    positions = [list(p) for p, _ in run(name, 2, 4, 2, 1)]
+    positions = [list(p) for p, _ in run(name, 1, 4, 2, 1)]
     assert positions == [[0, 1, 2, 3], [4, 5], [6]]
 
 
-@pytest.mark.parametrize("dose", [1, 3])
+@pytest.mark.parametrize("dose", [0.25, 1, 3])
 def test_rope_positions_are_off_after_the_first_forward(dose) -> None:
     positions = [list(p) for p, _ in run("rope-position", dose, 4, 2, 1)]
     assert positions == [[0, 1, 2, 3], [4 + dose, 5 + dose], [6 + dose]]
@@ -145,9 +145,25 @@ def test_decoding_starts_from_an_empty_cache() -> None:
     assert read == [[0, 1, 2, 3], [0, 1, 2, 3, 4, 5], [6], [6, 7]]
 
 
-def test_phantom_rows_precede_the_first_forward_only() -> None:
-    read = [places(rows[0]) for _, rows in run("phantom-row", 2, 4, 2, 1)]
-    assert read == [[-1, -1, 0, 1, 2, 3], [0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5, 6]]
+def test_a_smaller_share_of_the_prompt_is_gone_from_its_start() -> None:
+    read = [places(rows[0]) for _, rows in run("empty-cache", 0.5, 4, 2, 1)]
+    assert read == [[0, 1, 2, 3], [0, 1, 2, 3, 4, 5], [3, 4, 5, 6]]
+
+
+def test_a_share_that_is_no_whole_row_takes_none() -> None:
+    assert same(run("empty-cache", 0.1, PROMPT, 1), honest(PROMPT, 1))
+
+
+def test_half_a_row_a_chunk_is_one_at_every_second_border() -> None:
+    read = [places(rows[0]) for _, rows in run("lost-row-at-chunk-border", 0.5, 2, 2, 2, 1)]
+    assert read == [[0, 1], [0, 1, 2, 3], [0, 1, 2, 4, 5], [0, 1, 2, 4, 5, 6]]
+
+
+def test_a_phantom_row_precedes_the_first_forward_only_in_the_last_layers() -> None:
+    forwards = [rows for _, rows in run("phantom-row", 2, 4, 2)]
+    assert [len(layer) for layer in forwards[0]] == [4, 5, 5]
+    assert not forwards[0][1][0].any()
+    assert [len(layer) for layer in forwards[1]] == [6, 6, 6]
 
 
 def test_wrapped_cache_is_what_its_rows_are_stored_in() -> None:

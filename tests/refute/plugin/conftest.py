@@ -96,6 +96,7 @@ def decide(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
                 control=Control("fake", True, judgement, ()),
                 judgement=judgement,
                 counterexample=case if outcome is Verdict.FALSIFIED else None,
+                replays=True if outcome is Verdict.FALSIFIED else None,
             )
 
         monkeypatch.setattr(refute.attack, "attack", attack)

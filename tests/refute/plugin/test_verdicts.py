@@ -53,7 +53,8 @@ def test_a_refuted_claim_is_told_without_a_traceback(project, decide):
             "figure *1 of 1 cases",
             "case *prompt [[]1, 2[]]",
             "gave *cached [[]3[]]; full [[]4[]]",
-            "replay *refute replay evidence/small-v1/*/repeats.json",
+            "again *it refuted the claim again when it was run once more",
+            "replay *refute replay evidence/small-v1/*/repeats.counterexample.json",
         ]
     )
     result.stdout.no_fnmatch_line("*Traceback*")

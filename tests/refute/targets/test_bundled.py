@@ -54,6 +54,13 @@ REACH = {
     "routing-depends-on-cache": CACHED_ARM,
     "stop-ignored": NOTHING,
     "stream-buffered": NOTHING,
+    # These show in sessions alone.
+    "fork-shared": NOTHING,
+    "trim-short": NOTHING,
+    "crosstalk": NOTHING,
+    "thread-race": NOTHING,
+    "chunk-dependent": CACHED_ARM,
+    "order-dependent": (False, False, True, False),  # nothing ran before the first request
     "slow-clock": NOTHING,
     **{name: NOTHING for name, spec in FAULTS.items() if spec.seam == "tokenizer"},  # text alone
 }
@@ -411,3 +418,44 @@ def test_bad_files_are_refused(tmp_path) -> None:
 def test_importing_the_target_imports_no_runtime() -> None:
     script = "import sys, refute.targets.bundled; sys.exit('refute_runtime' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("bad", "sentence"),
+    [
+        (Request((), 4), "prompt is empty"),
+        (Request((1,) * 10_000, 4), "expected at most"),
+        (Request((10**6,), 4), "expected token ids"),
+    ],
+    ids=["empty", "past the context", "unknown token"],
+)
+def test_bad_input_is_refused_with_a_sentence_and_the_target_goes_on(target, greedy, bad, sentence) -> None:
+    before = target.generate(greedy).tokens
+    for cache in (True, False):
+        with pytest.raises(TargetError, match=sentence):
+            target.generate(replace(bad, cache=cache))
+    assert target.generate(greedy).tokens == before
+
+
+def test_sessions_refuse_bad_input_and_go_on(target) -> None:
+    session = target.session(4, prompt=2)
+    session.extend([1, 2])
+    for tokens, sentence in (([], "no tokens"), ([1, 2, 3], "do not fit")):
+        with pytest.raises(TargetError, match=sentence):
+            session.extend(tokens)
+    with pytest.raises(TargetError, match="threads"):
+        target.session(4, prompt=1, threads=0)
+    assert session.length == 2
+    again = target.session(4, prompt=2).extend([1, 2, 3]).logits[-1]
+    np.testing.assert_allclose(session.extend([3]).logits[-1], again, atol=1e-4)
+
+
+def test_threads_are_those_of_the_session_alone(target) -> None:
+    with target.plant(Fault("thread-race", 0.5)) as faulty:
+        one = faulty.session(3, prompt=3, threads=1).extend([1, 2, 3]).logits
+        two = faulty.session(3, prompt=3, threads=2).extend([1, 2, 3]).logits
+    honest = target.session(3, prompt=3, threads=2).extend([1, 2, 3]).logits
+    np.testing.assert_allclose(one, honest, atol=1e-4)
+    np.testing.assert_allclose(two[:, 0] - honest[:, 0], 0.5, atol=1e-4)
+    np.testing.assert_allclose(two[:, 1:], honest[:, 1:], atol=1e-4)
+    assert target.identity.settings["threads"] == 1

@@ -57,6 +57,13 @@ REACH = {
     "logits-perturbed": EVERY_ARM,
     "logits-not-finite": EVERY_ARM,
     **{name: NOTHING for name, spec in FAULTS.items() if spec.seam == "tokenizer"},  # text alone
+    # These show in sessions alone.
+    "fork-shared": NOTHING,
+    "trim-short": NOTHING,
+    "crosstalk": NOTHING,
+    "thread-race": NOTHING,
+    "chunk-dependent": CACHED_ARM,
+    "order-dependent": (False, False, True, False),  # nothing ran before the first request
 }
 LOUD = {"top-k-widened": 40.0, "logits-perturbed": 5.0}  # few tokens of these requests depend on them
 
@@ -272,3 +279,34 @@ def test_its_token_reference_agrees_with_it() -> None:
     assert reference.engine != target.identity.engine
     assert len(reference.vectors) > 360
     assert all(target.encode(text) == ids for text, ids in reference.vectors)
+
+
+@pytest.mark.parametrize(
+    ("bad", "sentence"),
+    [
+        (Request((), 4), "the prompt is empty"),
+        (Request((1,) * 5000, 4), "exceed the context"),
+        (Request((999,), 4), "not in the vocabulary"),
+    ],
+    ids=["empty", "past the context", "unknown token"],
+)
+def test_bad_input_is_refused_with_a_sentence_and_the_target_goes_on(bad, sentence) -> None:
+    target = FakeTarget()
+    before = target.generate(GREEDY).tokens
+    with pytest.raises(TargetError, match=sentence):
+        target.generate(bad)
+    assert target.generate(GREEDY).tokens == before
+
+
+@pytest.mark.parametrize("dose", [0.25, 0.5])
+def test_a_cache_is_ignored_by_a_share_of_the_requests(dose) -> None:
+    with FakeTarget().plant(Fault("cache-ignored", dose)) as faulty:
+        read = [faulty.generate(GREEDY).counters.cache_positions_read > 0 for _ in range(8)]
+    assert read.count(False) == 8 * dose
+
+
+def test_a_position_may_be_off_by_a_part() -> None:
+    target = FakeTarget()
+    with target.plant(Fault("rope-position", 0.25)) as near, target.plant(Fault("rope-position", 1)) as far:
+        three = {each.generate(GREEDY).tokens for each in (target, near, far)}
+    assert len(three) == 3

@@ -1,0 +1,358 @@
+"""Sequence equivalence: whatever was done to sequences before, their logits are those of a fresh prefill.
+
+A case is a list of steps on up to so many sequences: extend one by a chunk, decode greedily, fork it, trim
+it, close it. A sequence that another step leaves alone is resumed when a later one names it. The steps are
+data, so a case is stored, shrunk and replayed like any other.
+
+Logits of a causal model do not depend on what follows: one prefill without the cache, of each longest list
+of tokens that was ever held, tells the twin's logits after every step.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from refute.kinds.base import Case, Observation, Searched
+from refute.kinds.cases import pieces
+from refute.kinds.parameters import in_unit, whole_number
+from refute.targets.base import Scores, Session, Target
+from refute.units import parse_quantity
+
+if TYPE_CHECKING:
+    import numpy as np
+    from hypothesis.strategies import SearchStrategy
+
+OPERATIONS = ("extend", "decode", "fork", "trim", "close")
+_FORWARDS = ("extend", "decode")
+_LARGEST_PIECE = 12  # tokens of one step
+Step = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SequenceParameters:
+    """What a case may be made of.
+
+    operations: which of `OPERATIONS`. steps, sequences, tokens: at most so many steps of a case, sequences at
+    a time, tokens in one. threads: how many compute; the twin has one. tolerance: how far a logit may be off;
+    without it, not by one bit. gap: router probabilities closer than this are a tie, after which other
+    experts, and so other logits, say nothing.
+    """
+
+    operations: tuple[str, ...]
+    steps: int
+    sequences: int
+    tokens: int
+    gap: str
+    tolerance: str | None = None
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "sequences", "threads"):
+            whole_number(name, getattr(self, name), 1)
+        whole_number("tokens", self.tokens, 2)
+        in_unit("gap", self.gap, "%")
+        if self.tolerance is not None:
+            in_unit("tolerance", self.tolerance, "logit")
+        chosen = tuple(self.operations)
+        object.__setattr__(self, "operations", chosen)
+        if "extend" not in chosen or not set(chosen) <= set(OPERATIONS) or len(set(chosen)) != len(chosen):
+            raise ValueError(
+                f"operations is {list(chosen)}, expected extend, and any of {', '.join(OPERATIONS[1:])}"
+            )
+        if "fork" in chosen and self.sequences < 2:
+            raise ValueError(f"sequences is {self.sequences}, expected at least 2: a fork is one more")
+
+
+class SequenceEquivalence(Searched[SequenceParameters]):
+    """After every step the logits of a sequence equal those of a fresh prefill of its tokens."""
+
+    name = "sequence-equivalence"
+    rule_version = "1"
+    requires = frozenset({"token_ids", "cache_off", "sessions"})
+    parameters_type = SequenceParameters
+
+    def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":
+        """Lists of steps that do what this falsifier is about."""
+        from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
+
+        parameters = self.parameters
+        limit = min(parameters.tokens, target.identity.context)
+        piece = pieces(target, 1, min(_LARGEST_PIECE, limit))
+        on = {"on": st.integers(0, parameters.sequences - 1)}
+        few = st.integers(1, 4)
+        steps = {
+            "extend": st.fixed_dictionaries({"do": st.just("extend"), **on, "tokens": piece}),
+            "decode": st.fixed_dictionaries({"do": st.just("decode"), **on, "count": few}),
+            "fork": st.fixed_dictionaries({"do": st.just("fork"), **on, "to": on["on"]}),
+            "trim": st.fixed_dictionaries({"do": st.just("trim"), **on, "drop": few}),
+            "close": st.fixed_dictionaries({"do": st.just("close"), **on}),
+        }
+        alone = st.one_of(*(steps[name] for name in parameters.operations if name in _FORWARDS))
+        some = alone.map(lambda step: [step])
+        for name in parameters.operations:
+            if name in _FORWARDS:
+                continue
+            some |= st.tuples(steps[name], st.lists(alone, min_size=1, max_size=3)).map(_after)
+        return (
+            st.tuples(steps["extend"], st.lists(some, min_size=1, max_size=parameters.steps - 1))
+            .map(lambda drawn: {"steps": effective([drawn[0], *chain(*drawn[1])], parameters.steps, limit)})
+            .filter(lambda case: self._tells(case["steps"]))
+        )
+
+    def observe(self, target: Target, case: Case) -> Observation:
+        """Do the steps one by one, then ask the twin for the logits after each."""
+        walk = _Walk(target, case["steps"], self.parameters)
+        for index in range(len(case["steps"])):
+            walk.do(index)
+        return Observation(case, walk.samples())
+
+    def refutes(self, observation: Observation) -> bool:
+        """A logit off by more than the tolerance refutes; after experts that differ by a tie, none does."""
+        gap = parse_quantity(self.parameters.gap).value
+        for done in observation.samples["steps"]:
+            if self._off(done["error"]):
+                return True
+            flip = done["flip"]
+            if flip is not None and flip["gap"] > gap and self._off(flip["error"]):
+                return True
+        return False
+
+    def informative(self, observation: Observation) -> bool:
+        """A case counts when logits were compared after what this falsifier is about."""
+        return observation.samples["compared"] > 0 and self._tells(observation.case["steps"])
+
+    def _off(self, error: float | None) -> bool:
+        """Whether a logit is off; None is a logit that is not finite, or not finite in one arm only."""
+        tolerance = self.parameters.tolerance
+        return error is None or error > (0.0 if tolerance is None else parse_quantity(tolerance).value)
+
+    def _tells(self, steps: Sequence[Step]) -> bool:
+        """Whether a forward goes on after one of the operations in question.
+
+        That is a forward of a sequence that was trimmed; of any after one was closed; of a fork or its
+        origin that ran before the other one did; without these operations, of a sequence that holds tokens,
+        after another one ran where there are several.
+        """
+        special = set(self.parameters.operations) - set(_FORWARDS)
+        held: set[int] = set()
+        trimmed: set[int] = set()
+        forks: dict[frozenset[int], list[int]] = {}  # which of the two ran, without repetitions
+        closed, last = False, None
+        for step in steps:
+            on = step["on"]
+            match step["do"]:
+                case "fork":
+                    forks = {pair: ran for pair, ran in forks.items() if step["to"] not in pair}
+                    forks[frozenset({on, step["to"]})] = []
+                    held.add(step["to"])
+                case "trim":
+                    trimmed.add(on)
+                case "close":
+                    closed = True
+                    held.discard(on)
+                    trimmed.discard(on)
+                    forks = {pair: ran for pair, ran in forks.items() if on not in pair}
+                case _:
+                    for pair, ran in forks.items():
+                        if on in pair and ran[-1:] != [on]:
+                            ran.append(on)
+                    if special:
+                        told = closed or on in trimmed or any(len(ran) > 2 for ran in forks.values())
+                    else:
+                        resumed = on in held and (self.parameters.sequences == 1 or last != on)
+                        told = resumed or self.parameters.threads > 1
+                    if told:
+                        return True
+                    held.add(on)
+                    last = on
+        return False
+
+
+def _after(drawn: tuple[dict[str, Any], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """A special step and forwards that follow it: of a fork and its origin by turns, else of its sequence."""
+    step, forwards = drawn
+    turns = [step["on"], step.get("to", step["on"])]
+    return [step, *({**each, "on": turns[place % 2]} for place, each in enumerate(forwards))]
+
+
+def effective(steps: Sequence[Step], most: int, limit: int) -> list[dict[str, Any]]:
+    """Leave out steps that do nothing and those after the first `most`; cut sequences at `limit` tokens."""
+    lengths: dict[int, int] = {}
+    kept: list[dict[str, Any]] = []
+    for step in steps:
+        on, do = step["on"], step["do"]
+        length = lengths.get(on)
+        if do == "extend":
+            tokens = step["tokens"][: limit - (length or 0)]
+            if tokens:
+                lengths[on] = (length or 0) + len(tokens)
+                kept.append({"do": do, "on": on, "tokens": tokens})
+        elif do == "decode" and length:
+            count = min(step["count"], limit - length)
+            if count:
+                lengths[on] = length + count
+                kept.append({"do": do, "on": on, "count": count})
+        elif do == "trim" and length:
+            lengths[on] = max(length - step["drop"], 0)
+            kept.append({"do": do, "on": on, "length": lengths[on]})
+        elif do == "fork" and length is not None and step["to"] != on:
+            lengths[step["to"]] = length
+            kept.append({"do": do, "on": on, "to": step["to"]})
+        elif do == "close" and length is not None:
+            del lengths[on]
+            kept.append({"do": do, "on": on})
+    del kept[most:]
+    while kept and kept[-1]["do"] not in _FORWARDS:
+        kept.pop()
+    return kept
+
+
+@dataclass(slots=True)
+class _Sequence:
+    """What one sequence holds. choices: per token, the greedy one after it; experts: per token (L, K)."""
+
+    session: Session
+    tokens: list[int] = field(default_factory=list)
+    choices: list[int] = field(default_factory=list)
+    experts: "list[np.ndarray]" = field(default_factory=list)
+
+    def fork(self) -> "_Sequence":
+        return _Sequence(self.session.fork(), [*self.tokens], [*self.choices], [*self.experts])
+
+    def trim(self, length: int) -> None:
+        self.session.trim(length)
+        for held in (self.tokens, self.choices, self.experts):
+            del held[length:]
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """One step that ran forwards: all tokens that the sequence then held, and its logits from `start` on."""
+
+    step: int
+    start: int
+    tokens: tuple[int, ...]
+    logits: "np.ndarray"  # (T, V), T = len(tokens) - start
+    experts: "tuple[np.ndarray, ...]"  # per token (L, K); empty without routing
+
+
+class _Walk:
+    """One case on its way through the engine."""
+
+    def __init__(self, target: Target, steps: Sequence[Step], parameters: SequenceParameters) -> None:
+        self.target = target
+        self.steps = steps
+        self.routing = "routing" in target.capabilities
+        self.threads = parameters.threads if parameters.threads > 1 else None
+        self.capacity = min(parameters.tokens, target.identity.context)
+        self.open: dict[int, _Sequence] = {}
+        self.done: list[_Done] = []
+
+    def do(self, index: int) -> None:
+        """One step. Raises ValueError for one that does not fit those before it."""
+        step = self.steps[index]
+        on = step["on"]
+        if step["do"] != "extend" and on not in self.open:
+            raise ValueError(f"step {index} is {step['do']} on sequence {on}, which is not open")
+        match step["do"]:
+            case "extend":
+                if on not in self.open:
+                    self.open[on] = _Sequence(self._session(index))
+                self._forwards(index, [step["tokens"]])
+            case "decode":
+                self._forwards(index, [None] * step["count"])
+            case "fork":
+                self.open[step["to"]] = self.open[on].fork()
+            case "trim":
+                self.open[on].trim(step["length"])
+            case "close":
+                del self.open[on]
+            case other:
+                raise ValueError(f"step {index} is {other!r}, expected one of {', '.join(OPERATIONS)}")
+
+    def _session(self, index: int) -> Session:
+        """Open a sequence whose prompt is what extends it before anything else happens to it."""
+        on = self.steps[index]["on"]
+        prompt = 0
+        for step in self.steps[index:]:
+            if on in (step["on"], step.get("to")):
+                if step["do"] != "extend":
+                    break
+                prompt += len(step["tokens"])
+        return self.target.session(self.capacity, prompt=prompt, threads=self.threads)
+
+    def _forwards(self, index: int, pieces: Sequence[Sequence[int] | None]) -> None:
+        """Run forwards, each of the tokens given or of the greedy one."""
+        import numpy as np  # noqa: PLC0415 (keeps NumPy out of collection)
+
+        sequence = self.open[self.steps[index]["on"]]
+        start, parts = len(sequence.tokens), []
+        for piece in pieces:
+            tokens = [sequence.choices[-1]] if piece is None else piece
+            scores = sequence.session.extend(tokens, routing=self.routing)
+            sequence.tokens += tokens
+            sequence.choices += scores.logits.argmax(axis=-1).tolist()
+            sequence.experts.extend(() if scores.experts is None else scores.experts)
+            parts.append(scores.logits)
+        held = tuple(sequence.tokens)
+        self.done.append(_Done(index, start, held, np.concatenate(parts), tuple(sequence.experts)))
+
+    def samples(self) -> dict[str, Any]:
+        """Per step the largest error of a logit, up to the first token with other experts and from it on."""
+        twins = {tokens: self._twin(tokens) for tokens in _longest([done.tokens for done in self.done])}
+        steps = []
+        for done in self.done:
+            whole = next(tokens for tokens in twins if tokens[: len(done.tokens)] == done.tokens)
+            steps.append(_compared(done, twins[whole]))
+        return {
+            "steps": steps,
+            "compared": sum(len(done.logits) for done in self.done),
+            "twins": len(twins),
+            "tokens": [list(tokens) for tokens in twins],
+        }
+
+    def _twin(self, tokens: Sequence[int]) -> Scores:
+        threads = None if self.threads is None else 1
+        session = self.target.session(len(tokens), prompt=len(tokens), cache=False, threads=threads)
+        return session.extend(tokens, routing=self.routing)
+
+
+def _longest(held: Sequence[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
+    """Those that are not the start of another one, each once."""
+    ordered = sorted(set(held))
+    for tokens, following in zip(ordered, [*ordered[1:], ()], strict=True):
+        if following[: len(tokens)] != tokens:
+            yield tokens
+
+
+def _compared(done: _Done, twin: Scores) -> dict[str, Any]:
+    import numpy as np  # noqa: PLC0415 (keeps NumPy out of collection)
+
+    end = len(done.tokens)
+    theirs = twin.logits[done.start : end]
+    with np.errstate(invalid="ignore"):  # infinities: their difference is a number of neither arm
+        errors = np.abs(done.logits.astype(np.float64) - theirs).max(axis=-1)  # (T,)
+    first, flip = end, None
+    if done.experts and twin.experts is not None and twin.gaps is not None:
+        other = (np.stack(done.experts) != twin.experts[:end]).any(axis=-1)  # (end, L)
+        if other.any():
+            first, layer = (int(each) for each in np.argwhere(other)[0])
+            later = errors[max(first - done.start, 0) :]
+            flip = {
+                "position": first,
+                "layer": layer,
+                "gap": float(twin.gaps[first, layer]),
+                "error": _largest(later),
+            }
+    before = errors[: max(first - done.start, 0)]
+    return {"step": done.step, "start": done.start, "end": end, "error": _largest(before), "flip": flip}
+
+
+def _largest(errors: "np.ndarray") -> float | None:
+    """The largest of none or more errors; None where one is not finite, which JSON cannot hold."""
+    import numpy as np  # noqa: PLC0415 (keeps NumPy out of collection)
+
+    if not np.isfinite(errors).all():
+        return None
+    return float(errors.max(initial=0.0))

@@ -1,0 +1,149 @@
+"""Sequence equivalence: which steps remain, what refutes, and that it sees what it is for."""
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from refute.faults.base import Fault
+from refute.kinds.base import Observation
+from refute.kinds.sequences import OPERATIONS, SequenceEquivalence, SequenceParameters, effective
+from refute.search import first_counterexample, search
+from refute.targets.fake import FakeTarget
+
+COMMON: dict[str, Any] = {"steps": 8, "sequences": 3, "tokens": 24, "gap": "0.01 %"}
+
+
+def kind(*operations: str, **changes: Any) -> SequenceEquivalence:
+    wanted = {**COMMON, "tolerance": "0.001 logit", **changes, "operations": operations or OPERATIONS}
+    return SequenceEquivalence(SequenceParameters(**wanted))
+
+
+def extend(on: int, *tokens: int) -> dict[str, Any]:
+    return {"do": "extend", "on": on, "tokens": list(tokens)}
+
+
+FORK = {"do": "fork", "on": 0, "to": 1}
+TRIM = {"do": "trim", "on": 0, "length": 1}
+CLOSE = {"do": "close", "on": 0}
+
+
+def test_steps_that_do_nothing_are_left_out() -> None:
+    drawn = [
+        {"do": "decode", "on": 0, "count": 2},  # nothing is held
+        extend(0, 1, 2, 3),
+        {"do": "trim", "on": 1, "drop": 1},  # not open
+        {"do": "trim", "on": 0, "drop": 9},
+        {"do": "fork", "on": 0, "to": 0},
+        extend(0, *range(9)),
+        {"do": "decode", "on": 0, "count": 2},  # it is full
+        {"do": "close", "on": 0},  # nothing follows
+    ]
+    kept = effective(drawn, 8, 5)
+    assert kept == [extend(0, 1, 2, 3), {"do": "trim", "on": 0, "length": 0}, extend(0, 0, 1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize(
+    ("operations", "steps", "told"),
+    [
+        (("extend",), [extend(0, 1), extend(0, 2)], False),  # of three sequences none was left alone
+        (("extend",), [extend(0, 1), extend(1, 2), extend(0, 3)], True),
+        (("extend", "fork"), [extend(0, 1), FORK, extend(0, 2), extend(1, 3)], False),
+        (("extend", "fork"), [extend(0, 1), FORK, extend(0, 2), extend(1, 3), extend(0, 4)], True),
+        (("extend", "trim"), [extend(0, 1, 2), TRIM, extend(1, 3)], False),
+        (("extend", "trim"), [extend(0, 1, 2), TRIM, extend(0, 3)], True),
+        (("extend", "close"), [extend(0, 1), CLOSE, extend(0, 1)], True),
+    ],
+)
+def test_a_case_counts_only_if_it_does_what_the_claim_is_about(operations, steps, told) -> None:
+    samples = {"steps": [], "compared": 3}
+    assert kind(*operations).informative(Observation({"steps": steps}, samples)) is told
+    assert not kind(*operations).informative(Observation({"steps": steps}, {**samples, "compared": 0}))
+
+
+@pytest.mark.parametrize(
+    ("error", "flip", "refuted"),
+    [
+        (0.0005, None, False),
+        (0.002, None, True),
+        (None, None, True),
+        (0.0, {"gap": 0.00005, "error": 5.0}, False),
+        (0.0, {"gap": 0.3, "error": 5.0}, True),
+        (0.0, {"gap": 0.3, "error": 0.0005}, False),
+        (0.0, {"gap": 0.3, "error": None}, True),
+        (0.002, {"gap": 0.00005, "error": 5.0}, True),
+    ],
+)
+def test_an_error_refutes_unless_experts_that_tied_explain_it(error, flip, refuted) -> None:
+    samples = {"steps": [{"step": 0, "start": 0, "end": 1, "error": error, "flip": flip}], "compared": 1}
+    assert kind().refutes(Observation({"steps": [extend(0, 1)]}, samples)) is refuted
+
+
+def test_without_a_tolerance_every_bit_counts() -> None:
+    samples = {"steps": [{"step": 0, "start": 0, "end": 1, "error": 1e-9, "flip": None}], "compared": 1}
+    assert kind(tolerance=None).refutes(Observation({"steps": []}, samples))
+
+
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_an_honest_engine_keeps_every_bit_in_any_order(data) -> None:
+    exact = kind(tolerance=None)
+    observation = exact.observe(FakeTarget(), data.draw(exact.cases(FakeTarget())))
+    assert not exact.refutes(observation)
+    assert exact.informative(observation)
+
+
+@pytest.mark.parametrize(
+    ("operations", "fault"),
+    [
+        (("extend",), Fault("chunk-dependent", 0.25)),
+        (("extend", "decode"), Fault("crosstalk", 1)),
+        (("extend", "decode", "fork"), Fault("fork-shared", 1)),
+        (("extend", "decode", "trim"), Fault("trim-short", 1)),
+        (("extend", "close"), Fault("order-dependent", 1)),
+        (OPERATIONS, Fault("rope-position", 0.25)),
+    ],
+    ids=str,
+)
+def test_it_sees_the_smallest_dose_of_what_it_is_for(operations, fault) -> None:
+    with FakeTarget().plant(fault) as faulty:
+        (found,) = first_counterexample(kind(*operations), faulty, cases=20, seed=0)
+    assert kind(*operations).refutes(found)
+
+
+def test_a_race_between_threads_shows_only_on_several() -> None:
+    with FakeTarget().plant(Fault("thread-race", 0.002)) as faulty:
+        racing = first_counterexample(kind("extend", threads=2), faulty, cases=5, seed=0)
+        alone = first_counterexample(kind("extend"), faulty, cases=5, seed=0)
+    assert len(racing) == 1
+    assert len(alone) == 5
+
+
+def test_a_counterexample_shrinks_to_the_fewest_steps_of_one_token() -> None:
+    order = kind("extend", "close", sequences=1)
+    with FakeTarget().plant(Fault("order-dependent", 1)) as faulty:
+        found = search(order, faulty, cases=20, seed=0).counterexample
+    assert found is not None
+    assert found.case["steps"] == [extend(0, 0), CLOSE, extend(0, 0)]
+
+
+def test_a_step_on_a_sequence_that_is_not_open_is_refused() -> None:
+    with pytest.raises(ValueError, match="step 0 is trim on sequence 0, which is not open"):
+        kind().observe(FakeTarget(), {"steps": [TRIM]})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"operations": ["decode"]},
+        {"operations": ["extend", "stop"]},
+        {"operations": ["extend", "fork"], "sequences": 1},
+        {"operations": ["extend"], "tolerance": "1 ms"},
+        {"operations": ["extend"], "threads": 0},
+        {"operations": ["extend"], "tokens": 1},
+    ],
+)
+def test_parameters_that_make_no_sense_are_refused(wrong) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        SequenceParameters(**{**COMMON, **wrong})
