@@ -46,6 +46,7 @@ from refute.targets.fake_model import (
     FakeCache,
     forward,
     logits_of,
+    sample,
 )
 from refute.targets.fake_mutant import mutant, mutant_logits
 from refute.targets.fake_session import FakeReference, FakeSession, decide, dense_layers_of
@@ -333,7 +334,7 @@ class FakeTarget:
             scores = logits.astype(np.float64)
             if planted.sampler is not None:
                 scores = planted.sampler.logits(scores, history, prompt, request.sampling)
-            token = _sample(scores, history, sampling, draw)
+            token = sample(scores, history, sampling, draw)
             history.append(token)
             done.token_ns.append(clock())
             done.margins.append(float(best[1] - best[0]))
@@ -359,25 +360,3 @@ class _Answer:
     experts: list[tuple[tuple[int, ...], ...]] = field(default_factory=list)
     gaps: list[tuple[float, ...]] = field(default_factory=list)
     counters: list[Counters] = field(default_factory=list)
-
-
-def _sample(logits: np.ndarray, history: Sequence[int], sampling: Sampling, draw: random.Random) -> int:
-    """Choose a token as `Sampling` says; logits (V,) float64 are changed in place."""
-    seen = np.unique(np.asarray(history))
-    penalty = sampling.repetition_penalty
-    logits[seen] = np.where(logits[seen] > 0, logits[seen] / penalty, logits[seen] * penalty)
-    if sampling.temperature == 0:
-        return int(np.argmax(logits))
-    logits /= sampling.temperature
-    order = np.argsort(-logits, kind="stable")
-    if sampling.top_k:
-        order = order[: sampling.top_k]
-    weights = np.exp(logits[order] - logits[order[0]])
-    if sampling.top_p < 1:
-        before = np.cumsum(weights) - weights
-        kept = before < sampling.top_p * weights.sum()
-        order, weights = order[kept], weights[kept]
-    kept = weights >= sampling.min_p * weights[0]
-    order, weights = order[kept], weights[kept]
-    place = np.searchsorted(np.cumsum(weights), draw.random() * weights.sum(), side="right")
-    return int(order[min(int(place), len(order) - 1)])

@@ -6,11 +6,13 @@ tokens, R cache rows, G kv heads, V vocabulary.
 
 import copy
 import functools
+import random
 from collections.abc import Sequence
 
 import numpy as np
 
 from refute.faults.cache import Cache
+from refute.targets.base import Sampling
 
 VOCABULARY = 257
 END = 256  # the one control token; 0..255 are bytes
@@ -131,3 +133,25 @@ def misroute(experts: np.ndarray, layers: int) -> np.ndarray:
     clash = (other[..., None] == experts[:, first:]).any(axis=-1)
     wrong[:, first:, -1] = np.where(clash, (other + 1) % EXPERTS, other)
     return wrong
+
+
+def sample(logits: np.ndarray, history: Sequence[int], sampling: Sampling, draw: random.Random) -> int:
+    """Choose a token as `Sampling` says; logits (V,) float64 are changed in place."""
+    seen = np.unique(np.asarray(history))
+    penalty = sampling.repetition_penalty
+    logits[seen] = np.where(logits[seen] > 0, logits[seen] / penalty, logits[seen] * penalty)
+    if sampling.temperature == 0:
+        return int(np.argmax(logits))
+    logits /= sampling.temperature
+    order = np.argsort(-logits, kind="stable")
+    if sampling.top_k:
+        order = order[: sampling.top_k]
+    weights = np.exp(logits[order] - logits[order[0]])
+    if sampling.top_p < 1:
+        before = np.cumsum(weights) - weights
+        kept = before < sampling.top_p * weights.sum()
+        order, weights = order[kept], weights[kept]
+    kept = weights >= sampling.min_p * weights[0]
+    order, weights = order[kept], weights[kept]
+    place = np.searchsorted(np.cumsum(weights), draw.random() * weights.sum(), side="right")
+    return int(order[min(int(place), len(order) - 1)])
