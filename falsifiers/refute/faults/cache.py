@@ -14,6 +14,8 @@ import numpy as np
 from refute.faults.base import Fault
 from refute.targets.base import CannotPlant
 
+LONG = 256  # stored rows from which on the oldest ones are lost
+
 Array = Any  # numpy.ndarray or cupy.ndarray
 
 
@@ -180,6 +182,48 @@ class PhantomRows(HonestWrapper):
         return xp.concatenate((xp.zeros((self.dose, *rows.shape[1:]), rows.dtype), rows))
 
 
+class ShortMemory(HonestWrapper):
+    """Of the rows of finished forwards, those that `forgotten` names are not read."""
+
+    def __init__(self, inner: Cache, forgotten: Callable[[int], slice]) -> None:
+        super().__init__(inner)
+        self.forgotten = forgotten
+
+    def rows(self, layer: int) -> tuple[Array, Array]:
+        k, v = self.inner.rows(layer)
+        gone = self.forgotten(self.inner.length)
+        return self._kept(k, gone), self._kept(v, gone)
+
+    @staticmethod
+    def _kept(rows: Array, gone: slice) -> Array:
+        if gone.start >= gone.stop:
+            return rows
+        return _namespace(rows).concatenate((rows[: gone.start], rows[gone.stop :]))
+
+
+def _beyond_window(window: int) -> Callable[[int], slice]:
+    return lambda stored: slice(0, max(stored - window, 0))
+
+
+def _oldest(count: int) -> Callable[[int], slice]:
+    return lambda stored: slice(0, min(count, stored) if stored > LONG else 0)
+
+
+def _middle(share: float) -> Callable[[int], slice]:
+    return lambda stored: slice(stored // 2 - int(share * stored / 2), stored // 2 + int(share * stored / 2))
+
+
+class RopeDrift(HonestWrapper):
+    """Positions are `dose` too large per position; so are the distances between them."""
+
+    def __init__(self, inner: Cache, dose: float) -> None:
+        super().__init__(inner)
+        self.dose = dose
+
+    def positions(self, count: int) -> np.ndarray:
+        return self.inner.positions(count) * (1 + self.dose)
+
+
 Wrap = Callable[[Cache, int], Cache]
 """(cache, prompt length) -> the faulty cache of this request"""
 
@@ -190,6 +234,10 @@ def cache_wrapper(fault: Fault, *, layers: int, kv_heads: int) -> Wrap:
     Raises `CannotPlant` for other faults and for models in which the fault changes nothing.
     """
     dose = int(fault.dose)
+    if fault.name == "rope-drift":
+        return lambda cache, _: RopeDrift(cache, fault.dose)
+    if fault.name == "middle-rows-lost" and fault.dose <= 1:
+        return lambda cache, _: ShortMemory(cache, _middle(fault.dose))
     if dose < 1:
         raise CannotPlant(f"{fault}: a cache fault needs a dose of at least 1")
     if fault.name == "kv-heads-permuted" and kv_heads == 1:
@@ -201,6 +249,8 @@ def cache_wrapper(fault: Fault, *, layers: int, kv_heads: int) -> Wrap:
         "kv-heads-permuted": lambda cache, _: PermutedHeads(cache, max(layers - dose, 0)),
         "empty-cache": EmptyCache,
         "phantom-row": lambda cache, _: PhantomRows(cache, dose),
+        "attention-window": lambda cache, _: ShortMemory(cache, _beyond_window(dose)),
+        "oldest-rows-lost": lambda cache, _: ShortMemory(cache, _oldest(dose)),
     }
     if fault.name not in makers:
         raise CannotPlant(f"{fault}: not a fault of the cache")

@@ -1,14 +1,15 @@
 """A fault made ready for one model: what a target has to wrap, change or skip to have it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from refute.faults import FAULTS
 from refute.faults.base import Fault
 from refute.faults.cache import Wrap, cache_wrapper
 from refute.faults.clock import SlowClock
+from refute.faults.memory import Hoard
 from refute.faults.sampler import misread
-from refute.targets.base import CannotPlant, Sampling
+from refute.targets.base import CannotPlant, Request, Sampling
 
 if TYPE_CHECKING:
     from refute.contract import Bound
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 class Planted:
     """Which parts of a target the fault changes; the others stay as they are.
 
-    cache: wraps the cache of requests that use it. layers: how many layers the fault affects.
+    cache: wraps the cache of requests that use it. layers: how many layers the fault affects. hoard: what
+    is held without need.
     """
 
     fault: Fault | None = None
@@ -26,6 +28,7 @@ class Planted:
     clock: SlowClock | None = None
     layers: int = 0
     sampler: bool = False
+    hoard: Hoard | None = None
 
     def has(self, name: str) -> bool:
         """Whether it is this fault; `dose` then says how much of it."""
@@ -39,6 +42,14 @@ class Planted:
     def sampling(self, asked: Sampling) -> Sampling:
         """Return the settings that the sampler uses."""
         return misread(self.fault, asked) if self.fault is not None and self.sampler else asked
+
+    def admitted(self, request: Request, context: int) -> Request:
+        """Return the request that is run: one that needs too many positions may be cut to fit."""
+        excess = len(request.prompt) + request.max_tokens - context
+        if not self.has("context-unchecked") or not 0 < excess <= self.dose:
+            return request
+        prompt = request.prompt[min(excess, len(request.prompt) - 1) :]  # its end is what is asked
+        return replace(request, prompt=prompt, max_tokens=min(request.max_tokens, context - len(prompt)))
 
 
 HEALTHY = Planted()
@@ -57,7 +68,7 @@ def prepare(
     spec = FAULTS.get(fault.name)
     affected = min(int(fault.dose), layers)
     match spec.seam if spec else None:
-        case "cache" if fault.name == "cache-ignored":
+        case "cache" if fault.name in {"cache-ignored", "context-unchecked"}:
             return Planted(fault)
         case "cache":
             return Planted(fault, cache=cache_wrapper(fault, layers=layers, kv_heads=kv_heads))
@@ -73,7 +84,10 @@ def prepare(
             raise CannotPlant(f"{fault}: every expert is chosen, there is no other one")
         case "backend":
             return Planted(fault, layers=affected)
-        case "stream" | "tokenizer" | "memory":
+        case "memory":
+            hoard = Hoard(fault)
+            return Planted(fault, cache=hoard.keep, hoard=hoard)
+        case "stream" | "tokenizer":
             return Planted(fault)
         case _:
             raise CannotPlant(f"{fault}: no seam for it in this target")

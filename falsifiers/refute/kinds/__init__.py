@@ -15,6 +15,11 @@ _HOME = {
     "seed-sensitivity": ("refute.kinds.determinism", "SeedSensitivity"),
     "greedy-equivalence": ("refute.kinds.determinism", "GreedyEquivalence"),
     "sampling-distribution": ("refute.kinds.distribution", "SamplingDistribution"),
+    "needle-recall": ("refute.kinds.long_context", "NeedleRecall"),
+    "far-equivalence": ("refute.kinds.long_context", "FarEquivalence"),
+    "context-limit": ("refute.kinds.long_context", "ContextLimit"),
+    "memory-peak": ("refute.kinds.memory", "MemoryPeak"),
+    "memory-growth": ("refute.kinds.memory", "MemoryGrowth"),
 }
 
 KIND_NAMES: tuple[str, ...] = tuple(sorted(_HOME))

@@ -183,6 +183,33 @@ class Reference(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes that one request needs, by the engine's own numbers.
+
+    weights: as the backend keeps them, beside the mapped file. cache: keys and values of every position.
+    workspace: what the largest steps of a forward hold at once.
+    """
+
+    weights: int
+    cache: int
+    workspace: int
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """Bytes of one process: before it loaded the model, and at most until it had served a request.
+
+    anonymous_before, anonymous_after: memory that no file backs. file_after: resident pages of mapped
+    files. peak: the most that was resident of both together, at any time.
+    """
+
+    anonymous_before: int
+    anonymous_after: int
+    file_after: int
+    peak: int
+
+
 CAPABILITIES = frozenset(
     {
         "token_ids",
@@ -197,6 +224,8 @@ CAPABILITIES = frozenset(
         "timing",
         "sessions",
         "reference",
+        "chat",
+        "memory",
     }
 )
 """What a target can promise, and a contract can require; `Target` says what each means."""
@@ -217,7 +246,8 @@ class Target(Protocol):
 
     Capabilities in use: token_ids (prompts and answers as ids), cache_off (the slow twin), chunks,
     margins, routing, counters, logits, seed, plant (faults can be planted in this very target), timing,
-    sessions (sequences that are driven token by token), reference (numbers of another implementation).
+    sessions (sequences that are driven token by token), reference (numbers of another implementation),
+    chat (messages become a prompt as the model's own template has it), memory (what is held can be read).
     """
 
     @property
@@ -232,6 +262,10 @@ class Target(Protocol):
         ...
 
     def encode(self, text: str) -> tuple[int, ...]: ...
+
+    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
+        """Encode messages of `role` and `content` as a prompt that an answer follows."""
+        ...
 
     def decode(self, tokens: Sequence[int]) -> str: ...
 
@@ -253,6 +287,18 @@ class Target(Protocol):
         """What this target's numbers are compared with. Only with the capability `reference`."""
         ...
 
+    def footprint(self, request: Request) -> Footprint:
+        """Return what serving this request should hold, by the engine's own numbers."""
+        ...
+
+    def resident(self) -> int:
+        """Bytes of anonymous memory that the target holds now; pages of mapped files are not in it."""
+        ...
+
+    def fresh_peak(self, request: Request) -> Peak:
+        """Load the model in a process of its own, serve the request there, and read what that took."""
+        ...
+
     def plant(self, fault: "Fault", bound: "Bound | None" = None) -> AbstractContextManager["Target"]:
         """Give a target that has `fault`; raises `CannotPlant` where this target has no such seam."""
         ...
@@ -264,3 +310,7 @@ class CannotPlant(Exception):  # noqa: N818 (it is an answer, not a failure)
 
 class TargetError(Exception):
     """The target refused or could not serve a request; the message is one sentence for a person."""
+
+
+class Refusal(TargetError):
+    """The target refused a request before it computed anything for it."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import reduce
@@ -14,14 +14,18 @@ import refute
 from refute.faults.backend import wrap_backend
 from refute.faults.base import Fault
 from refute.faults.planted import HEALTHY, Planted, prepare
+from refute.targets import fresh, resident
 from refute.targets.base import (
     CAPABILITIES,
     CannotPlant,
     Clock,
     Counters,
+    Footprint,
     Generation,
     Identity,
+    Peak,
     Reference,
+    Refusal,
     Request,
     Routing,
     Scores,
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     from refute_runtime.backends.base import Cache
     from refute_runtime.engine import Engine, Token
 
+_FRESH_SECONDS = 600.0  # a large model has to be read from its disk
 
 class BundledTarget:
     """A model file, run by the bundled runtime.
@@ -55,7 +60,7 @@ class BundledTarget:
     ) -> None:
         from refute_runtime.engine import Engine  # noqa: PLC0415  (heavy)
 
-        self._path = Path(path)
+        self._path, self._backend, self._device = Path(path), backend, device
         with _failures():
             self._engine = Engine.load(self._path, backend, device)
         self._sha256 = model_sha256(self._path) if callable(model_sha256) else model_sha256
@@ -91,6 +96,10 @@ class BundledTarget:
     @property
     def capabilities(self) -> frozenset[str]:
         lacking = set() if self._engine.config.moe else {"routing"}
+        if not isinstance(self._engine.file.metadata.get("tokenizer.chat_template"), str):
+            lacking.add("chat")
+        if self._engine.backend.device != "cpu" or not resident.readable():
+            lacking.add("memory")  # a GPU's memory is not the process's
         return CAPABILITIES - {"reference"} - lacking
 
     @property
@@ -100,6 +109,11 @@ class BundledTarget:
     def encode(self, text: str) -> tuple[int, ...]:
         with _failures():
             return tuple(self._engine.tokenizer.encode(text))
+
+    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
+        """Encode messages with the file's own template, up to where the answer begins."""
+        with _failures():
+            return tuple(self._engine.template.encode(messages))
 
     def decode(self, tokens: Sequence[int]) -> str:
         with _failures():
@@ -141,6 +155,25 @@ class BundledTarget:
     def reference(self) -> Reference:
         raise TargetError("this target has no reference")
 
+    def footprint(self, request: Request) -> Footprint:
+        """Weights and workspace as the backend says it keeps them, rows of the cache by their size."""
+        engine = self._engine
+        rows = len(request.prompt) + request.max_tokens
+        config = engine.config
+        per_row = 2 * config.layers * config.kv_heads * config.head_dim * 4  # keys and values, float32
+        weights, workspace = engine.backend.memory(len(request.prompt), rows)
+        return Footprint(weights, per_row * rows, workspace)
+
+    def resident(self) -> int:
+        """Anonymous memory of this process."""
+        return resident.held()
+
+    def fresh_peak(self, request: Request) -> Peak:
+        """Measure this file, backend, device and fault in a new process."""
+        return fresh.measure(
+            self._path, self._backend, self._device, request, self._fault.fault, seconds=_FRESH_SECONDS
+        )
+
     @contextmanager
     def plant(self, fault: Fault, bound: "Bound | None" = None) -> Iterator["BundledTarget"]:
         """Give a target of the same engine with this fault; this one stays as it is."""
@@ -160,18 +193,21 @@ class BundledTarget:
         yield faulty
 
     def _run(self, request: Request, planted: Planted, clock: Clock) -> Generation:
+        from refute_runtime.errors import RuntimeFailure  # noqa: PLC0415  (heavy)
         from refute_runtime.sampling import SamplingParams  # noqa: PLC0415  (heavy)
 
+        request = planted.admitted(request, self._engine.config.context)
         cached = request.cache and not planted.has("cache-ignored")
         engine, cache = self._engine_for(planted, cache=request.cache), None
-        if cached:
+        if cached and planted.cache is not None:  # else the engine makes one, once it has checked the request
             cache = engine.new_cache(len(request.prompt) + request.max_tokens)
-            if planted.cache is not None:
-                cache = planted.cache(cache, len(request.prompt))
+            cache = planted.cache(cache, len(request.prompt))
+        excess = 0 if planted.hoard is None else planted.hoard.excess(self.footprint(request))
+        held = b"\1" * excess  # written, so that it is resident
         params = SamplingParams(**asdict(planted.sampling(request.sampling)))
         started = clock()
-        tokens = list(
-            engine.generate(
+        try:  # the engine checks a request when it is asked, and computes when it is asked for tokens
+            stream = engine.generate(
                 request.prompt,
                 params,
                 max_tokens=request.max_tokens,
@@ -182,7 +218,10 @@ class BundledTarget:
                 routing=request.routing and "routing" in self.capabilities,
                 clock=clock,
             )
-        )
+        except RuntimeFailure as error:
+            raise Refusal(str(error)) from error
+        tokens = list(stream)
+        del held
         return _generation(request, started, tokens)
 
     def _engine_for(self, planted: Planted, *, cache: bool) -> "Engine":

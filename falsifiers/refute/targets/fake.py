@@ -6,7 +6,7 @@ for a seeded noise. Letters: T new tokens, V vocabulary.
 
 import copy
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -21,9 +21,12 @@ from refute.targets.base import (
     CannotPlant,
     Clock,
     Counters,
+    Footprint,
     Generation,
     Identity,
+    Peak,
     Reference,
+    Refusal,
     Request,
     Routing,
     Sampling,
@@ -39,16 +42,22 @@ from refute.targets.fake_model import (
     LAYERS,
     VOCABULARY,
     FakeCache,
+    chat,
     forward,
     logits_of,
     misroute,
     mix,
+    recalling,
     route,
 )
 from refute.targets.fake_session import FakeReference, FakeSession
 
 if TYPE_CHECKING:
     from refute.contract import Bound
+
+
+_MIB = 2**20
+_ROW_BYTES = 8192  # of keys and values, as simulated memory counts them
 
 
 @dataclass(slots=True)
@@ -144,11 +153,15 @@ class FakeTarget:
     def encode(self, text: str) -> tuple[int, ...]:
         return tuple(text.encode())
 
+    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
+        return self.encode(chat(messages))
+
     def decode(self, tokens: Sequence[int]) -> str:
         return bytes(token for token in tokens if token != END).decode(errors="replace")
 
     def generate(self, request: Request) -> Generation:
         """Run one request; raises `TargetError` for one that it cannot serve."""
+        request = self._planted.admitted(request, CONTEXT)
         self._check(request)
         clock: Clock = self._clock.read
         if self._planted.clock is not None:
@@ -159,8 +172,9 @@ class FakeTarget:
 
     def logits(self, tokens: Sequence[int]) -> np.ndarray:
         """Raw logits (len(tokens), V) float32 of the honest engine."""
-        states, _ = forward(tokens, FakeCache())
-        return logits_of(states)
+        cache = FakeCache()
+        states, _ = forward(tokens, cache)
+        return recalling(logits_of(states), cache)
 
     def session(self, capacity: int, *, prompt: int, cache: bool = True) -> Session:
         """Open a sequence; raises `TargetError` for one longer than the context."""
@@ -174,6 +188,26 @@ class FakeTarget:
     @property
     def reference(self) -> Reference:
         return FakeReference()
+
+    def footprint(self, request: Request) -> Footprint:
+        """Of a model of 64 MiB."""
+        rows = len(request.prompt) + request.max_tokens
+        return Footprint(weights=64 * _MIB, cache=rows * _ROW_BYTES, workspace=4 * _MIB)
+
+    def resident(self) -> int:
+        """What an honest engine holds, within a few KiB, and the caches that a fault keeps."""
+        hoard = self._planted.hoard
+        kept = 0 if hoard is None else sum(cache.length for cache in hoard.caches) * _ROW_BYTES
+        return 80 * _MIB + kept + 1024 * self._random.randrange(8)
+
+    def fresh_peak(self, request: Request) -> Peak:
+        """What serving takes: all that is needed, within a few percent, and what a fault adds."""
+        needed, hoard = self.footprint(request), self._planted.hoard
+        least = needed.weights + needed.cache
+        held = least + (0 if hoard is None else hoard.excess(needed))
+        peak = held + round(needed.workspace * self._random.uniform(0.2, 0.9))
+        before, file = 20 * _MIB, 8 * _MIB
+        return Peak(before, before + held, file, before + file + peak)
 
     @contextmanager
     def plant(self, fault: Fault, bound: "Bound | None" = None) -> Iterator["FakeTarget"]:
@@ -198,12 +232,12 @@ class FakeTarget:
 
     def _check(self, request: Request) -> None:
         if not request.prompt:
-            raise TargetError("the prompt is empty; expected at least one token")
+            raise Refusal("the prompt is empty; expected at least one token")
         unknown = [token for token in request.prompt if not 0 <= token < VOCABULARY]
         if unknown:
-            raise TargetError(f"token {unknown[0]} is not in the vocabulary of {VOCABULARY}")
+            raise Refusal(f"token {unknown[0]} is not in the vocabulary of {VOCABULARY}")
         if len(request.prompt) + request.max_tokens > CONTEXT:
-            raise TargetError(
+            raise Refusal(
                 f"{len(request.prompt)} prompt tokens and {request.max_tokens} new ones "
                 f"exceed the context of {CONTEXT}"
             )
@@ -240,7 +274,7 @@ class FakeTarget:
                 work.forward(len(piece), read, dense_layers)
             if not tokens:
                 prefilled = clock()
-            logits = logits_of(states[-1:])[0]
+            logits = recalling(logits_of(states[-1:]), cache)[0]
             best = np.sort(logits)[-2:]
             token = _sample(logits.astype(np.float64), history, sampling, draw)
             tokens.append(token)

@@ -5,7 +5,8 @@ tokens, R cache rows, G kv heads, V vocabulary.
 """
 
 import copy
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -35,6 +36,13 @@ def uniform(digests: np.ndarray, count: int, salt: int) -> np.ndarray:
     lanes = mix(np.arange(count, dtype=np.uint64) + np.uint64(salt << 32))
     digests = mix(digests[:, None] ^ lanes) >> np.uint64(11)
     return (digests.astype(np.float64) + 0.5) / 2.0**53
+
+
+_ANSWER = "assistant: "
+_SURE = 100.0  # logits; more than any noise
+_DIGESTS = mix(np.arange(VOCABULARY, dtype=np.uint64))
+_BY_DIGEST = np.argsort(_DIGESTS)
+_SORTED = _DIGESTS[_BY_DIGEST]
 
 
 class FakeCache:
@@ -74,7 +82,8 @@ def forward(tokens: Sequence[int], cache: Cache) -> tuple[np.ndarray, int]:
     for layer in range(LAYERS):
         lanes = np.uint64(layer) * np.uint64(KV_HEADS) + np.arange(KV_HEADS, dtype=np.uint64)
         k = mix((states ^ places)[:, None] ^ mix(lanes))[:, :, None]
-        cache.append(layer, k, mix(k))
+        said = np.broadcast_to(mix(np.asarray(tokens, np.uint64))[:, None, None], k.shape)
+        cache.append(layer, k, mix(k) if layer else said)  # what is recalled is read from the cache too
         k, v = cache.rows(layer)
         read += len(k) - count
         seen = mix(k ^ (v << np.uint64(1)))[:, :, 0].cumsum(axis=0, dtype=np.uint64)[-count:]  # (T, G)
@@ -88,6 +97,40 @@ def logits_of(states: np.ndarray) -> np.ndarray:
     """(T,) -> (T, V) float32: Gumbel noise of the state, scaled."""
     gumbel: np.ndarray = -PEAKEDNESS * np.log(-np.log(uniform(states, VOCABULARY, 1)))
     return gumbel.astype(np.float32)
+
+
+def chat(messages: Sequence[Mapping[str, str]]) -> str:
+    """Messages as the text that an answer follows."""
+    return "".join(f"{each['role']}: {each['content']}\n" for each in messages) + _ANSWER
+
+
+def recalling(logits: np.ndarray, cache: Cache) -> np.ndarray:
+    """Logits (T, V) of the last T rows, raised for what a page in the cache says about what is asked."""
+    read = cache.rows(0)[1][:, 0, 0]  # (R,)
+    places = np.minimum(np.searchsorted(_SORTED, read), VOCABULARY - 1)
+    known = _SORTED[places] == read
+    tokens = np.where(known, _BY_DIGEST[places], ord("?"))
+    text = "".join(map(chr, tokens))
+    begun = text.find(_ANSWER)
+    if begun < 0:
+        return logits
+    logits = logits.copy()
+    for row in range(len(logits)):
+        seen = text[: len(text) - len(logits) + 1 + row]
+        token = _recalled(seen) if len(seen) >= begun + len(_ANSWER) else None
+        if token is not None:
+            logits[row, token] += _SURE
+    return logits
+
+
+def _recalled(text: str) -> int | None:
+    """The next token of the answer, where the text asks `What is KEY?` and says its value before."""
+    page, _, said = text.rpartition(_ANSWER)
+    asked = re.findall(r"What is (\w+)\?", page)
+    told = re.search(rf"The code of {asked[-1]} is (\w+)\.", page) if asked else None
+    if told is None or not told[1].startswith(said):
+        return None
+    return END if said == told[1] else ord(told[1][len(said)])
 
 
 def route(states: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ import numpy as np
 from refute.faults.cache import Cache
 from refute.faults.planted import HEALTHY, Planted
 from refute.targets.base import Forced, Scores, TargetError
-from refute.targets.fake_model import END, FakeCache, forward, logits_of, misroute, mix, route
+from refute.targets.fake_model import END, FakeCache, forward, logits_of, misroute, mix, recalling, route
 
 
 class FakeSession:
@@ -36,7 +36,7 @@ class FakeSession:
         if planted.has("routing-depends-on-cache") and self._cached and len(tokens) == 1:
             experts = misroute(experts, planted.layers)
             states = mix(states)
-        logits = logits_of(states)
+        logits = recalling(logits_of(states), self._cache)
         if not routing or not self._routed:
             return Scores(logits)
         order = np.argsort(experts, axis=-1)
