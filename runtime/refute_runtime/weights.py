@@ -43,7 +43,7 @@ class Weights:
         return self._kept(name, expert)
 
     def most_kept(self, *, unkept: Sequence[str] = ()) -> int:
-        """Bytes of dequantized tensors that are kept at most; `unkept` names those that `rows` alone reads."""
+        """Bytes of dequantized tensors kept at most; `unkept` names those that `rows` alone reads."""
         tensors = self._file.tensors.items()
         every = sum(math.prod(info.shape) for name, info in tensors if name not in unkept)
         return min(_F32 * every, self._cache_bytes)

@@ -14,7 +14,7 @@ import numpy as np
 from refute.faults.base import Fault
 from refute.targets.base import CannotPlant
 
-LONG = 256  # stored rows from which on the oldest ones are lost
+LONG = 128  # with more stored rows than these, the oldest ones are lost
 
 Array = Any  # numpy.ndarray or cupy.ndarray
 

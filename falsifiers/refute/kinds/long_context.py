@@ -158,7 +158,8 @@ class NeedleRecall(Planned[NeedleParameters]):
         """The lower bound of the worst cell, against the claim."""
         if judgement.lower is None:
             return f"{judgement.n} questions (≥ {bound.above:.0%})"
-        return f"{judgement.n - judgement.violations} of {judgement.n}, worst ≥ {judgement.lower:.0%} (≥ {bound.above:.0%})"
+        right = judgement.n - judgement.violations
+        return f"{right} of {judgement.n}, worst ≥ {judgement.lower:.0%} (≥ {bound.above:.0%})"
 
     def _cells(self, observations: Sequence[Observation]) -> dict[tuple[int, float], tuple[int, int]]:
         """Facts recalled and facts asked for, by length and depth; cells that were not asked have 0 of 0."""
@@ -209,7 +210,11 @@ class FarEquivalence(Planned[FarParameters]):
         positions, context = self.parameters.positions, target.identity.context
         lengths = [min(positions[run % len(positions)], context) for run in range(runs)]
         return [
-            {"run": run, "tokens": some_prompt(target, length, seed + run), "decoded": self.parameters.decoded}
+            {
+                "run": run,
+                "tokens": some_prompt(target, length, seed + run),
+                "decoded": self.parameters.decoded,
+            }
             for run, length in enumerate(lengths)
         ]
 
@@ -243,11 +248,11 @@ class FarEquivalence(Planned[FarParameters]):
             reason = f"{len(observations)} runs of {bound.runs} planned"
             return Judgement(Outcome.INCONCLUSIVE, reason, n, 0, worst, upper=worst, unit="logit")
         last = max(each.samples["last_position"] for each in observations)
-        reason = f"{n} positions up to {last} in {len(observations)} texts are off by at most {worst:.2g} logit"
-        rate = excluded_rate(len(observations), bound.confidence)
-        return Judgement(
-            Outcome.SURVIVED, reason, n, 0, worst, upper=worst, unit="logit", excluded_rate=rate
+        reason = (
+            f"{n} positions up to {last} in {len(observations)} texts are off by at most {worst:.2g} logit"
         )
+        rate = excluded_rate(len(observations), bound.confidence)
+        return Judgement(Outcome.SURVIVED, reason, n, 0, worst, upper=worst, unit="logit", excluded_rate=rate)
 
     def caught(self, observations: Sequence[Observation], bound: "Bound") -> bool:
         """A fault is caught by one position that is off."""
@@ -320,8 +325,8 @@ class ContextLimit(Searched[LimitParameters]):
         """Anything but a served request within the context and a refusal that names it past it."""
         case, samples = observation.case, observation.samples
         if not case["excess"]:
-            return samples["outcome"] != "served" or samples["tokens"] < 1
-        return samples["outcome"] != "refused" or str(case["context"]) not in samples["sentence"]
+            return bool(samples["outcome"] != "served" or samples["tokens"] < 1)
+        return bool(samples["outcome"] != "refused" or str(case["context"]) not in samples["sentence"])
 
 
 def _shared(prompts: Sequence[Sequence[int]]) -> int:

@@ -312,5 +312,5 @@ class TargetError(Exception):
     """The target refused or could not serve a request; the message is one sentence for a person."""
 
 
-class Refusal(TargetError):
+class Refusal(TargetError):  # noqa: N818 (it is an answer, not a failure)
     """The target refused a request before it computed anything for it."""

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 _FRESH_SECONDS = 600.0  # a large model has to be read from its disk
 
+
 class BundledTarget:
     """A model file, run by the bundled runtime.
 

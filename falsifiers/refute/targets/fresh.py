@@ -1,7 +1,7 @@
 """One request in a process of its own, so that its peak of memory is the model's and nobody else's.
 
-`measure` starts the process, `main` is what runs there: everything is imported first, then the memory is read,
-the model loaded, the request served, and the memory read again.
+`measure` starts the process, `main` is what runs there: everything is imported first, then the memory is
+read, the model loaded, the request served, and the memory read again.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Memory of this process as Linux counts it: what is anonymous, what is a mapped file, and the peak.
 
-Pages of mapped files (model files, libraries) come and go with the system's cache, so they are told apart from
-memory that the process asked for.
+Pages of mapped files (model files, libraries) come and go with the system's cache, so they are told apart
+from memory that the process asked for.
 """
 
 import ctypes
