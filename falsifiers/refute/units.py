@@ -72,7 +72,7 @@ def parse_quantity(text: str) -> Quantity:
 
 
 def format_quantity(value: float, unit: str | None) -> str:
-    """Write a value in its base unit for people: 0.0423 s is `42.3 ms`, 0.06 in % is `6 %`, 2048 B `2 KiB`."""
+    """Write a value in its base unit for people: 0.0423 s is `42.3 ms`, 0.06 in % `6 %`, 2048 B `2 KiB`."""
     if unit == "s":
         for name, size in (("s", 1.0), ("ms", 1e-3)):
             if abs(value) >= size or value == 0:

@@ -10,14 +10,17 @@ from random import Random
 
 # Short words that tokenizers hold whole, so that an answer is one or two tokens.
 _WORDS = (
-    "after before call case check code copy current data date default empty entry error example exit field "
-    "file find first float follow form full group help host index input item join kind last left length "
-    "level line list local lower main mark match mode module name need next number object offset open option "
-    "order path place point port print process queue quote range read real result return right row run "
-    "search second send short show sign simple single size skip sort source space split stack start state "
-    "stop string support table target test text thread time token type user value version wait width word "
-    "work write year zero"
-).split()
+    "after", "before", "call", "case", "check", "code", "copy", "current", "data", "date", "default",
+    "empty", "entry", "error", "example", "exit", "field", "file", "find", "first", "float", "follow",
+    "form", "full", "group", "help", "host", "index", "input", "item", "join", "kind", "last", "left",
+    "length", "level", "line", "list", "local", "lower", "main", "mark", "match", "mode", "module",
+    "name", "need", "next", "number", "object", "offset", "open", "option", "order", "path", "place",
+    "point", "port", "print", "process", "queue", "quote", "range", "read", "real", "result", "return",
+    "right", "row", "run", "search", "second", "send", "short", "show", "sign", "simple", "single",
+    "size", "skip", "sort", "source", "space", "split", "stack", "start", "state", "stop", "string",
+    "support", "table", "target", "test", "text", "thread", "time", "token", "type", "user", "value",
+    "version", "wait", "width", "word", "work", "write", "year", "zero",
+)  # fmt: skip
 _SUBJECTS = (
     "The old bridge",
     "A grey heron",

@@ -1,12 +1,11 @@
 """Long contexts: facts are recalled from far back, decoding at far positions is exact, the limit is kept.
 
-Recall is asked as a needle in a haystack: facts are hidden in a page of filler, each is asked for. The page is
-computed once and every question goes on from a fork of it.
+Recall is asked as a needle in a haystack: facts are hidden in a page of filler, each is asked for. The page
+is computed once and every question goes on from a fork of it.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 from refute.kinds.base import Case, Observation, Planned, Searched
@@ -58,8 +57,8 @@ class NeedleRecall(Planned[NeedleParameters]):
     """A fact is recalled at every length of page and every depth.
 
     Each (length, depth) is a cell with an exact binomial bound of its own. Given the filler, the facts of a
-    page are independent draws; that they stand at different lines only makes the bound safer (Hoeffding 1956).
-    What it takes for granted is that one fact does not change the answer about another.
+    page are independent draws; that they stand at different lines only makes the bound safer (Hoeffding
+    1956). What it takes for granted is that one fact does not change the answer about another.
     """
 
     name = "needle-recall"

@@ -105,7 +105,7 @@ class MemoryPeak(Planned[PeakParameters]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrowthParameters:
-    """generations: of one run. warm_up: generations before the first one, which fill what is kept for good."""
+    """generations: of one run. warm_up: those before the first run, which fill what is kept for good."""
 
     generations: int
     warm_up: int
@@ -128,7 +128,7 @@ class MemoryGrowth(Measured[GrowthParameters]):
     bound_fields = frozenset({"of", "statistic", "below", "confidence", "runs"})
     unit = "B"
 
-    def plan(self, target: Target, runs: int, seed: int) -> Sequence[Case]:
+    def plan(self, target: Target, runs: int, seed: int) -> Sequence[Case]:  # noqa: ARG002 (of a protocol)
         """Other prompts for every generation, derived from the run's seed."""
         asked = self.parameters
         return [
