@@ -14,6 +14,8 @@ REQUIRED = (
     "refute/schemas/contract.schema.json",
     "refute/schemas/finding.schema.json",
     "refute/bundled_contracts/qwen3-moe-kv-cache-v1.yaml",
+    "refute/bundled_contracts/qwen3-moe-long-context-v1.yaml",
+    "refute/bundled_contracts/qwen3-moe-memory-v1.yaml",
     "refute/bundled_contracts/qwen3-moe-sampling-v1.yaml",
     "refute_runtime/py.typed",
     "refute_runtime/pocket/pocket.gguf",

@@ -28,6 +28,14 @@ REACH = {
     "empty-cache": CACHED_ARM,
     "phantom-row": CACHED_ARM,
     "cache-ignored": NOTHING,
+    "attention-window": CACHED_ARM,
+    "oldest-rows-lost": NOTHING,  # so short a sequence has no old rows
+    "middle-rows-lost": CACHED_ARM,
+    "rope-drift": CACHED_ARM,
+    "context-unchecked": NOTHING,
+    "cache-leaked": NOTHING,
+    "weights-twice": NOTHING,
+    "kv-oversized": NOTHING,
     "seed-ignored": SAMPLED_ARMS,
     "seed-fixed": SAMPLED_ARMS,
     "temperature-scaled": SAMPLED_ARMS,
@@ -38,7 +46,8 @@ REACH = {
     "routing-depends-on-cache": CACHED_ARM,
     "slow-clock": NOTHING,
 }
-LOUD = {"penalty-twice": 4.0, "temperature-scaled": 4.0}  # few tokens of these requests depend on them
+# few tokens of these requests depend on them
+LOUD = {"penalty-twice": 4.0, "temperature-scaled": 4.0, "attention-window": 8.0}
 
 
 class Ticks:

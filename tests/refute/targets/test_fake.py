@@ -26,6 +26,14 @@ REACH = {
     "empty-cache": CACHED_ARM,
     "phantom-row": CACHED_ARM,
     "cache-ignored": (False, False, False, False),
+    "attention-window": CACHED_ARM,
+    "oldest-rows-lost": (False, False, False, False),  # so short a sequence has no old rows
+    "middle-rows-lost": CACHED_ARM,
+    "rope-drift": CACHED_ARM,
+    "context-unchecked": (False, False, False, False),
+    "cache-leaked": (False, False, False, False),
+    "weights-twice": (False, False, False, False),
+    "kv-oversized": (False, False, False, False),
     "seed-ignored": (False, False, True, True),
     "seed-fixed": (False, False, True, True),
     "temperature-scaled": (False, False, True, True),
@@ -36,7 +44,8 @@ REACH = {
     "routing-depends-on-cache": CACHED_ARM,
     "slow-clock": (False, False, False, False),
 }
-LOUD = {"top-k-widened": 40.0, "penalty-twice": 40.0}  # few tokens of these requests depend on them
+# few tokens of these requests depend on them
+LOUD = {"top-k-widened": 40.0, "penalty-twice": 40.0, "attention-window": 8.0}
 
 
 def four_answers(target) -> list[tuple[int, ...]]:
