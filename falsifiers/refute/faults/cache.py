@@ -236,7 +236,9 @@ def cache_wrapper(fault: Fault, *, layers: int, kv_heads: int) -> Wrap:
     dose = int(fault.dose)
     if fault.name == "rope-drift":
         return lambda cache, _: RopeDrift(cache, fault.dose)
-    if fault.name == "middle-rows-lost" and fault.dose <= 1:
+    if fault.name == "middle-rows-lost":
+        if fault.dose > 1:
+            raise CannotPlant(f"{fault}: the share of the rows is at most 1")
         return lambda cache, _: ShortMemory(cache, _middle(fault.dose))
     if dose < 1:
         raise CannotPlant(f"{fault}: a cache fault needs a dose of at least 1")

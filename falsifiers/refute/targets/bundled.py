@@ -67,6 +67,8 @@ class BundledTarget:
         self._sha256 = model_sha256(self._path) if callable(model_sha256) else model_sha256
         self._clock = clock
         self._fault = HEALTHY
+        # a GPU's memory is not the process's
+        self._reads_memory = self._engine.backend.device == "cpu" and resident.readable()
 
     def close(self) -> None:
         """Unmap the model file."""
@@ -99,8 +101,8 @@ class BundledTarget:
         lacking = set() if self._engine.config.moe else {"routing"}
         if not isinstance(self._engine.file.metadata.get("tokenizer.chat_template"), str):
             lacking.add("chat")
-        if self._engine.backend.device != "cpu" or not resident.readable():
-            lacking.add("memory")  # a GPU's memory is not the process's
+        if not self._reads_memory:
+            lacking.add("memory")
         return CAPABILITIES - {"reference"} - lacking
 
     @property

@@ -11,8 +11,9 @@ from refute.contract import Bound
 from refute.faults import FAULTS
 from refute.faults.base import Fault
 from refute.faults.clock import decode_rate
-from refute.targets.base import CannotPlant, Request, Sampling, TargetError
+from refute.targets.base import CannotPlant, Refusal, Request, Sampling, TargetError
 from refute.targets.bundled import BundledTarget
+from refute_runtime.errors import RuntimeFailure
 
 FLOOR = Bound(confidence=0.99, above=5.0, unit="tok/s", runs=15)
 LAYERS = TinyModel().layers
@@ -267,3 +268,59 @@ def test_bad_files_are_refused(tmp_path) -> None:
 def test_importing_the_target_imports_no_runtime() -> None:
     script = "import sys, refute.targets.bundled; sys.exit('refute_runtime' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_messages_become_a_prompt_as_the_file_has_it(target) -> None:
+    prompt = target.encode_chat([{"role": "user", "content": "hello"}])
+    assert target.decode(prompt).count("hello") == 1
+    assert len(prompt) > len(target.encode("hello"))
+
+
+def test_memory_is_not_promised_where_it_cannot_be_read(path, monkeypatch) -> None:
+    monkeypatch.setattr("refute.targets.resident.readable", lambda: False)
+    target = BundledTarget(path, device="cpu")
+    assert "memory" not in target.capabilities
+    target.close()
+
+
+def test_the_footprint_is_arithmetic_on_the_engines_numbers(target) -> None:
+    small, large = (target.footprint(Request((1,) * prompt, 4)) for prompt in (4, 12))
+    model = TinyModel()
+    row = 2 * model.layers * model.kv_heads * model.head_dim * 4
+    assert (small.cache, large.cache) == (8 * row, 16 * row)
+    assert small.weights == large.weights
+    assert small.workspace < large.workspace
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_request_past_the_context_is_refused_before_it_is_computed(target, cached) -> None:
+    context = target.identity.context
+    with pytest.raises(Refusal, match=str(context)):
+        target.generate(Request((1,), context, cache=cached))
+
+
+def test_failing_on_the_way_is_no_refusal(target, monkeypatch) -> None:
+    def breaks(*_, **__):
+        raise RuntimeFailure("the logits are no distribution")
+
+    monkeypatch.setattr(target._engine.model, "forward", breaks)
+    with pytest.raises(TargetError, match="no distribution") as caught:
+        target.generate(Request((1,), 1))
+    assert not isinstance(caught.value, Refusal)
+
+
+def test_an_unchecked_context_runs_a_prompt_cut_to_fit(target) -> None:
+    context = target.identity.context
+    long = tuple(target.ordinary_tokens[i % 5] for i in range(context + 1))
+    with target.plant(Fault("context-unchecked", 2)) as faulty:
+        assert len(faulty.generate(Request(long, 1)).tokens) == 1
+        with pytest.raises(Refusal):
+            faulty.generate(Request(long, 2 + 1))
+
+
+def test_leaked_caches_are_held_until_the_fault_is_gone(target) -> None:
+    with target.plant(Fault("cache-leaked", 0.5)) as faulty:
+        for _ in range(4):
+            faulty.generate(Request((1, 2, 3), 2))
+        kept = faulty._fault.hoard.caches
+        assert [cache.length for cache in kept] == [4, 4]  # the last token is never fed
