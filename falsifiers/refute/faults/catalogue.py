@@ -98,7 +98,7 @@ CACHE = (
         seam="cache",
         breaks="Positions grow too fast by this share, so that far ones are far off.",
         default=0.1,
-        doses=(0.0001, 0.001),
+        doses=(0.001,),
         unit="per position",
     ),
     FaultSpec(
@@ -106,7 +106,7 @@ CACHE = (
         seam="cache",
         breaks="A request that needs up to so many positions too many is cut to fit and run, without a word.",
         default=1024.0,
-        doses=(1.0, 16.0),
+        doses=(1.0,),
         unit="positions",
     ),
 )

@@ -48,8 +48,9 @@ class Planted:
         excess = len(request.prompt) + request.max_tokens - context
         if not self.has("context-unchecked") or not 0 < excess <= self.dose:
             return request
-        prompt = request.prompt[min(excess, len(request.prompt) - 1) :]  # its end is what is asked
-        return replace(request, prompt=prompt, max_tokens=min(request.max_tokens, context - len(prompt)))
+        if len(request.prompt) < context:
+            return replace(request, max_tokens=context - len(request.prompt))
+        return replace(request, prompt=request.prompt[excess:])  # its end is what is asked
 
 
 HEALTHY = Planted()
