@@ -294,14 +294,15 @@ class ContextLimit(Searched[LimitParameters]):
         from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
 
         context = target.identity.context
-        excess = st.integers(1, self.parameters.excess)
-        seed = st.integers(0, 2**32 - 1)
-        asked = st.fixed_dictionaries({"seed": seed, "excess": st.just(0) | excess, "long": st.just(False)})
-        long = st.fixed_dictionaries({"seed": seed, "excess": excess, "long": st.just(True)})
-        # An engine that runs a long prompt takes its time, so most cases ask for many tokens instead.
-        return st.one_of(asked, asked.filter(lambda case: case["excess"] > 0), long).map(
-            lambda case: {**case, "context": context}
-        )
+        excess, seed = st.integers(1, self.parameters.excess), st.integers(0, 2**32 - 1)
+
+        def asked(excess: "SearchStrategy[int]", *, long: bool) -> "SearchStrategy[dict[str, Any]]":
+            return st.fixed_dictionaries(
+                {"seed": seed, "excess": excess, "long": st.just(long), "context": st.just(context)}
+            )
+
+        # An engine that runs a long prompt takes its time over it, so two of three cases have none.
+        return st.one_of(asked(st.just(0), long=False), asked(excess, long=False), asked(excess, long=True))
 
     def observe(self, target: Target, case: Case) -> Observation:
         """Ask, and note whether it was served, refused, or failed on the way."""
