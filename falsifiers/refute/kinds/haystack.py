@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
-# Short words that tokenizers hold whole, so that an answer is one or two tokens.
+# Words that the embedded model's tokenizer holds whole, chosen because it recalls them best:
+# of made-up syllables and of rarer words it recalled clearly fewer. So its recall is that of easy facts.
 _WORDS = (
     "after", "before", "call", "case", "check", "code", "copy", "current", "data", "date", "default",
     "empty", "entry", "error", "example", "exit", "field", "file", "find", "first", "float", "follow",

@@ -58,7 +58,8 @@ class NeedleRecall(Planned[NeedleParameters]):
 
     Each (length, depth) is a cell with an exact binomial bound of its own. Given the filler, the facts of a
     page are independent draws; that they stand at different lines only makes the bound safer (Hoeffding
-    1956). What it takes for granted is that one fact does not change the answer about another.
+    1956). What it takes for granted is that one fact does not change the answer about another, which
+    holds only roughly: with many facts that look alike in a page, fewer are recalled. Few needles are safer.
     """
 
     name = "needle-recall"
