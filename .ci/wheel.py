@@ -21,6 +21,8 @@ REQUIRED = (
     "refute/bundled_contracts/qwen3-moe-kv-cache-v1.yaml",
     "refute/bundled_contracts/qwen3-moe-numerics-v1.yaml",
     "refute/bundled_contracts/qwen3-moe-routing-v1.yaml",
+    "refute/bundled_contracts/qwen3-moe-long-context-v1.yaml",
+    "refute/bundled_contracts/qwen3-moe-memory-v1.yaml",
     "refute/bundled_contracts/qwen3-moe-sampling-v1.yaml",
     "refute/bundled_contracts/tokenizer-v1.yaml",
     "refute/bundled_contracts/qwen3-moe-repetition-penalty-v1.yaml",

@@ -7,6 +7,7 @@
 | x | x (a ratio of two times or rates) | 1 |
 | % | % (kept as a fraction) | 0.01 |
 | logit | logit | 1 |
+| B, KiB, MiB, GiB | B | 1, 2^10, 2^20, 2^30 |
 """
 
 import math
@@ -23,6 +24,10 @@ UNITS: dict[str, tuple[str, Fraction]] = {
     "x": ("x", Fraction(1)),
     "%": ("%", Fraction(1, 100)),
     "logit": ("logit", Fraction(1)),
+    "B": ("B", Fraction(1)),
+    "KiB": ("B", Fraction(2**10)),
+    "MiB": ("B", Fraction(2**20)),
+    "GiB": ("B", Fraction(2**30)),
 }
 
 # Quantities that depend on the host: a bound in these units has to name its testbeds.
@@ -34,7 +39,7 @@ _QUANTITY = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?(?:[eE][+-]?[0-9]{1,3})?)
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A value in a base unit: tok/s, s, x, logit, or % (the value is then the fraction: 6 % is 0.06)."""
+    """A value in a base unit: tok/s, s, x, logit, B, or % (the value is then the fraction: 6 % is 0.06)."""
 
     value: float
     unit: str
@@ -67,12 +72,17 @@ def parse_quantity(text: str) -> Quantity:
 
 
 def format_quantity(value: float, unit: str | None) -> str:
-    """Write a value in its base unit for people: 0.0423 s is `42.3 ms`, 0.06 in % is `6 %`."""
+    """Write a value in its base unit for people: 0.0423 s is `42.3 ms`, 0.06 in % `6 %`, 2048 B `2 KiB`."""
     if unit == "s":
         for name, size in (("s", 1.0), ("ms", 1e-3)):
             if abs(value) >= size or value == 0:
                 return f"{value / size:.4g} {name}"
         return f"{value / 1e-6:.4g} us"
+    if unit == "B":
+        for name, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+            if abs(value) >= size:
+                return f"{value / size:.4g} {name}"
+        return f"{value:.4g} B"
     if unit == "%":
         return f"{value * 100:.3g} %"
     return f"{value:.4g} {unit}" if unit else f"{value:.4g}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,8 @@ from refute_runtime.config import ModelConfig
 from refute_runtime.errors import FormatError, RequestError, UnsupportedError
 from refute_runtime.gguf_reader import GgufFile, TensorInfo
 from refute_runtime.quant import Array, dequantizable, dequantize
+
+_F32 = 4  # bytes
 
 __all__ = ["GgufFile", "TensorInfo", "Weights"]
 
@@ -38,6 +41,17 @@ class Weights:
     def expert(self, name: str, expert: int) -> Array:
         """Return one expert's matrix (rows, columns) of a tensor (experts, rows, columns)."""
         return self._kept(name, expert)
+
+    def most_kept(self, *, unkept: Sequence[str] = ()) -> int:
+        """Bytes of dequantized tensors kept at most; `unkept` names those that `rows` alone reads."""
+        tensors = self._file.tensors.items()
+        every = sum(math.prod(info.shape) for name, info in tensors if name not in unkept)
+        return min(_F32 * every, self._cache_bytes)
+
+    def largest(self) -> int:
+        """Bytes of the largest matrix that is dequantized at once: a tensor, or one expert of it."""
+        shapes = (info.shape for info in self._file.tensors.values())
+        return _F32 * max(math.prod(shape[-2:]) for shape in shapes)
 
     def rows(self, name: str, ids: Sequence[int] | np.ndarray) -> Array:
         """Return some rows (ids, columns) of a matrix, for embeddings; nothing is kept.

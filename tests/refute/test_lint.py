@@ -74,6 +74,10 @@ def test_the_bundled_contracts_have_no_problem(tmp_path):
             entry(1, bound={"above": "5 logit", "runs": 9, "confidence": 0.9, "statistic": "median"}),
             "measured measures in tok/s, and this threshold is in logit; a quantity in tok/s",
         ),
+        (
+            entry(1, bound={"below": "4 KiB", "runs": 9, "confidence": 0.9, "statistic": "median"}),
+            "measured measures in tok/s, and this threshold is in B; a quantity in tok/s",
+        ),
         (entry(0, id="findings"), "a falsifier called 'findings' would have the file"),
         (entry(0, **{"with": {}}), "searched needs parameter 'max_tokens'; int; add max_tokens: to with:"),
         (

@@ -17,6 +17,10 @@ from refute.units import UNITS, Quantity, format_quantity, parse_quantity
         ("6%", 0.06, "%"),
         ("0.001 logit", 0.001, "logit"),
         ("1e-3 logit", 0.001, "logit"),
+        ("3 B", 3.0, "B"),
+        ("1.5 KiB", 1536.0, "B"),
+        ("2 MiB", 2.0**21, "B"),
+        ("1 GiB", 2.0**30, "B"),
     ],
 )
 def test_a_quantity_is_read_into_its_base_unit(text, value, unit):
@@ -27,7 +31,7 @@ def test_a_quantity_is_read_into_its_base_unit(text, value, unit):
     "text", ["5", "5 parsec", "ms", "", "-5 ms", "nan s", "inf s", "5 5 s", "1_0 s", "٣ s"]
 )
 def test_what_is_no_quantity_names_the_units_that_exist(text):
-    with pytest.raises(ValueError, match="units are tok/s, s, ms, us, x, %, logit"):
+    with pytest.raises(ValueError, match="units are tok/s, s, ms, us, x, %, logit, B, KiB, MiB, GiB"):
         parse_quantity(text)
 
 
@@ -71,6 +75,11 @@ def test_what_is_written_for_people_reads_back(number, unit):
         (0.0, "s", "0 s"),
         (3.0, None, "3"),
         (0.072, "%", "7.2 %"),
+        (0.0, "B", "0 B"),
+        (-2048.0, "B", "-2 KiB"),
+        (1023.0, "B", "1023 B"),
+        (3.5 * 2**20, "B", "3.5 MiB"),
+        (2.0**31, "B", "2 GiB"),
     ],
 )
 def test_a_figure_is_written_in_a_fitting_unit(value, unit, text):

@@ -159,3 +159,10 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
     assert namespace("auto") is np
     with pytest.raises(UnsupportedError, match="needs CuPy and a GPU"):
         namespace("gpu")
+
+
+def test_workspace_grows_with_the_scores_of_one_block(backend) -> None:
+    weights, least = backend.memory(0, 1)
+    for tokens, rows in ((3, 7), (QUERY_BLOCK, 500), (2 * QUERY_BLOCK, 900)):
+        held = MODEL.heads * min(tokens, QUERY_BLOCK) * rows * 4 * 4
+        assert backend.memory(tokens, rows) == (weights, least + held)

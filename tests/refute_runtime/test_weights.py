@@ -139,3 +139,23 @@ def test_a_type_that_is_no_weight_is_refused(tmp_path: Path) -> None:
     path.write_bytes(content[:at] + int(TensorType.I32).to_bytes(4, "little") + content[at + 4 :])
     with pytest.raises(UnsupportedError, match=r"attn_q\.weight has type I32, which cannot be dequantized"):
         loaded(path)
+
+
+def test_what_is_kept_never_exceeds_what_is_said(mixed: Path) -> None:
+    weights = loaded(mixed)
+    matrices = [name for name, info in weights._file.tensors.items() if len(info.shape) < 3]
+    held = sum(weights.tensor(name).nbytes for name in matrices if name != "token_embd.weight")
+    held += sum(
+        weights.expert(name, expert).nbytes
+        for name, info in weights._file.tensors.items()
+        if len(info.shape) == 3
+        for expert in range(info.shape[0])
+    )
+    assert weights.most_kept(unkept=("token_embd.weight",)) == held
+    assert loaded(mixed, cache_bytes=1000).most_kept() == 1000
+
+
+def test_the_largest_matrix_is_no_stack_of_experts(mixed: Path) -> None:
+    weights = loaded(mixed)
+    sizes = [weights.tensor(name).nbytes for name, i in weights._file.tensors.items() if len(i.shape) < 3]
+    assert weights.largest() == max(*sizes, weights.expert(EXPERTS, 0).nbytes)

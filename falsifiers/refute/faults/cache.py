@@ -14,6 +14,8 @@ import numpy as np
 from refute.faults.base import Fault
 from refute.targets.base import CannotPlant
 
+LONG = 128  # with more stored rows than these, the oldest ones are lost
+
 Array = Any  # numpy.ndarray or cupy.ndarray
 
 
@@ -188,7 +190,59 @@ class PhantomRows(HonestWrapper):
         return xp.concatenate((xp.zeros((1, *rows.shape[1:]), rows.dtype), rows))
 
 
-_FRACTIONAL = frozenset({"rope-position", "lost-row-at-chunk-border", "empty-cache", "chunk-dependent"})
+class ShortMemory(HonestWrapper):
+    """Of the rows of finished forwards, those that `forgotten` names are not read."""
+
+    def __init__(self, inner: Cache, forgotten: Callable[[int], slice]) -> None:
+        super().__init__(inner)
+        self.forgotten = forgotten
+
+    def rows(self, layer: int) -> tuple[Array, Array]:
+        k, v = self.inner.rows(layer)
+        gone = self.forgotten(self.inner.length)
+        return self._kept(k, gone), self._kept(v, gone)
+
+    @staticmethod
+    def _kept(rows: Array, gone: slice) -> Array:
+        if gone.start >= gone.stop:
+            return rows
+        return namespace_of(rows).concatenate((rows[: gone.start], rows[gone.stop :]))
+
+
+def _beyond_window(window: int) -> Callable[[int], slice]:
+    return lambda stored: slice(0, max(stored - window, 0))
+
+
+def _oldest(count: int) -> Callable[[int], slice]:
+    return lambda stored: slice(0, min(count, stored) if stored > LONG else 0)
+
+
+def _middle(share: float) -> Callable[[int], slice]:
+    return lambda stored: slice(stored // 2 - int(share * stored / 2), stored // 2 + int(share * stored / 2))
+
+
+class RopeDrift(HonestWrapper):
+    """Positions are `dose` too large per position; so are the distances between them."""
+
+    def __init__(self, inner: Cache, dose: float) -> None:
+        super().__init__(inner)
+        self.dose = dose
+
+    def positions(self, count: int) -> np.ndarray:
+        return self.inner.positions(count) * (1 + self.dose)
+
+
+_FRACTIONAL = frozenset(
+    {
+        "rope-position",
+        "lost-row-at-chunk-border",
+        "empty-cache",
+        "chunk-dependent",
+        "rope-drift",
+        "middle-rows-lost",
+    }
+)
+_OF_ROWS = frozenset({"empty-cache", "middle-rows-lost"})
 
 Wrap = Callable[[Cache, int], Cache]
 """(cache, prompt length) -> the faulty cache of this request"""
@@ -205,8 +259,8 @@ def cache_wrapper(fault: Fault, *, layers: int, kv_heads: int) -> Wrap:
     if fault.dose <= 0 or (dose < 1 and fault.name not in _FRACTIONAL):
         least = "above 0" if fault.name in _FRACTIONAL else "of at least 1"
         raise CannotPlant(f"{fault}: this fault needs a dose {least}")
-    if fault.name == "empty-cache" and fault.dose > 1:
-        raise CannotPlant(f"{fault}: a share of the prompt's rows is at most 1")
+    if fault.name in _OF_ROWS and fault.dose > 1:
+        raise CannotPlant(f"{fault}: a share of the rows is at most 1")
     first_layer = max(layers - dose, 0)
     if fault.name == "kv-heads-permuted" and kv_heads == 1:
         raise CannotPlant(f"{fault}: the model has one kv head, there is nothing to permute")
@@ -222,6 +276,10 @@ def cache_wrapper(fault: Fault, *, layers: int, kv_heads: int) -> Wrap:
         "crosstalk": lambda cache, _: sequences.Crosstalk(cache, dose, board),
         "order-dependent": lambda cache, _: sequences.OrderDependent(cache, dose, board),
         "chunk-dependent": lambda cache, prompt: sequences.ChunkDependent(cache, fault.dose, prompt),
+        "attention-window": lambda cache, _: ShortMemory(cache, _beyond_window(dose)),
+        "oldest-rows-lost": lambda cache, _: ShortMemory(cache, _oldest(dose)),
+        "middle-rows-lost": lambda cache, _: ShortMemory(cache, _middle(fault.dose)),
+        "rope-drift": lambda cache, _: RopeDrift(cache, fault.dose),
     }
     if fault.name not in makers:
         raise CannotPlant(f"{fault}: not a fault of the cache")

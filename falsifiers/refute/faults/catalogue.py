@@ -186,6 +186,46 @@ CACHE = (
         doses=(0.25, 0.5),
         unit="positions",
     ),
+    FaultSpec(
+        name="attention-window",
+        seam="cache",
+        breaks="Of the rows of earlier forwards only the last ones are read; fewer is worse.",
+        default=64.0,
+        doses=(512.0, 256.0),
+        unit="rows",
+    ),
+    FaultSpec(
+        name="oldest-rows-lost",
+        seam="cache",
+        breaks="The first rows of a sequence are not read once more than 128 are stored.",
+        default=128.0,
+        doses=(4.0, 32.0),
+        unit="rows",
+    ),
+    FaultSpec(
+        name="middle-rows-lost",
+        seam="cache",
+        breaks="A share of the stored rows, in the middle, is not read by later forwards.",
+        default=0.5,
+        doses=(0.125,),
+        unit="of the rows",
+    ),
+    FaultSpec(
+        name="rope-drift",
+        seam="cache",
+        breaks="Positions grow too fast by this share, so that far ones are far off.",
+        default=0.1,
+        doses=(0.001,),
+        unit="per position",
+    ),
+    FaultSpec(
+        name="context-unchecked",
+        seam="cache",
+        breaks="A request that needs up to so many positions too many is cut to fit and run, without a word.",
+        default=1024.0,
+        doses=(1.0,),
+        unit="positions",
+    ),
 )
 
 SAMPLER = (
@@ -451,7 +491,32 @@ TOKENIZER = (
     ),
 )
 
-MEMORY: tuple[FaultSpec, ...] = ()
+MEMORY = (
+    FaultSpec(
+        name="cache-leaked",
+        seam="memory",
+        breaks="The caches of this share of the generations are never given back.",
+        default=1.0,
+        doses=(0.25,),
+        unit="of generations",
+    ),
+    FaultSpec(
+        name="weights-twice",
+        seam="memory",
+        breaks="A second copy of this share of the weights is held.",
+        default=1.0,
+        doses=(0.25,),
+        unit="of the weights",
+    ),
+    FaultSpec(
+        name="kv-oversized",
+        seam="memory",
+        breaks="The cache takes this many times the memory that its rows need.",
+        default=64.0,
+        doses=(),
+        unit="x",
+    ),
+)
 
 CLOCK = (
     FaultSpec(

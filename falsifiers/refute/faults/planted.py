@@ -1,7 +1,7 @@
 """A fault made ready for one model: what a target has to wrap, change or skip to have it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -10,8 +10,9 @@ from refute.faults.backend import affected_layers
 from refute.faults.base import Fault, Seam
 from refute.faults.cache import Wrap, cache_wrapper, due
 from refute.faults.clock import SlowClock
+from refute.faults.memory import Hoard
 from refute.faults.sampler import SamplerFault
-from refute.targets.base import CannotPlant, Sampling
+from refute.targets.base import CannotPlant, Request, Sampling
 
 if TYPE_CHECKING:
     from refute.contract import Bound
@@ -22,7 +23,7 @@ class Planted:
     """Which parts of a target the fault changes; the others stay as they are.
 
     cache: wraps the cache of requests that use it. layers: how many layers the fault affects.
-    requests: numbers those that want the cache.
+    requests: numbers those that want the cache. hoard: what is held without need.
     """
 
     fault: Fault | None = None
@@ -30,6 +31,7 @@ class Planted:
     clock: SlowClock | None = None
     layers: int = 0
     sampler: SamplerFault | None = None
+    hoard: Hoard | None = None
     requests: "count[int]" = field(default_factory=lambda: count(1))
 
     def has(self, name: str) -> bool:
@@ -60,6 +62,15 @@ class Planted:
             return False
         return not self.has("dense-on-some-routes") or route in routes[-int(self.dose) :]
 
+    def admitted(self, request: Request, context: int) -> Request:
+        """Return the request that is run: one that needs too many positions may be cut to fit."""
+        excess = len(request.prompt) + request.max_tokens - context
+        if not self.has("context-unchecked") or not 0 < excess <= self.dose:
+            return request
+        if len(request.prompt) < context:
+            return replace(request, max_tokens=context - len(request.prompt))
+        return replace(request, prompt=request.prompt[excess:])  # its end is what is asked
+
 
 HEALTHY = Planted()
 
@@ -81,7 +92,7 @@ def prepare(
     """Fit a fault to a model. Raises `CannotPlant` where the model has nothing that it could change."""
     spec = FAULTS.get(fault.name)
     match spec.seam if spec else None:
-        case "cache" if fault.name == "cache-ignored":
+        case "cache" if fault.name in {"cache-ignored", "context-unchecked"}:
             return Planted(fault)
         case "cache":
             return Planted(fault, cache=cache_wrapper(fault, layers=layers, kv_heads=kv_heads))
@@ -94,7 +105,10 @@ def prepare(
                 fault, layers=layers, experts=experts, experts_per_token=experts_per_token
             )
             return Planted(fault, layers=affected)
-        case "stream" | "tokenizer" | "memory":
+        case "memory":
+            hoard = Hoard(fault)
+            return Planted(fault, cache=hoard.keep, hoard=hoard)
+        case "stream" | "tokenizer":
             return Planted(fault)
         case _:
             raise CannotPlant(f"{fault}: no seam for it in this target")

@@ -44,6 +44,11 @@ _HOME = {
     "repetition-penalty": ("refute.kinds.penalty", "RepetitionPenalty"),
     "stream-stop": ("refute.kinds.streaming", "StreamStop"),
     "stream-delivery": ("refute.kinds.streaming", "StreamDelivery"),
+    "needle-recall": ("refute.kinds.long_context", "NeedleRecall"),
+    "far-equivalence": ("refute.kinds.long_context", "FarEquivalence"),
+    "context-limit": ("refute.kinds.long_context", "ContextLimit"),
+    "memory-peak": ("refute.kinds.memory", "MemoryPeak"),
+    "memory-growth": ("refute.kinds.memory", "MemoryGrowth"),
 }
 
 BUILT_IN: tuple[str, ...] = tuple(sorted(_HOME))

@@ -229,6 +229,33 @@ class Reference(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes that one request needs, by the engine's own numbers.
+
+    weights: as the backend keeps them, beside the mapped file. cache: keys and values of every position.
+    workspace: what the largest steps of a forward hold at once.
+    """
+
+    weights: int
+    cache: int
+    workspace: int
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """Bytes of one process: before it loaded the model, and at most until it had served a request.
+
+    anonymous_before, anonymous_after: memory that no file backs. file_after: resident pages of mapped
+    files. peak: the most that was resident of both together, at any time.
+    """
+
+    anonymous_before: int
+    anonymous_after: int
+    file_after: int
+    peak: int
+
+
 CAPABILITIES = frozenset(
     {
         "token_ids",
@@ -250,6 +277,7 @@ CAPABILITIES = frozenset(
         "stream",
         "threads",
         "bitwise",
+        "memory",
     }
 )
 """What a target can promise, and a contract can require; `Target` says what each means."""
@@ -275,7 +303,7 @@ class Target(Protocol):
     template, also as `Request.messages`), token_reference (ids of another implementation), f32 (activations
     are float32: no rounding to fewer bits than the reference's), stream (`Request.delivery`), threads (a
     session runs on as many threads as it asks for), bitwise (a token's logits are the same bits however its
-    past came in).
+    past came in), memory (what is held can be read).
     """
 
     @property
@@ -342,6 +370,18 @@ class Target(Protocol):
         """What this target's numbers are compared with. Only with the capability `reference`."""
         ...
 
+    def footprint(self, request: Request) -> Footprint:
+        """Return what serving this request should hold, by the engine's own numbers."""
+        ...
+
+    def resident(self) -> int:
+        """Bytes of anonymous memory that the target holds now; pages of mapped files are not in it."""
+        ...
+
+    def fresh_peak(self, request: Request) -> Peak:
+        """Load the model in a process of its own, serve the request there, and read what that took."""
+        ...
+
     def plant(self, fault: "Fault", bound: "Bound | None" = None) -> AbstractContextManager["Target"]:
         """Give a target that has `fault`; raises `CannotPlant` where this target has no such seam."""
         ...
@@ -365,3 +405,7 @@ def cut(prompt: Sequence[int], chunks: Sequence[int]) -> list[tuple[int, ...]]:
         pieces.append(tuple(prompt[start : start + size]))
         start += size
     return pieces
+
+
+class Refusal(TargetError):  # noqa: N818 (it is an answer, not a failure)
+    """The target refused a request before it computed anything for it."""

@@ -19,14 +19,18 @@ from refute.faults.sampler import WrappedSampler
 from refute.faults.stream import wrap_stream
 from refute.faults.tokenizer import wrap_tokenizer
 from refute.mutate import mutant_of
+from refute.targets import fresh, resident
 from refute.targets.base import (
     CAPABILITIES,
     CannotPlant,
     Clock,
     Counters,
+    Footprint,
     Generation,
     Identity,
+    Peak,
     Reference,
+    Refusal,
     Request,
     Routing,
     Scores,
@@ -45,6 +49,8 @@ if TYPE_CHECKING:
     from refute.contract import Bound
     from refute_runtime.backends.base import Cache
     from refute_runtime.engine import DrawsTokens, Engine, Token
+
+_FRESH_SECONDS = 600.0  # a large model has to be read from its disk
 
 
 class BundledTarget:
@@ -65,7 +71,7 @@ class BundledTarget:
     ) -> None:
         from refute_runtime.engine import Engine  # noqa: PLC0415  (heavy)
 
-        self._path = Path(path)
+        self._path, self._backend, self._device = Path(path), backend, device
         self._load = partial(Engine.load, backend=backend, device=device)
         with _failures():
             self._engine = self._load(self._path)
@@ -75,6 +81,8 @@ class BundledTarget:
         self._fault = HEALTHY
         # of the file as it is named here: a copy that is planted in keeps it, whatever it runs
         self._reference = reference_of(self._path, backend, self._sha256)
+        # a GPU's memory is not the process's
+        self._reads_memory = self._engine.backend.device == "cpu" and resident.readable()
 
     def close(self) -> None:
         """Unmap the model file."""
@@ -111,6 +119,7 @@ class BundledTarget:
             "f32": self._engine.backend.numerics == "f32",
             "threads": self._engine.backend.device == "cpu",  # those of the host compute nothing elsewhere
             "bitwise": False,
+            "memory": self._reads_memory,
             "chat": isinstance(self._engine.file.metadata.get("tokenizer.chat_template"), str),
             "token_reference": self._vectors is not None,
         }
@@ -206,6 +215,25 @@ class BundledTarget:
         except TargetError as error:
             return error
 
+    def footprint(self, request: Request) -> Footprint:
+        """Weights and workspace as the backend says it keeps them, rows of the cache by their size."""
+        engine = self._engine
+        rows = len(request.prompt) + request.max_tokens
+        config = engine.config
+        per_row = 2 * config.layers * config.kv_heads * config.head_dim * 4  # keys and values, float32
+        weights, workspace = engine.backend.memory(len(request.prompt), rows)
+        return Footprint(weights, per_row * rows, workspace)
+
+    def resident(self) -> int:
+        """Anonymous memory of this process."""
+        return resident.held()
+
+    def fresh_peak(self, request: Request) -> Peak:
+        """Measure this file, backend, device and fault in a new process."""
+        return fresh.measure(
+            self._path, self._backend, self._device, request, self._fault.fault, seconds=_FRESH_SECONDS
+        )
+
     @contextmanager
     def plant(self, fault: Fault, bound: "Bound | None" = None) -> Iterator["BundledTarget"]:
         """Give a target of the same engine with this fault; this one stays as it is."""
@@ -235,17 +263,20 @@ class BundledTarget:
         return other
 
     def _run(self, request: Request, planted: Planted, clock: Clock) -> Generation:
+        from refute_runtime.errors import RuntimeFailure  # noqa: PLC0415  (heavy)
         from refute_runtime.sampling import Sampler, SamplingParams  # noqa: PLC0415  (heavy)
 
+        request = planted.admitted(request, self._engine.config.context)
         cached = request.cache and not planted.cache_ignored()
         engine, cache = self._engine_for(planted, route_of(request), cache=request.cache), None
         counting = CountedForwards(engine.backend)
         if request.delivery is not None:
             engine = engine.with_backend(counting)
-        if cached:
+        if cached and planted.cache is not None:  # else the engine makes one, once it has checked the request
             cache = engine.new_cache(len(request.prompt) + request.max_tokens)
-            if planted.cache is not None:
-                cache = planted.cache(cache, len(request.prompt))
+            cache = planted.cache(cache, len(request.prompt))
+        excess = 0 if planted.hoard is None else planted.hoard.excess(self.footprint(request))
+        held = b"\1" * excess  # written, so that it is resident
         params = SamplingParams(**asdict(planted.sampling(request.sampling)))
         sampler: DrawsTokens | None = None
         if planted.sampler is not None:
@@ -253,22 +284,27 @@ class BundledTarget:
         started = clock()
 
         def opens(taken: "Callable[[Token], object] | None") -> Generator["Token", None, None]:
-            return engine.generate(
-                request.prompt,
-                params,
-                max_tokens=request.max_tokens,
-                cache=cache,
-                sampler=sampler,
-                chunks=request.chunks if cached else (),
-                twin=not cached,
-                stop=request.stop,
-                on_token=taken,
-                routing=request.routing and "routing" in self.capabilities,
-                clock=clock,
-            )
+            try:  # the engine checks a request when it is asked, and computes when it is asked for tokens
+                return engine.generate(
+                    request.prompt,
+                    params,
+                    max_tokens=request.max_tokens,
+                    cache=cache,
+                    sampler=sampler,
+                    chunks=request.chunks if cached else (),
+                    twin=not cached,
+                    stop=request.stop,
+                    on_token=taken,
+                    routing=request.routing and "routing" in self.capabilities,
+                    clock=clock,
+                )
+            except RuntimeFailure as error:
+                raise Refusal(str(error)) from error
 
         if request.delivery is None:
-            return _generation(request, started, list(opens(None)), planted)
+            tokens = list(opens(None))
+            del held
+            return _generation(request, started, tokens, planted)
         tokens, progress = deliver(
             wrap_stream(planted.fault, opens) if planted.fault and planted.seam == "stream" else opens,
             request.delivery,

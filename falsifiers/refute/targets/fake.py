@@ -23,9 +23,12 @@ from refute.targets.base import (
     CannotPlant,
     Clock,
     Counters,
+    Footprint,
     Generation,
     Identity,
+    Peak,
     Reference,
+    Refusal,
     Request,
     Routing,
     Sampling,
@@ -46,6 +49,7 @@ from refute.targets.fake_model import (
     FakeCache,
     forward,
     logits_of,
+    recalling,
     sample,
 )
 from refute.targets.fake_mutant import mutant, mutant_logits
@@ -55,6 +59,10 @@ from refute.targets.routes import SESSION, SESSION_TWIN, entry_points, route_of
 
 if TYPE_CHECKING:
     from refute.contract import Bound
+
+
+_MIB = 2**20
+_ROW_BYTES = 8192  # of keys and values, as simulated memory counts them
 
 
 @dataclass(slots=True)
@@ -183,6 +191,7 @@ class FakeTarget:
                 raise TargetError("a request has a prompt or messages, found both")
             text = "".join(f"{role}: {content}\n" for role, content in request.messages)
             request = replace(request, prompt=self.encode(text))
+        request = self._planted.admitted(request, CONTEXT)
         self._check(request)
         clock: Clock = self._clock.read
         if self._planted.clock is not None:
@@ -193,8 +202,9 @@ class FakeTarget:
 
     def logits(self, tokens: Sequence[int]) -> np.ndarray:
         """Raw logits (len(tokens), V) float32 of the honest engine."""
-        states, _ = forward(tokens, FakeCache())
-        return logits_of(states)
+        cache = FakeCache()
+        states, _ = forward(tokens, cache)
+        return recalling(logits_of(states), cache)
 
     def session(
         self, capacity: int, *, prompt: int, cache: bool = True, threads: int | None = None
@@ -225,6 +235,26 @@ class FakeTarget:
     def token_reference(self) -> TokenVectors:
         return token_vectors()
 
+    def footprint(self, request: Request) -> Footprint:
+        """Of a model of 64 MiB."""
+        rows = len(request.prompt) + request.max_tokens
+        return Footprint(weights=64 * _MIB, cache=rows * _ROW_BYTES, workspace=4 * _MIB)
+
+    def resident(self) -> int:
+        """What an honest engine holds, within a few KiB, and the caches that a fault keeps."""
+        hoard = self._planted.hoard
+        kept = 0 if hoard is None else sum(cache.length for cache in hoard.caches) * _ROW_BYTES
+        return 80 * _MIB + kept + 1024 * self._random.randrange(8)
+
+    def fresh_peak(self, request: Request) -> Peak:
+        """What serving takes: all that is needed, within a few percent, and what a fault adds."""
+        needed, hoard = self.footprint(request), self._planted.hoard
+        least = needed.weights + needed.cache
+        held = least + (0 if hoard is None else hoard.excess(needed))
+        peak = held + round(needed.workspace * self._random.uniform(0.2, 0.9))
+        before, file = 20 * _MIB, 8 * _MIB
+        return Peak(before, before + held, file, before + file + peak)
+
     @contextmanager
     def plant(self, fault: Fault, bound: "Bound | None" = None) -> Iterator["FakeTarget"]:
         """Give a target with this fault; it shares the clock and the noise."""
@@ -252,12 +282,12 @@ class FakeTarget:
 
     def _check(self, request: Request) -> None:
         if not request.prompt:
-            raise TargetError("the prompt is empty; expected at least one token")
+            raise Refusal("the prompt is empty; expected at least one token")
         unknown = [token for token in request.prompt if not 0 <= token < VOCABULARY]
         if unknown:
-            raise TargetError(f"token {unknown[0]} is not in the vocabulary of {VOCABULARY}")
+            raise Refusal(f"token {unknown[0]} is not in the vocabulary of {VOCABULARY}")
         if len(request.prompt) + request.max_tokens > CONTEXT:
-            raise TargetError(
+            raise Refusal(
                 f"{len(request.prompt)} prompt tokens and {request.max_tokens} new ones "
                 f"exceed the context of {CONTEXT}"
             )
@@ -327,7 +357,8 @@ class FakeTarget:
                 guarded -= 1
             if index == 0:
                 done.prefilled_ns = clock()
-            logits = misstate(planted.fault, mutant_logits(planted, states[-1:], experts[-1:]))[0]
+            logits = mutant_logits(planted, states[-1:], experts[-1:])
+            logits = misstate(planted.fault, recalling(logits, cache))[0]
             if not np.isfinite(logits).all():
                 raise TargetError("a logit is not finite; expected numbers to choose a token by")
             best = np.sort(logits)[-2:]

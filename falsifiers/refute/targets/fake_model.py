@@ -7,6 +7,7 @@ tokens, R cache rows, G kv heads, V vocabulary.
 import copy
 import functools
 import random
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -53,6 +54,13 @@ def _lanes(count: int, first: int) -> np.ndarray:
     return mix(np.arange(first, first + count, dtype=np.uint64))
 
 
+_ANSWER = f"{chr(END)}\nassistant\n"  # as the simulated template ends
+_SURE = 100.0  # logits; more than any noise
+_DIGESTS = mix(np.arange(VOCABULARY, dtype=np.uint64))
+_BY_DIGEST = np.argsort(_DIGESTS)
+_SORTED = _DIGESTS[_BY_DIGEST]
+
+
 class FakeCache:
     """Rows (R, G, 1) uint64 per layer."""
 
@@ -87,10 +95,11 @@ def forward(tokens: Sequence[int], cache: Cache) -> tuple[np.ndarray, int]:
     count, old, read = len(tokens), cache.length, 0
     places = mix(_turns(cache.positions(count)))
     states = mix(np.asarray(tokens, np.uint64))
+    said = np.broadcast_to(states[:, None, None], (count, KV_HEADS, 1))
     for layer in range(LAYERS):
         lanes = _lanes(KV_HEADS, layer * KV_HEADS)
         k = mix((states ^ places)[:, None] ^ lanes)[:, :, None]
-        cache.append(layer, k, mix(k))
+        cache.append(layer, k, mix(k) if layer else said)  # what is recalled is read from the cache too
         k, v = cache.rows(layer)
         read += len(k) - count
         seen = mix(k ^ (v << np.uint64(1)))[:, :, 0].cumsum(axis=0, dtype=np.uint64)[-count:]  # (T, G)
@@ -112,6 +121,35 @@ def logits_of(states: np.ndarray) -> np.ndarray:
     """(T,) -> (T, V) float32: Gumbel noise of the state, scaled."""
     gumbel: np.ndarray = -PEAKEDNESS * np.log(-np.log(uniform(states, VOCABULARY, 1)))
     return gumbel.astype(np.float32)
+
+
+def recalling(logits: np.ndarray, cache: Cache) -> np.ndarray:
+    """Logits (T, V) of the last T rows, raised for what a page in the cache says about what is asked."""
+    read = cache.rows(0)[1][:, 0, 0]  # (R,)
+    places = np.minimum(np.searchsorted(_SORTED, read), VOCABULARY - 1)
+    known = _SORTED[places] == read
+    tokens = np.where(known, _BY_DIGEST[places], ord("?"))
+    text = "".join(map(chr, tokens))
+    begun = text.find(_ANSWER)
+    if begun < 0:
+        return logits
+    logits = logits.copy()
+    for row in range(len(logits)):
+        seen = text[: len(text) - len(logits) + 1 + row]
+        token = _recalled(seen) if len(seen) >= begun + len(_ANSWER) else None
+        if token is not None:
+            logits[row, token] += _SURE
+    return logits
+
+
+def _recalled(text: str) -> int | None:
+    """The next token of the answer, where the text asks `What is KEY?` and says its value before."""
+    page, _, said = text.rpartition(_ANSWER)
+    asked = re.findall(r"What is (\w+)\?", page)
+    told = re.search(rf"The code of {asked[-1]} is (\w+)\.", page) if asked else None
+    if told is None or not told[1].startswith(said):
+        return None
+    return END if said == told[1] else ord(told[1][len(said)])
 
 
 def route(states: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ from refute.targets.fake_model import (
     forward,
     misroute,
     mix,
+    recalling,
     route,
     uniform,
 )
@@ -63,7 +64,8 @@ class FakeSession:
         decoding = self._cached and len(tokens) == 1
         dense_layers = dense_layers_of(planted, reached=self._reached)
         states, experts, shares, gaps = decide(states, planted, decoding=decoding, dense=dense_layers > 0)
-        logits = misstate(planted.fault, mutant_logits(planted, states, experts))
+        logits = recalling(mutant_logits(planted, states, experts), self._cache)
+        logits = misstate(planted.fault, logits)
         guards = int(planted.has("guard-fires") and self._forwards < int(planted.dose))
         if planted.has("thread-race") and self._threads > 1:
             logits[:, 0] += np.float32(planted.dose)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from refute.targets.base import TargetError, TokenVectors
+from refute.targets.base import Footprint, Peak, Request, TargetError, TokenVectors
 
 
 class PartialTarget:
@@ -22,6 +22,15 @@ class PartialTarget:
     @property
     def token_reference(self) -> TokenVectors:
         _refuse("token_reference")
+
+    def footprint(self, request: Request) -> Footprint:  # noqa: ARG002
+        _refuse("memory")
+
+    def resident(self) -> int:
+        _refuse("memory")
+
+    def fresh_peak(self, request: Request) -> Peak:  # noqa: ARG002
+        _refuse("memory")
 
 
 def _refuse(capability: str) -> NoReturn:

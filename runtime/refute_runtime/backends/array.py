@@ -91,6 +91,17 @@ class ArrayBackend:
         config = self._config
         return KVCache(config.layers, config.kv_heads, config.head_dim, capacity, self._xp)
 
+    def memory(self, tokens: int, rows: int) -> tuple[int, int]:
+        """Bytes of weights kept, and of workspace.
+
+        Workspace: scores, masked scores, exponentials and shares of one block of queries, (N, B, R) each, and
+        a matrix while it is dequantized, as values and as the parts that they are made of.
+        """
+        config = self._config
+        unkept = () if config.tied else ("token_embd.weight",)
+        scores = config.heads * min(tokens, QUERY_BLOCK) * rows * 4
+        return self._weights.most_kept(unkept=unkept), 4 * scores + 2 * self._weights.largest()
+
     def embed(self, tokens: Sequence[int]) -> Array:
         """Rows of the embedding: (T, H)."""
         return self._weights.rows("token_embd.weight", tokens)

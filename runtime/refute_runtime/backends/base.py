@@ -79,6 +79,13 @@ class Backend(Protocol):
 
     def new_cache(self, capacity: int) -> Cache: ...
 
+    def memory(self, tokens: int, rows: int) -> tuple[int, int]:
+        """Bytes held for weights, beside the mapped file, and as workspace of a forward.
+
+        Of `tokens` tokens over `rows` cache rows, at most and by arithmetic alone.
+        """
+        ...
+
     def embed(self, tokens: Sequence[int]) -> Array:
         """Rows of the embedding: (T, H)."""
         ...

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from refute.faults.base import Fault
-from refute.faults.cache import HonestWrapper, cache_wrapper
+from refute.faults.cache import LONG, HonestWrapper, cache_wrapper
 from refute_runtime.cache import KVCache
 
 LAYERS, HEADS, SIZE = 3, 2, 4
@@ -172,3 +172,50 @@ def test_wrapped_cache_is_what_its_rows_are_stored_in() -> None:
     forward(cache, PROMPT)
     assert places(inner.rows(0)[0]) == list(range(PROMPT))
     assert (cache.length, cache.capacity) == (PROMPT, 32)
+
+
+def test_attention_window_reads_the_last_rows_and_the_new_ones() -> None:
+    (_, first), (_, second), (_, third) = run("attention-window", 3, 5, 2, 1)
+    assert places(first[0]) == [0, 1, 2, 3, 4]
+    assert places(second[0]) == [2, 3, 4, 5, 6]
+    assert places(third[0]) == [4, 5, 6, 7]
+
+
+def test_a_window_as_long_as_the_past_changes_nothing() -> None:
+    assert same(run("attention-window", 7, 5, 2, 1), honest(5, 2, 1))
+
+
+def test_oldest_rows_are_lost_once_the_sequence_is_long() -> None:
+    inner = KVCache(LAYERS, HEADS, SIZE, LONG + 3)
+    cache = cache_wrapper(Fault("oldest-rows-lost", 4), layers=LAYERS, kv_heads=HEADS)(inner, PROMPT)
+    for count, read in ((LONG, LONG), (1, LONG + 1), (1, LONG + 2 - 4)):
+        _, rows = forward(cache, count)
+        assert len(rows[0]) == read
+    assert places(rows[0])[0] == 4
+
+
+@pytest.mark.parametrize(
+    ("share", "read"),
+    [(0.5, [0, 1, 6, 7, 8]), (0.25, [0, 1, 2, 5, 6, 7, 8]), (0.1, [0, 1, 2, 3, 4, 5, 6, 7, 8])],
+)
+def test_middle_rows_are_lost_by_their_share(share, read) -> None:
+    (_, first), (_, second) = run("middle-rows-lost", share, 8, 1)
+    assert places(first[0]) == list(range(8))
+    assert places(second[0]) == read
+
+
+def test_rope_drift_grows_with_the_position_and_leaves_rows_alone() -> None:
+    (first, _), (second, rows) = run("rope-drift", 0.5, 3, 2)
+    assert [*first, *second] == [0, 1.5, 3, 4.5, 6]
+    assert places(rows[0]) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("name", ["attention-window", "middle-rows-lost", "oldest-rows-lost", "rope-drift"])
+def test_a_fork_has_the_fault_too(name) -> None:
+    dose = 0.5 if name in {"middle-rows-lost", "rope-drift"} else 3
+    inner = KVCache(LAYERS, HEADS, SIZE, LONG + 9)
+    cache = cache_wrapper(Fault(name, dose), layers=LAYERS, kv_heads=HEADS)(inner, PROMPT)
+    forward(cache, LONG + 2)
+    fork = cache.fork()
+    ours, theirs = forward(fork, 1), forward(cache, 1)
+    assert same([ours], [theirs])

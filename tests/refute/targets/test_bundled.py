@@ -12,8 +12,9 @@ from refute.contract import Bound
 from refute.faults import FAULTS
 from refute.faults.base import Fault
 from refute.faults.clock import decode_rate
-from refute.targets.base import CannotPlant, Request, Sampling, TargetError
+from refute.targets.base import CannotPlant, Refusal, Request, Sampling, TargetError
 from refute.targets.bundled import BundledTarget
+from refute_runtime.errors import RuntimeFailure
 
 FLOOR = Bound(confidence=0.99, above=5.0, unit="tok/s", runs=15)
 LAYERS = TinyModel().layers
@@ -31,6 +32,14 @@ REACH = {
     "empty-cache": CACHED_ARM,
     "phantom-row": CACHED_ARM,
     "cache-ignored": NOTHING,
+    "attention-window": CACHED_ARM,
+    "oldest-rows-lost": NOTHING,  # so short a sequence has no old rows
+    "middle-rows-lost": CACHED_ARM,
+    "rope-drift": CACHED_ARM,
+    "context-unchecked": NOTHING,
+    "cache-leaked": NOTHING,
+    "weights-twice": NOTHING,
+    "kv-oversized": NOTHING,
     "seed-ignored": SAMPLED_ARMS,
     "seed-fixed": SAMPLED_ARMS,
     "temperature-scaled": SAMPLED_ARMS,
@@ -64,7 +73,8 @@ REACH = {
     "slow-clock": NOTHING,
     **{name: NOTHING for name, spec in FAULTS.items() if spec.seam == "tokenizer"},  # text alone
 }
-LOUD = {"penalty-at-one": 4.0, "temperature-scaled": 4.0}  # few tokens of these requests depend on them
+# few tokens of these requests depend on them
+LOUD = {"penalty-at-one": 4.0, "temperature-scaled": 4.0, "attention-window": 8.0}
 
 
 class Ticks:
@@ -459,3 +469,59 @@ def test_threads_are_those_of_the_session_alone(target) -> None:
     np.testing.assert_allclose(two[:, 0] - honest[:, 0], 0.5, atol=1e-4)
     np.testing.assert_allclose(two[:, 1:], honest[:, 1:], atol=1e-4)
     assert target.identity.settings["threads"] == 1
+
+
+def test_messages_become_a_prompt_as_the_file_has_it(target) -> None:
+    prompt = target.encode_chat([{"role": "user", "content": "hello"}])
+    assert target.decode(prompt).count("hello") == 1
+    assert len(prompt) > len(target.encode("hello"))
+
+
+def test_memory_is_not_promised_where_it_cannot_be_read(path, monkeypatch) -> None:
+    monkeypatch.setattr("refute.targets.resident.readable", lambda: False)
+    target = BundledTarget(path, device="cpu")
+    assert "memory" not in target.capabilities
+    target.close()
+
+
+def test_the_footprint_is_arithmetic_on_the_engines_numbers(target) -> None:
+    small, large = (target.footprint(Request((1,) * prompt, 4)) for prompt in (4, 12))
+    model = TinyModel()
+    row = 2 * model.layers * model.kv_heads * model.head_dim * 4
+    assert (small.cache, large.cache) == (8 * row, 16 * row)
+    assert small.weights == large.weights
+    assert small.workspace < large.workspace
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_request_past_the_context_is_refused_before_it_is_computed(target, cached) -> None:
+    context = target.identity.context
+    with pytest.raises(Refusal, match=str(context)):
+        target.generate(Request((1,), context, cache=cached))
+
+
+def test_failing_on_the_way_is_no_refusal(target, monkeypatch) -> None:
+    def breaks(*_, **__):
+        raise RuntimeFailure("the logits are no distribution")
+
+    monkeypatch.setattr(target._engine.model, "forward", breaks)
+    with pytest.raises(TargetError, match="no distribution") as caught:
+        target.generate(Request((1,), 1))
+    assert not isinstance(caught.value, Refusal)
+
+
+def test_an_unchecked_context_runs_a_prompt_cut_to_fit(target) -> None:
+    context = target.identity.context
+    long = tuple(target.ordinary_tokens[i % 5] for i in range(context + 1))
+    with target.plant(Fault("context-unchecked", 2)) as faulty:
+        assert len(faulty.generate(Request(long, 1)).tokens) == 1
+        with pytest.raises(Refusal):
+            faulty.generate(Request(long, 2 + 1))
+
+
+def test_leaked_caches_are_held_until_the_fault_is_gone(target) -> None:
+    with target.plant(Fault("cache-leaked", 0.5)) as faulty:
+        for _ in range(4):
+            faulty.generate(Request((1, 2, 3), 2))
+        kept = faulty._fault.hoard.caches
+        assert [cache.length for cache in kept] == [4, 4]  # the last token is never fed

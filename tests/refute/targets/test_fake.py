@@ -9,8 +9,8 @@ from refute.contract import Bound
 from refute.faults import FAULTS
 from refute.faults.base import Fault
 from refute.faults.clock import decode_rate
-from refute.targets.base import CAPABILITIES, CannotPlant, Request, Sampling, TargetError
-from refute.targets.fake import LAYERS, FakeTarget
+from refute.targets.base import CAPABILITIES, CannotPlant, Refusal, Request, Sampling, TargetError
+from refute.targets.fake import CONTEXT, LAYERS, FakeTarget
 
 FLOOR = Bound(confidence=0.99, above=5.0, unit="tok/s", runs=15)
 PROMPT = tuple(range(60, 92))  # all different, so that the penalty has much to punish
@@ -32,6 +32,14 @@ REACH = {
     "empty-cache": CACHED_ARM,
     "phantom-row": CACHED_ARM,
     "cache-ignored": NOTHING,
+    "attention-window": CACHED_ARM,
+    "oldest-rows-lost": NOTHING,  # so short a sequence has no old rows
+    "middle-rows-lost": CACHED_ARM,
+    "rope-drift": CACHED_ARM,
+    "context-unchecked": NOTHING,
+    "cache-leaked": NOTHING,
+    "weights-twice": NOTHING,
+    "kv-oversized": NOTHING,
     "seed-ignored": SAMPLED_ARMS,
     "seed-fixed": SAMPLED_ARMS,
     "temperature-scaled": SAMPLED_ARMS,
@@ -65,7 +73,8 @@ REACH = {
     "chunk-dependent": CACHED_ARM,
     "order-dependent": (False, False, True, False),  # nothing ran before the first request
 }
-LOUD = {"top-k-widened": 40.0, "logits-perturbed": 5.0}  # few tokens of these requests depend on them
+# few tokens of these requests depend on them
+LOUD = {"top-k-widened": 40.0, "logits-perturbed": 5.0, "attention-window": 8.0}
 
 
 def four_answers(target, sampled=SAMPLED) -> list[tuple[int, ...]]:
@@ -310,3 +319,36 @@ def test_a_position_may_be_off_by_a_part() -> None:
     with target.plant(Fault("rope-position", 0.25)) as near, target.plant(Fault("rope-position", 1)) as far:
         three = {each.generate(GREEDY).tokens for each in (target, near, far)}
     assert len(three) == 3
+
+
+PAGE = "The code of lampstone is brass.\nThe old bridge was painted again.\nWhat is lampstone?"
+
+
+def answer(target, count=8) -> str:
+    prompt = target.encode_chat([{"role": "user", "content": PAGE}])
+    return target.decode(target.generate(Request(prompt, count, stop=True)).tokens)
+
+
+def test_what_a_page_says_is_recalled() -> None:
+    assert answer(FakeTarget()) == "brass"
+
+
+def test_what_the_cache_does_not_hold_is_not_recalled() -> None:
+    with FakeTarget().plant(Fault("attention-window", 40)) as faulty:
+        assert "brass" not in answer(faulty)
+
+
+def test_recall_is_the_same_over_the_cache_and_by_one_prefill() -> None:
+    target = FakeTarget()
+    prompt = (*target.encode_chat([{"role": "user", "content": PAGE}]), *b"brass")
+    session = target.session(len(prompt), prompt=1)
+    stepwise = [session.extend([token]).logits[-1] for token in prompt]
+    np.testing.assert_array_equal(np.stack(stepwise), target.logits(prompt))
+
+
+def test_an_unchecked_context_serves_what_is_too_long() -> None:
+    long = Request((1,) * CONTEXT, 1)
+    with pytest.raises(Refusal, match=str(CONTEXT)):
+        FakeTarget().generate(long)
+    with FakeTarget().plant(Fault("context-unchecked", 1)) as faulty:
+        assert len(faulty.generate(long).tokens) == 1
