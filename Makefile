@@ -24,8 +24,8 @@ $(STAMP): pyproject.toml
 	@touch $(STAMP)
 
 demo: $(STAMP) ## attack the bundled contracts on the embedded model, then ask the gate
-	@echo '$$ refute run --evidence $(DEMO)'
-	@env -u QWEN3_MOE_GGUF_PATH $(BIN)/refute run --evidence $(DEMO)
+	@echo '$$ refute run -n 2 --evidence $(DEMO)'
+	@env -u QWEN3_MOE_GGUF_PATH $(BIN)/refute run -n 2 --evidence $(DEMO)
 	@echo
 	@echo '$$ refute gate --profile pr --evidence $(DEMO)'
 	@env -u QWEN3_MOE_GGUF_PATH $(BIN)/refute gate --profile pr --evidence $(DEMO)

@@ -6,6 +6,7 @@ its verdict on the engine counts.
 
 import dataclasses
 import hashlib
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -21,6 +22,8 @@ from refute.kinds.base import Case, Kind, Observation, Planned, Searched
 from refute.strict_json import check
 from refute.targets.base import CannotPlant, Target, TargetError
 from refute.verdict import Judgement, Outcome, Verdict, conclude
+
+_NEAR_MISS = 1 / 3  # of the cases: smaller doses only say how sensitive the falsifier is
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +231,7 @@ def _trial(plan: _Attack, fault: Fault, *, must: bool) -> FaultTrial:
                 faulty = stack.enter_context(plan.controls.stand_in().plant(fault, bound))
             except CannotPlant as neither:
                 return _untried(fault, f"{why}; stand-in: {neither}", must=must)
-        observations = _sample(plan, faulty, "attack", until_red=True)
+        observations = _sample(plan, faulty, "attack", until_red=True, effort=1 if must else _NEAR_MISS)
     caught = plan.kind.caught(observations, bound)
     reason = "turned red" if caught else f"stayed green over {len(observations)} cases"
     unit = FAULTS[fault.name].unit
@@ -262,10 +265,13 @@ def _observe(plan: _Attack) -> tuple[tuple[Observation, ...], Observation | None
     return result.observations, result.counterexample, result.replays
 
 
-def _sample(plan: _Attack, target: Target, what: str, *, until_red: bool = False) -> tuple[Observation, ...]:
+def _sample(
+    plan: _Attack, target: Target, what: str, *, until_red: bool = False, effort: float = 1
+) -> tuple[Observation, ...]:
     seed = derive_seed(plan.seed, plan.falsifier.id, what)
     say = (lambda _: None) if until_red else (lambda done: plan.say(what, done))
-    return sample(plan.kind, plan.falsifier.bound, target, seed=seed, until_red=until_red, on_case=say)
+    bound = plan.falsifier.bound
+    return sample(plan.kind, bound, target, seed=seed, until_red=until_red, effort=effort, on_case=say)
 
 
 def sample(
@@ -275,18 +281,19 @@ def sample(
     *,
     seed: int,
     until_red: bool = False,
+    effort: float = 1,
     on_case: Callable[[int], None] = lambda _: None,
 ) -> tuple[Observation, ...]:
     """The planned cases of an attack or a control, unshrunk; a search ends at its first counterexample.
 
-    until_red: other kinds too stop as soon as a green verdict is ruled out. on_case: told how many cases
-    are done.
+    until_red: other kinds too stop as soon as a green verdict is ruled out. effort: the share of the cases
+    that a search may try. on_case: told how many cases are done.
     """
     size = size_of(kind, bound)
     if isinstance(kind, Searched):
         from refute.search import first_counterexample  # noqa: PLC0415 (start-up time)
 
-        return first_counterexample(kind, target, cases=size, seed=seed)
+        return first_counterexample(kind, target, cases=math.ceil(size * effort), seed=seed)
     assert isinstance(kind, Planned)
     observations: list[Observation] = []
     for case in kind.plan(target, size, seed):

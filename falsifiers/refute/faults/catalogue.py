@@ -143,7 +143,7 @@ CACHE = (
         seam="cache",
         breaks="Decoding computes the whole prefix again for every token; the tokens stay right.",
         default=1.0,
-        doses=(0.25, 0.5),
+        doses=(0.5,),
         unit="of the requests",
     ),
     FaultSpec(
