@@ -7,7 +7,7 @@ to lose a counterexample: the smallest one that was ever seen counts, whether or
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import reduce
 from operator import getitem
@@ -16,6 +16,8 @@ from typing import Any
 import hypothesis
 from hypothesis import HealthCheck, Phase, Verbosity, settings
 from hypothesis.errors import Flaky
+from hypothesis.internal.conjecture.providers import CONSTANTS_CACHE, HypothesisProvider
+from hypothesis.internal.constants_ast import Constants
 
 from refute.kinds.base import Case, Observation, Searched
 from refute.targets.base import Target
@@ -188,4 +190,21 @@ def _drive(  # noqa: PLR0917 (one private caller's worth of context)
         suppress_health_check=list(HealthCheck),
         verbosity=Verbosity.quiet,
     )(hypothesis.seed(seed)(hypothesis.given(case=kind.cases(target))(attempt)))
-    decorated()
+    with _from_the_seed_alone():
+        decorated()
+
+
+@contextmanager
+def _from_the_seed_alone() -> Iterator[None]:
+    """Let Hypothesis draw the same cases in every process; there is no setting for it.
+
+    It draws a constant, now and then, out of whichever modules of the project happen to be imported.
+    """
+    found = vars(HypothesisProvider)["_local_constants"]
+    CONSTANTS_CACHE.cache.clear()  # it holds such constants too
+    setattr(HypothesisProvider, "_local_constants", Constants())  # noqa: B010
+    try:
+        yield
+    finally:
+        setattr(HypothesisProvider, "_local_constants", found)  # noqa: B010
+        CONSTANTS_CACHE.cache.clear()

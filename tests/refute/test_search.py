@@ -1,5 +1,7 @@
 """The search: planned cases, the same ones for a seed, shrunk counterexamples, unsteady engines."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
@@ -161,3 +163,41 @@ def test_tokens_that_do_not_matter_become_the_plainest() -> None:
     result = search(Tokens(Wrong(bool)), TARGET, cases=5, seed=1)
     assert result.counterexample is not None
     assert result.counterexample.case in ({"prompt": [0, 200, 0]}, {"prompt": [0, 0, 100]})
+
+
+CASES = """
+import sys
+sys.path.insert(0, sys.argv[1])
+for module in sys.argv[2:]:
+    __import__(module)
+from hypothesis import strategies as st
+from refute.kinds.base import Observation, Searched
+from refute.search import search
+from refute.targets.fake import FakeTarget
+
+class Numbers(Searched):
+    def cases(self, target):
+        return st.fixed_dictionaries({"number": st.integers(0, 10_000)})
+    def observe(self, target, case):
+        return Observation(case, {})
+    def refutes(self, observation):
+        return False
+
+print([each.case["number"] for each in search(Numbers(None), FakeTarget(0), cases=300, seed=1).observations])
+"""
+
+
+def test_the_cases_follow_from_the_seed_whatever_else_is_imported(tmp_path) -> None:
+    """Hypothesis draws, now and then, a constant out of the modules of the project that it runs in."""
+    (tmp_path / "constants.py").write_text("".join(f"N{n} = {n}\n" for n in range(1000, 1400)))
+    alone, beside = (
+        subprocess.run(
+            [sys.executable, "-c", CASES, str(tmp_path), *modules],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=tmp_path,
+        ).stdout
+        for modules in ([], ["constants"])
+    )
+    assert alone == beside
