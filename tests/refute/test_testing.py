@@ -41,7 +41,9 @@ LENGTHS = {"max_tokens": 4, "prompt_tokens": [2, 6]}
 
 
 def engine(falsifier: Falsifier) -> Target:
-    """The simulated engine where it can have the faults, else the bundled one."""
+    """The simulated engine where it can have the faults and shows them, else the bundled one."""
+    if falsifier.kind == "repetition-penalty":  # what the simulated model says depends little on the past
+        return BundledTarget(embedded_model())
     try:
         for fault in falsifier.must_catch:
             with FakeTarget().plant(fault, falsifier.bound):
@@ -51,10 +53,14 @@ def engine(falsifier: Falsifier) -> Target:
     return FakeTarget(9)
 
 
+# Kinds whose faults show in few of their cases.
+PATIENT = {"reference-tokens", "text-round-trip", "repetition-penalty"}
+
+
 def smaller(falsifier: Falsifier) -> tuple[dict[str, Any], Bound]:
     """Less of the same: the rules hold at any size, and here it is the rules that are tested."""
     bound, parameters = falsifier.bound, dict(falsifier.parameters)
-    if bound.cases is not None:
+    if bound.cases is not None and falsifier.kind not in PATIENT:
         bound = dataclasses.replace(bound, cases=min(bound.cases, 4))
     if falsifier.kind in ("tok-floor", "speed-up"):
         bound = dataclasses.replace(bound, confidence=0.9, runs=5)

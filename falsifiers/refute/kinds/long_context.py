@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from refute.kinds.base import Case, Observation, Planned, Searched
 from refute.kinds.cases import some_prompt
 from refute.kinds.haystack import Needle, most_needles, page
-from refute.kinds.parameters import whole_number
+from refute.kinds.parameters import whole_number, within
 from refute.statistics import binomial_interval, excluded_rate
 from refute.targets.base import Refusal, Request, Session, Target, TargetError
 from refute.verdict import Judgement, Outcome
@@ -237,10 +237,9 @@ class FarEquivalence(Planned[FarParameters]):
         """One position that is further off than the bound, or not finite, refutes."""
         assert bound.runs is not None
         assert bound.within is not None
-        n = sum(len(each.samples["errors"]) for each in observations)
-        off = sum(not _near(error, bound.within) for each in observations for error in each.samples["errors"])
-        known = [e for each in observations for e in each.samples["errors"] if e is not None]
-        worst = max(known, default=None)
+        errors = [error for each in observations for error in each.samples["errors"]]
+        n, off = len(errors), sum(not within(error, bound.within) for error in errors)
+        worst = max((error for error in errors if error is not None), default=None)
         if off:
             reason = f"{off} of {n} decoded positions are further off than {bound.within:g} logit"
             return Judgement(Outcome.FALSIFIED, reason, n, off, worst, upper=worst, unit="logit")
@@ -258,7 +257,7 @@ class FarEquivalence(Planned[FarParameters]):
         """A fault is caught by one position that is off."""
         assert bound.within is not None
         return any(
-            not _near(error, bound.within) for each in observations for error in each.samples["errors"]
+            not within(error, bound.within) for each in observations for error in each.samples["errors"]
         )
 
     def figure(self, judgement: Judgement, bound: "Bound") -> str:
@@ -344,7 +343,3 @@ def _shared(prompts: Sequence[Sequence[int]]) -> int:
 def _interval(right: int, asked: int, miss: float) -> tuple[float, float]:
     """Bounds of a probability after `right` of `asked`, each wrong with a probability of at most `miss`."""
     return binomial_interval(right, asked, round(1 - 2 * miss, 12)) if right >= 0 else (0.0, 0.0)
-
-
-def _near(error: float | None, within: float) -> bool:
-    return error is not None and error <= within

@@ -21,7 +21,7 @@ from refute.kinds.forced import (
     run_forced,
     shortfall,
 )
-from refute.kinds.parameters import whole_number
+from refute.kinds.parameters import finite, whole_number, within
 from refute.statistics import excluded_rate
 from refute.targets.base import Target, TargetError
 from refute.verdict import Judgement, Outcome
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from refute.contract import Bound
 
+_ROUNDING = 1e-6  # by which a computed cosine may exceed 1
 _KEPT = 4096  # logits of the worst position that are stored: all of a small vocabulary
 
 
@@ -96,11 +97,11 @@ class LogitError(Planned[LogitErrorParameters]):
         """One position too far off falsifies, beyond those that may be; a thing is no witness for itself."""
         assert bound.runs is not None
         assert bound.within is not None
-        within, parameters = bound.within, self.parameters
+        limit, parameters = bound.within, self.parameters
         positions = [each for observation in observations for each in observation.samples["positions"]]
-        nonsense = sum(not each["finite"] for each in positions)
-        flips = sum(_flips(each, within) for each in positions)
-        far = sum(self._exceeds(each, within) for each in positions)
+        nonsense = sum(not (each["finite"] and finite([each["margin"]])) for each in positions)
+        flips = sum(_flips(each, limit) for each in positions)
+        far = sum(self._exceeds(each, limit) for each in positions)
         largest = max((each["error"] for each in positions if each["finite"]), default=None)
         smallest = min((each["cosine"] for each in positions if each["finite"]), default=None)
         bad = nonsense or flips or far
@@ -144,15 +145,16 @@ class LogitError(Planned[LogitErrorParameters]):
             f"{judgement.point:.2g} ≤ {bound.within:g} logit, cosine {judgement.lower:.6f}, n={judgement.n}"
         )
 
-    def _exceeds(self, position: Mapping[str, Any], within: float) -> bool:
+    def _exceeds(self, position: Mapping[str, Any], bound: float) -> bool:
         if not position["finite"]:
             return True
-        return bool(position["error"] > within or position["cosine"] < self.parameters.cosine)
+        alike = self.parameters.cosine <= position["cosine"] <= 1 + _ROUNDING
+        return not (alike and within(position["error"], bound))
 
 
-def _flips(position: Mapping[str, Any], within: float) -> bool:
+def _flips(position: Mapping[str, Any], bound: float) -> bool:
     """Whether another token is chosen although its rival lay more than two errors of the bound behind."""
-    return bool(position["chosen"] != position["reference"] and position["margin"] > 2 * within)
+    return bool(position["chosen"] != position["reference"] and position["margin"] > 2 * bound)
 
 
 def _compared(found: "np.ndarray", expected: "np.ndarray") -> dict[str, Any]:

@@ -38,6 +38,11 @@ def in_unit(name: str, value: str, unit: str) -> None:
         raise ValueError(f"{name} is {value!r}, expected a quantity in {unit}")
 
 
+def within(error: float | None, bound: float) -> bool:
+    """Whether an error is a number from 0 to the bound; null stands for what is no number."""
+    return error is not None and 0 <= error <= bound
+
+
 def finite(values: Iterable[float | None]) -> bool:
     """Whether all are numbers; records hold null where an engine gave none."""
     return all(value is not None and math.isfinite(value) for value in values)

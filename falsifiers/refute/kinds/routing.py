@@ -20,7 +20,7 @@ from refute.kinds.forced import (
     run_forced,
     shortfall,
 )
-from refute.kinds.parameters import in_unit, whole_number
+from refute.kinds.parameters import in_unit, whole_number, within
 from refute.statistics import binomial_interval, binomial_tail, excluded_rate
 from refute.targets.base import Target, TargetError
 from refute.units import parse_quantity
@@ -116,8 +116,8 @@ class ExpertsAsReference(Planned[ExpertsParameters]):
         samples = [observation.samples for observation in observations]
         decisions = sum(each["compared"] for each in samples)
         other = sum(bool(each["first"]) and each["first"][0]["gap"] > gap for each in samples)
-        unequal = sum(not _within(each["weight_error"], bound.within) for each in samples)
-        unsummed = sum(not _within(each["sum_error"], bound.within) for each in samples)
+        unequal = sum(not within(each["weight_error"], bound.within) for each in samples)
+        unsummed = sum(not within(each["sum_error"], bound.within) for each in samples)
         known = [each["weight_error"] for each in samples if each["weight_error"] is not None]
         largest = max(known, default=None)
 
@@ -287,10 +287,6 @@ def _loads(observations: Sequence[Observation]) -> tuple[dict[Place, int], list[
 def _level(confidence: float, counts: dict[Place, int]) -> float:
     """The level of one test of one expert, so that all of them together keep the confidence."""
     return (1 - confidence) / (2 * len(counts))
-
-
-def _within(value: float | None, bound: float) -> bool:
-    return value is not None and value <= bound
 
 
 def _largest(values: "np.ndarray") -> float | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from refute.kinds.base import Case, Observation, Searched
 from refute.kinds.cases import pieces
-from refute.kinds.parameters import in_unit, whole_number
+from refute.kinds.parameters import in_unit, whole_number, within
 from refute.targets.base import Scores, Session, Target
 from refute.units import parse_quantity
 
@@ -125,7 +125,7 @@ class SequenceEquivalence(Searched[SequenceParameters]):
     def _off(self, error: float | None) -> bool:
         """Whether a logit is off; None is a logit that is not finite, or not finite in one arm only."""
         tolerance = self.parameters.tolerance
-        return error is None or error > (0.0 if tolerance is None else parse_quantity(tolerance).value)
+        return not within(error, 0.0 if tolerance is None else parse_quantity(tolerance).value)
 
     def _tells(self, steps: Sequence[Step]) -> bool:
         """Whether a forward goes on after one of the operations in question.

@@ -48,7 +48,7 @@ class VectorParameters:
         whole_number("together", self.together, 1)
 
 
-class RoundTrip(Searched[TextParameters]):
+class TextRoundTrip(Searched[TextParameters]):
     """Text that is encoded and decoded is the text, composed where the tokenizer says that it composes.
 
     The ids are stable: what came back encodes to the same ids.
@@ -136,7 +136,7 @@ class StreamDecoding(Searched[TextParameters]):
         return any(each != "" for each in observation.samples["ahead"])
 
 
-class PlainText(Searched[TextParameters]):
+class SpecialTokensPlain(Searched[TextParameters]):
     """Text that spells special tokens is encoded to ordinary tokens only."""
 
     name = "special-tokens-plain"
@@ -165,7 +165,7 @@ class PlainText(Searched[TextParameters]):
         return bool(observation.samples["ids"])
 
 
-class ChatControls(Searched[ChatParameters]):
+class SpecialTokensChat(Searched[ChatParameters]):
     """In a chat prompt, number and order of special tokens do not depend on what the messages say."""
 
     name = "special-tokens-chat"

@@ -70,7 +70,7 @@ def test_honest_growth_is_green() -> None:
         (GROWTH, Fault("cache-leaked", 1.0), FLAT),
         (GROWTH, Fault("cache-leaked", 0.25), FLAT),
     ],
-    ids=str,
+    ids=["weights-twice", "a-quarter-twice", "kv-oversized", "cache-leaked", "a-quarter-leaked"],
 )
 def test_faults_turn_it_red(kind, fault, bound) -> None:
     with FakeTarget(0).plant(fault) as faulty:

@@ -65,7 +65,7 @@ def test_where_every_token_is_allowed_nothing_is_learned() -> None:
 RIVALS = [
     ("penalty-ignored", 1.0, "ignored", {}),
     ("penalty-window", 1000.0, "answer-only", {}),
-    ("penalty-per-occurrence", 1.0, "per-occurrence", {}),
+    ("penalty-per-occurrence", 1.0, "per-occurrence", {"prompt": [40, 41, 42, 43] * 4}),
     ("penalty-sign", 1.0, "always-divided", {"rank": 220, "penalty": 5.0}),
     ("penalty-at-one", 0.3, "never-neutral", {"penalty": 1.0}),
 ]

@@ -9,13 +9,13 @@ from refute.faults import FAULTS
 from refute.faults.base import Fault
 from refute.kinds.base import Observation
 from refute.kinds.tokenizer import (
-    ChatControls,
     ChatParameters,
-    PlainText,
     ReferenceTokens,
-    RoundTrip,
+    SpecialTokensChat,
+    SpecialTokensPlain,
     StreamDecoding,
     TextParameters,
+    TextRoundTrip,
     VectorParameters,
 )
 from refute.search import first_counterexample
@@ -23,10 +23,10 @@ from refute.targets.base import TargetError
 from refute.targets.fake import FakeTarget
 from refute.targets.fake_tokenizer import END_TEXT
 
-ROUND_TRIP = RoundTrip(TextParameters(pieces=4))
+ROUND_TRIP = TextRoundTrip(TextParameters(pieces=4))
 STREAM = StreamDecoding(TextParameters(pieces=2))
-PLAIN = PlainText(TextParameters(pieces=3))
-CHAT = ChatControls(ChatParameters(pieces=2, turns=2))
+PLAIN = SpecialTokensPlain(TextParameters(pieces=3))
+CHAT = SpecialTokensChat(ChatParameters(pieces=2, turns=2))
 REFERENCE = ReferenceTokens(VectorParameters(together=8))
 KINDS = (ROUND_TRIP, STREAM, PLAIN, CHAT, REFERENCE)
 

@@ -17,6 +17,7 @@ PROMPT = tuple(range(60, 92))  # all different, so that the penalty has much to 
 GREEDY = Request(PROMPT, 16, chunks=(8, 4), margins=True, routing=True)
 SAMPLED = replace(GREEDY, sampling=Sampling(1.0, 40, 0.95, 0.001, 1.05, seed=3))
 # nearly uniform among three quarters of the vocabulary, so that a wrong penalty shows at any rank
+LONG = replace(GREEDY, max_tokens=96)
 PENALISED = replace(SAMPLED, prompt=PROMPT * 2, max_tokens=48, sampling=Sampling(50.0, 190, 1.0, 0.0, 2.0, 3))
 # which requests give other tokens, of: greedy cached, greedy twin, sampled cached, sampled twin
 CACHED_ARM = (True, False, True, False)
@@ -74,21 +75,26 @@ REACH = {
     "order-dependent": (False, False, True, False),  # nothing ran before the first request
 }
 # few tokens of these requests depend on them
-LOUD = {"top-k-widened": 40.0, "logits-perturbed": 5.0, "attention-window": 8.0}
+LOUD = {
+    "top-k-widened": 40.0,
+    "logits-perturbed": 5.0,
+    "attention-window": 8.0,
+    "penalty-at-one": 4.0,
+}
 
 
-def four_answers(target, sampled=SAMPLED) -> list[tuple[int, ...]]:
+def four_answers(target, asked=(GREEDY, SAMPLED)) -> list[tuple[int, ...]]:
     return [
         target.generate(replace(request, cache=cache, chunks=request.chunks if cache else ())).tokens
-        for request in (GREEDY, sampled)
+        for request in asked
         for cache in (True, False)
     ]
 
 
-def ask_all(target, sampled=SAMPLED):
+def ask_all(target, asked=(GREEDY, SAMPLED)):
     """The four answers; what the target says where it refuses, as it does for logits that are no numbers."""
     try:
-        return four_answers(target, sampled)
+        return four_answers(target, asked)
     except TargetError as error:
         return [str(error)] * 4
 
@@ -102,8 +108,8 @@ def test_every_fault_has_a_stated_reach() -> None:
 def test_fault_changes_what_it_says_and_nothing_else(name) -> None:
     target = FakeTarget()
     with target.plant(Fault(name, LOUD.get(name, FAULTS[name].default)), FLOOR) as faulty:
-        sampled = PENALISED if name.startswith("penalty") else SAMPLED
-        pairs = zip(four_answers(target, sampled), ask_all(faulty, sampled), strict=True)
+        asked = (LONG, PENALISED) if name.startswith("penalty") else (GREEDY, SAMPLED)
+        pairs = zip(four_answers(target, asked), ask_all(faulty, asked), strict=True)
         assert tuple(a != b for a, b in pairs) == REACH[name]
 
 
