@@ -19,11 +19,12 @@ from pathlib import Path
 import numpy as np
 
 from refute.faults.base import Fault
-from refute.faults.catalogue import MODEL
+from refute.faults.specs_logits import MODEL
 from refute.select import embedded_model
-from refute.targets.base import CannotPlant, Forced, Reference, Target
+from refute.targets.base import CannotPlant, Target
 from refute.targets.bundled import BundledTarget
 from refute.targets.llama_cpp import LlamaCppTarget
+from refute.targets.scores import Forced, Reference
 
 
 def arguments() -> argparse.Namespace:

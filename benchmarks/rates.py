@@ -29,7 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from refute.attack import sample, size_of
-from refute.contract import Falsifier, find_contracts, load_contract
+from refute.contract import Falsifier, load_contract
+from refute.contract_files import find_contracts
 from refute.faults.base import Fault
 from refute.kinds import kind_named
 from refute.kinds.base import Kind, Measured

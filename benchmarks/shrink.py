@@ -12,7 +12,8 @@ import time
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from refute.contract import Contract, Falsifier, find_contracts, load_contract
+from refute.contract import Contract, Falsifier, load_contract
+from refute.contract_files import find_contracts
 from refute.faults import FAULTS
 from refute.faults.base import Fault
 from refute.kinds import kind_named

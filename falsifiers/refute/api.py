@@ -25,7 +25,8 @@ from refute.contract import Bound
 from refute.kinds.base import Case, Kind, Measured, NoParameters, Observation, Planned, Searched
 from refute.kinds.cases import cases, chunkings, prompts, some_prompt
 from refute.kinds.parameters import Lengths, finite, in_unit, whole_number
-from refute.targets.base import Generation, Request, Sampling, Scores, Session, Target, TargetError
+from refute.targets.base import Generation, Request, Sampling, Target, TargetError
+from refute.targets.scores import Scores, Session
 from refute.units import parse_quantity
 from refute.verdict import Judgement, Outcome
 

@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from refute.contract import Bound, Contract, Falsifier
+from refute.derived import bound_as_data, counters_of, reason_for, sensitivity_of
 from refute.faults import FAULTS
 from refute.faults.base import Fault
-from refute.finding import Control, FaultTrial, Finding, Sensitivity, missed, timestamp
+from refute.finding import Control, FaultTrial, Finding, missed, timestamp
 from refute.kinds import kind_named, kind_origin
 from refute.kinds.base import Case, Kind, Observation, Planned, Searched
 from refute.strict_json import check
 from refute.targets.base import CannotPlant, Target, TargetError
-from refute.verdict import Judgement, Outcome, Verdict, conclude
+from refute.verdict import Outcome, Verdict, conclude
 
 _NEAR_MISS = 1 / 3  # of the cases: smaller doses only say how sensitive the falsifier is
 
@@ -311,39 +312,10 @@ def size_of(kind: Kind[Any], bound: Bound) -> int:
     return size
 
 
-def reason_for(
-    verdict: Verdict, judgement: Judgement | None, control: Control, trials: Sequence[FaultTrial]
-) -> str:
-    """Say in one sentence why the verdict is what it is; derived, so that an audit can say it again."""
-    if not control.green:
-        return f"the known-good control came out {control.judgement.outcome}: {control.judgement.reason}"
-    uncaught = [f"{trial.name}={trial.dose:g}" for trial in missed(trials)]
-    if uncaught and verdict is Verdict.INVALID:
-        return f"not caught: {', '.join(uncaught)}"
-    if judgement is None:
-        return "every fault was caught; nothing was attacked"
-    return judgement.reason
-
-
-def sensitivity_of(trials: Sequence[FaultTrial]) -> tuple[Sensitivity, ...]:
-    """Per fault the smallest dose that was caught."""
-    smallest: dict[tuple[str, str], float | None] = {}
-    for trial in trials:  # severest first
-        key = (trial.name, trial.unit)
-        smallest[key] = trial.dose if trial.caught else smallest.get(key)
-    return tuple(Sensitivity(name, unit, dose) for (name, unit), dose in smallest.items())
-
-
 def derive_seed(seed: int, *labels: str) -> int:
     """Derive an independent seed below 2**32 from a seed and labels."""
     text = "/".join([str(seed), *labels])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
-
-
-def bound_as_data(bound: Bound) -> dict[str, Any]:
-    """The fields of a bound that are given, as JSON data."""
-    given = {name: value for name, value in dataclasses.asdict(bound).items() if value is not None}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
 
 
 def identity_as_data(target: Target) -> dict[str, Any]:
@@ -352,15 +324,3 @@ def identity_as_data(target: Target) -> dict[str, Any]:
     path = data["model_path"]
     data["model_path"] = None if path is None else path.replace("\\", "/").rsplit("/", 1)[-1]
     return {**data, "settings": dict(data["settings"]), "capabilities": sorted(target.capabilities)}
-
-
-def counters_of(observations: Sequence[Observation]) -> Mapping[str, int]:
-    """Sum the counters that observations carry; kinds that keep none give none."""
-    totals: dict[str, int] = {}
-    for observation in observations:
-        counters = observation.samples.get("counters", {})
-        arms = counters.values() if all(isinstance(v, Mapping) for v in counters.values()) else [counters]
-        for arm in arms:
-            for name, value in arm.items():
-                totals[name] = totals.get(name, 0) + value
-    return totals

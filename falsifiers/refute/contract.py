@@ -8,7 +8,7 @@ contracts, is `lint`'s. Importing this module is cheap; reading a contract impor
 """
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,6 @@ __all__ = [
     "Problem",
     "Reading",
     "Scope",
-    "find_contracts",
     "load_contract",
     "read_contract",
 ]
@@ -175,39 +174,6 @@ def read_contract(
     problems += _repeated(document, entries)
     contract = None if problems else _contract(document, tuple(falsifiers.values()))
     return Reading(document, falsifiers, contract, tuple(sorted(problems)))
-
-
-def find_contracts(root: Path, paths: Sequence[Path] = ()) -> list[Path]:
-    """List contract files: `paths` (files, or folders of them), else root/contracts, else the bundled ones.
-
-    Raises `ContractError` for a path that does not exist and for a folder without contracts.
-    """
-    chosen = list(paths)
-    if not chosen:
-        own = root / "contracts"
-        chosen = [own if own.is_dir() else _bundled()]
-    found: dict[Path, None] = {}  # a path that is named twice counts once
-    problems = []
-    for path in chosen:
-        listed = sorted(path.glob("*.y*ml")) if path.is_dir() else [path]
-        found.update(dict.fromkeys(listed))
-        if not listed:
-            fix = "refute init writes one to begin with"
-            what = "no contract in this folder"
-            problems.append(Problem(path, 1, 1, "folder-empty", what, "*.yaml files", fix))
-        elif not path.exists():
-            what, expected = "no such file or folder", "a contract or a folder of them"
-            problems.append(Problem(path, 1, 1, "path-missing", what, expected, "check the path"))
-    if problems:
-        raise ContractError(problems)
-    return list(found)
-
-
-def _bundled() -> Path:
-    """The contracts that come with refute: in the package of a wheel, in the repository of a checkout."""
-    package = Path(__file__).parent
-    inside = package / "bundled_contracts"
-    return inside if inside.is_dir() else package.parents[1] / "contracts"
 
 
 def _kind_names() -> Collection[str]:

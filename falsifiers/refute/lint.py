@@ -14,7 +14,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from refute.contract import ContractError, Problem, Reading, find_contracts, read_contract
+from refute.contract import ContractError, Problem, Reading, read_contract
+from refute.contract_files import find_contracts
 from refute.faults import FAULTS
 from refute.faults.base import FaultSpec
 from refute.kinds import INSTALLED

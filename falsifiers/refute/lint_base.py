@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from refute.change import REQUIRED, Bump, Change, Effect, bump, changes, effect_of, next_version
-from refute.contract import Contract, ContractError, Problem, find_contracts, load_contract
+from refute.contract import Contract, ContractError, Problem, load_contract
+from refute.contract_files import find_contracts
 from refute.faults.base import FaultSpec
 from refute.kinds import ANY, INSTALLED
 from refute.lint_falsifier import Kinds

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from refute.faults import FAULTS
 from refute.faults.base import Fault, UnknownFault, parse_fault
-from refute.faults.catalogue import MODEL
 from refute.faults.gguf_parts import GgufParts, NotGguf
 from refute.faults.model import Mutant, mutate
+from refute.faults.specs_logits import MODEL
 from refute.marked_yaml import did_you_mean
 from refute.targets.base import CannotPlant
 

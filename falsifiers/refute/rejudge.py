@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from refute.attack import bound_as_data, counters_of, reason_for, sensitivity_of
 from refute.contract import Contract, Falsifier
+from refute.derived import bound_as_data, counters_of, reason_for, sensitivity_of
 from refute.finding import Control, FaultTrial, Finding, demanded, missed
 from refute.kinds import Origin, kind_origin
 from refute.kinds.base import Kind, Searched

@@ -8,36 +8,29 @@ Use it in the tests of your own kind:
 
 import copy
 import dataclasses
-import hashlib
 import math
-import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from refute.attack import Controls, attack
-from refute.contract import Bound, Contract, Falsifier, ModelClaim, Scope
-from refute.faults import FAULTS
-from refute.faults.base import UnknownFault, parse_fault
-from refute.finding import Finding, missed
-from refute.kinds.base import Kind, Measured, Observation, Planned, Searched
+from refute.contract import Bound
+from refute.finding import Finding
+from refute.kinds.base import Kind, Measured, Observation, Searched
 from refute.provenance import collect
 from refute.purity import watched
 from refute.reader import read_run
-from refute.record import RecordError, RunWriter, new_run_id
+from refute.record import RecordError, RunWriter
 from refute.rejudge import rejudge
 from refute.strict_json import dump_strict, load_strict
-from refute.targets.base import CannotPlant, Target
+from refute.targets.base import Target
 from refute.targets.fake import FakeTarget
-from refute.verdict import Level, Outcome, Verdict
+from refute.testing_subject import Subject
+from refute.verdict import Outcome
 
 __all__ = ["check_kind"]
 
 Observations = Sequence[Observation]
-_NOTHING = hashlib.sha256(b"").hexdigest()
 _NOT_FINITE = (math.nan, math.inf, -math.inf)
 
 
@@ -57,7 +50,7 @@ def check_kind(
     the known-good engine of a seed; the kind must be green on it for all `seeds`. target: the engine that
     the faults are planted in, a fake one if not given; without a fault the kind must be green on it as well.
     """
-    subject = _Subject.of(kind_type, parameters, bound, faults, fake)
+    subject = Subject.of(kind_type, parameters, bound, faults, fake)
     good = [subject.attack(fake(seed), seed) for seed in seeds]
     for seed, finding in zip(seeds, good, strict=True):
         subject.green(finding, f"on the known-good engine with seed {seed}")
@@ -72,153 +65,7 @@ def check_kind(
     _recorded(subject, (good[0], whole, red))
 
 
-@dataclass(frozen=True, slots=True)
-class _Subject:
-    """The kind under test, as the only falsifier of a contract that no file holds."""
-
-    kind_type: type[Kind[Any]]
-    falsifier: Falsifier
-    contract: Contract
-    fake: Callable[[int], Target]
-
-    @classmethod
-    def of(
-        cls,
-        kind_type: type[Kind[Any]],
-        parameters: Mapping[str, Any],
-        bound: Bound,
-        faults: Sequence[str],
-        fake: Callable[[int], Target],
-    ) -> "_Subject":
-        try:
-            caught = tuple(parse_fault(fault, FAULTS) for fault in faults)
-        except UnknownFault as unknown:
-            raise AssertionError(f"no fault is called {unknown}; see refute.faults.catalogue") from None
-        if not caught:
-            raise AssertionError(
-                f"{kind_type.name}: name faults; a kind that need not catch any shows nothing"
-            )
-        falsifier = Falsifier(
-            id="checked",
-            alias=None,
-            claim=(kind_type.__doc__ or kind_type.name).strip(),
-            kind=kind_type.name,
-            requires=(),
-            parameters=dict(parameters),
-            bound=bound,
-            must_catch=caught,
-            needs=(),
-            discharge=Level.SIMULATED,
-            line=1,
-            column=1,
-        )
-        contract = Contract(
-            id="check-kind-v1",
-            version="1.0.0",
-            title="The conformance test of a kind",
-            description="",
-            model=ModelClaim("none", "none", ()),
-            references=(),
-            scope=Scope((), ()),
-            falsifiers=(falsifier,),
-            history=(),
-            path=Path("check-kind-v1.yaml"),
-            source=b"",
-            bytes_sha256=_NOTHING,
-            semantic_sha256=_NOTHING,
-        )
-        subject = cls(kind_type, falsifier, contract, fake)
-        _declared(subject)
-        return subject
-
-    @property
-    def kind(self) -> Kind[Any]:
-        """A new instance, as every reader of a record makes one."""
-        return self.kind_type.of(self.falsifier.parameters)
-
-    @property
-    def size(self) -> int:
-        """Planned cases or runs."""
-        bound = self.falsifier.bound
-        size = bound.cases if issubclass(self.kind_type, Searched) else bound.runs
-        if size is None:
-            self.fail("the bound must say how many cases (or runs) are planned")
-        return size
-
-    def attack(self, target: Target, seed: int = 0, *, faults: bool = False) -> Finding:
-        """Attack as a run does, with or without its faults."""
-        bugs: list[Exception] = []
-        falsifier = self.falsifier if faults else dataclasses.replace(self.falsifier, must_catch=())
-        finding = attack(
-            falsifier,
-            target,
-            contract=self.contract,
-            run=new_run_id(),
-            seed=seed,
-            controls=Controls(self.fake),
-            on_bug=bugs.append,
-            kinds=lambda _: self.kind_type,
-        )
-        if bugs:
-            raise AssertionError(f"{self.kind_type.name}: {finding.reason}") from bugs[0]
-        return finding
-
-    def green(self, finding: Finding, where: str) -> None:
-        """The claim survived, every fault was caught."""
-        uncaught = [f"{trial.name}={trial.dose:g} ({trial.reason})" for trial in missed(finding.faults)]
-        if uncaught:
-            self.fail(f"does not turn red on {', '.join(uncaught)}")
-        if finding.verdict is not Verdict.SURVIVED:
-            self.fail(f"is not green {where}: {finding.verdict}: {finding.reason}")
-
-    def red(self, target: Target) -> Finding:
-        """Attack an engine that has the first fault, as if it were any engine; it must not survive."""
-        fault = self.falsifier.must_catch[0]
-        with ExitStack() as stack:
-            try:
-                faulty = stack.enter_context(target.plant(fault, self.falsifier.bound))
-            except CannotPlant as why:
-                self.fail(f"cannot be shown to catch {fault}: {why}")
-            finding = self.attack(faulty)
-        if finding.verdict is Verdict.SURVIVED:
-            self.fail(f"survives a whole attack on an engine with {fault}")
-        return finding
-
-    def fail(self, sentence: str) -> NoReturn:
-        raise AssertionError(f"{self.kind_type.name}: {sentence}")
-
-
-def _declared(subject: _Subject) -> None:
-    """What the class statement and the parameters promise."""
-    kind_type, parameters, bound = subject.kind_type, subject.falsifier.parameters, subject.falsifier.bound
-    if not issubclass(kind_type, Searched | Planned):
-        subject.fail("derives from neither Searched nor Planned, so that nothing can attack with it")
-    if re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", kind_type.name) is None:
-        subject.fail("its name must be of small letters, digits and single hyphens")
-    fields = kind_type.parameters_type
-    if not dataclasses.is_dataclass(fields) or not fields.__dataclass_params__.frozen:  # type: ignore[attr-defined]
-        subject.fail(f"its parameters, {fields.__name__}, must be a frozen dataclass")
-    try:
-        kind_type.of(parameters)
-    except Exception as error:
-        raise AssertionError(f"{kind_type.name}: refuses these parameters: {error}") from error
-    if not _refuses(kind_type, {**parameters, "no_such_parameter": 0}):
-        subject.fail("takes a parameter that it does not have, so that a misspelt one has no effect")
-    given = {name for name, value in dataclasses.asdict(bound).items() if value is not None}
-    unused = given - kind_type.bound_fields - {"unit"}
-    if unused:
-        subject.fail(f"cannot use {', '.join(sorted(unused))} in its bound; it names no such bound_fields")
-
-
-def _refuses(kind_type: type[Kind[Any]], parameters: Mapping[str, Any]) -> bool:
-    try:
-        kind_type.of(parameters)
-    except Exception:  # noqa: BLE001 (any refusal will do)
-        return True
-    return False
-
-
-def _data(subject: _Subject, observations: Observations, target: Target) -> None:
+def _data(subject: Subject, observations: Observations, target: Target) -> None:
     """Cases and samples are JSON data, and a case read from a record can be run."""
     for observation in observations:
         stored = dataclasses.asdict(observation)
@@ -232,7 +79,7 @@ def _data(subject: _Subject, observations: Observations, target: Target) -> None
         subject.fail("keeps another case than the one it was given, so that a record could not be run again")
 
 
-def _pure(subject: _Subject, observations: Observations) -> None:
+def _pure(subject: Subject, observations: Observations) -> None:
     """The same answers whenever, wherever and by whomever a record is judged."""
     bound, kind = subject.falsifier.bound, subject.kind
     before = _text(observations)
@@ -273,7 +120,7 @@ def _answers(kind: Kind[Any], observations: Observations, bound: Bound) -> dict[
     return answers
 
 
-def _never_green(subject: _Subject, observations: Observations) -> None:
+def _never_green(subject: Subject, observations: Observations) -> None:
     """Nothing, too little, and samples that are no numbers never survive."""
     bound, kind, planned = subject.falsifier.bound, subject.kind, subject.size
     for few in sorted({0, 1, planned // 2, planned - 1} - {planned}):
@@ -338,7 +185,7 @@ def _floats(data: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str |
             yield from _floats(inner, (*path, step))
 
 
-def _recorded(subject: _Subject, findings: Sequence[Finding]) -> None:
+def _recorded(subject: Subject, findings: Sequence[Finding]) -> None:
     """Every finding can be written, and what it concludes can be derived again from what was read."""
     with tempfile.TemporaryDirectory(prefix="refute-check-kind-") as name:
         provenance = collect(argv=["check_kind"], seeds={"run": 0}, directory=Path(name))

@@ -9,7 +9,8 @@ from contract_texts import FAULTS, KINDS, contract_data, write_contract
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from refute.contract import Bound, ContractError, Scope, find_contracts, load_contract
+from refute.contract import Bound, ContractError, Scope, load_contract
+from refute.contract_files import find_contracts
 from refute.faults.base import Fault
 from refute.marked_yaml import DEPTH_LIMIT, SIZE_LIMIT, read_yaml
 from refute.verdict import Level

@@ -5,7 +5,7 @@ from contract_texts import FAULTS, KINDS, contract_data, write_contract
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refute.contract import find_contracts
+from refute.contract_files import find_contracts
 from refute.lint import lint
 
 

@@ -225,6 +225,7 @@ MODULES = [
         "marked_yaml.py",
         "schemas/__init__.py",
         "contract.py",
+        "contract_files.py",
         "lint.py",
         "lint_falsifier.py",
         "lint_base.py",

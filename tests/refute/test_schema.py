@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 
 import refute
 from refute.cli import main
-from refute.contract import find_contracts
+from refute.contract_files import find_contracts
 from refute.faults import FAULTS as ALL_FAULTS
 from refute.kinds import BUILT_IN
 from refute.lint import lint

@@ -501,7 +501,8 @@ def test_judging_real_contracts_again_needs_no_numpy_and_no_hypothesis():
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from refute.contract import find_contracts, load_contract\n"
+        "from refute.contract import load_contract\n"
+        "from refute.contract_files import find_contracts\n"
         "from refute.kinds import kind_named\n"
         "for path in find_contracts(Path('/')):\n"
         "    for each in load_contract(path).falsifiers:\n"

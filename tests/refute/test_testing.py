@@ -24,7 +24,8 @@ from refute.api import (
     Searched,
 )
 from refute.api import cases as prompts_and_lengths
-from refute.contract import Falsifier, find_contracts, load_contract
+from refute.contract import Falsifier, load_contract
+from refute.contract_files import find_contracts
 from refute.kinds import BUILT_IN, kind_named
 from refute.select import embedded_model
 from refute.targets.base import CannotPlant, Target

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refute.attack import bound_as_data, counters_of, reason_for, sensitivity_of
 from refute.attempts import Present
 from refute.contract import Contract, Falsifier, load_contract
+from refute.derived import bound_as_data, counters_of, reason_for, sensitivity_of
 from refute.finding import Control, FaultTrial, Finding
 from refute.kinds.base import Kind, Measured, Observation, Searched
 from refute.reader import Run, read_run

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from refute.faults.base import FaultSpec
-from refute.faults.catalogue import ALL_LAYERS, SPECS
+from refute.faults.catalogue import SPECS
 
-__all__ = ["ALL_LAYERS", "FAULTS"]
+__all__ = ["FAULTS"]
 
 FAULTS: Mapping[str, FaultSpec] = MappingProxyType({spec.name: spec for spec in SPECS})

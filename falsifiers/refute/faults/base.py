@@ -11,6 +11,15 @@ from typing import Literal
 
 Seam = Literal["model", "cache", "sampler", "backend", "stream", "tokenizer", "memory", "clock"]
 
+ALL_LAYERS = 1000.0
+"""A dose that counts layers is clipped to those that the model has."""
+ALL_TENSORS = 10_000.0
+"""So is one that counts tensors."""
+ALL_TOKENS = 1000.0
+"""And one that counts tokens of the prompt, or forwards of a request."""
+ALL_SPECIALS = 1000.0
+"""And one that counts special tokens: to those that the tokenizer has."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:

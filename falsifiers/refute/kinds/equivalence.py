@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from refute.kinds.base import Case, Observation, Searched
 from refute.kinds.cases import cases, chunkings
 from refute.kinds.parameters import Lengths, finite, in_unit
-from refute.targets.base import Generation, Request, Scores, Target
+from refute.targets.base import Generation, Request, Target
+from refute.targets.scores import Scores
 from refute.units import parse_quantity
 
 if TYPE_CHECKING:

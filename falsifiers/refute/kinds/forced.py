@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from refute.kinds.base import Case
 from refute.kinds.parameters import whole_number
-from refute.targets.base import Forced, Scores, Target, TargetError, cut, implementation
+from refute.targets.base import Target, TargetError, cut
+from refute.targets.scores import Forced, Scores, implementation
 
 LEAST_PROMPTS = 16
 LEAST_FORCED = 8

@@ -13,7 +13,8 @@ from refute.kinds.cases import some_prompt
 from refute.kinds.haystack import Needle, most_needles, page
 from refute.kinds.parameters import whole_number, within
 from refute.statistics import binomial_interval, excluded_rate
-from refute.targets.base import Refusal, Request, Session, Target, TargetError
+from refute.targets.base import Refusal, Request, Target, TargetError
+from refute.targets.scores import Session
 from refute.verdict import Judgement, Outcome
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from rich.console import RenderableType
 from rich.text import Text
 
-from refute.faults import ALL_LAYERS
+from refute.faults.base import ALL_LAYERS
 from refute.matrix import Cell, Matrix
 from refute.report.words import counted, table
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refute.contract import Problem, find_contracts, load_contract
+from refute.contract import Problem, load_contract
+from refute.contract_files import find_contracts
 from refute.lint import lint
 from refute.lint_base import Comparison, as_data, compare
 from refute.report.words import counted

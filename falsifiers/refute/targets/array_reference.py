@@ -3,7 +3,8 @@
 import random
 from collections.abc import Mapping, Sequence
 
-from refute.targets.base import Forced, Scores, Target, implementation
+from refute.targets.base import Target
+from refute.targets.scores import Forced, Scores, implementation
 
 _PROMPT, _ANSWER = 24, 8  # tokens
 

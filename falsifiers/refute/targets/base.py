@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from refute.contract import Bound
     from refute.faults.base import Fault
+    from refute.targets.scores import Reference, Session, TokenVectors
 
 
 Clock = Callable[[], int]
@@ -154,82 +155,6 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
-    """What the model made of T tokens: V vocabulary, L layers, K experts per token.
-
-    logits: (T, V) float32, raw; row t is what follows token t. experts: (T, L, K) ids, ascending, -1
-    where a layer ran none. weights: (T, L, K), each expert's share of the sum. gaps: (T, L) as in
-    `Routing`. These three are None where they were not asked for or the model has no router. counters: of
-    the forward, as the engine reports them.
-    """
-
-    logits: "np.ndarray"
-    experts: "np.ndarray | None" = None
-    weights: "np.ndarray | None" = None
-    gaps: "np.ndarray | None" = None
-    counters: Counters = Counters()
-
-
-@dataclass(frozen=True, slots=True)
-class Forced:
-    """A prompt and the tokens that are fed after it one by one, whatever the engine would have said."""
-
-    prompt: tuple[int, ...]
-    answer: tuple[int, ...]
-
-
-class Session(Protocol):
-    """One sequence in the engine: tokens go in, scores come out; it goes on from where it stands."""
-
-    @property
-    def length(self) -> int:
-        """Tokens that it holds."""
-        ...
-
-    def extend(self, tokens: Sequence[int], *, routing: bool = False) -> Scores:
-        """Run tokens, one or more, in one forward after those that it holds."""
-        ...
-
-    def fork(self) -> "Session":
-        """Return a sequence with the same past, that goes its own way."""
-        ...
-
-    def trim(self, length: int) -> None:
-        """Forget all tokens from `length` on."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class TokenVectors:
-    """Texts and the token ids that another implementation gives them: `engine` in this `version`.
-
-    nfc: whether texts were composed (Unicode NFC) first.
-    """
-
-    engine: str
-    version: str
-    nfc: bool
-    vectors: tuple[tuple[str, tuple[int, ...]], ...]
-
-
-class Reference(Protocol):
-    """Numbers of the unmutated model from another implementation, to compare a target's with."""
-
-    @property
-    def identity(self) -> Mapping[str, object]:
-        """Which implementation gave them: what `implementation` gives of a target."""
-        ...
-
-    def prompts(self, count: int, seed: int) -> Sequence[Forced]:
-        """Up to `count` sequences that it has numbers for."""
-        ...
-
-    def scores(self, forced: Forced) -> Scores:
-        """Scores at the last token of the prompt and at each token of the answer: T = 1 + len(answer)."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
 class Footprint:
     """Bytes that one request needs, by the engine's own numbers.
 
@@ -281,16 +206,6 @@ CAPABILITIES = frozenset(
     }
 )
 """What a target can promise, and a contract can require; `Target` says what each means."""
-
-
-def implementation(identity: Identity) -> dict[str, object]:
-    """Say whose numbers a target's are: two that agree here are one and the same implementation."""
-    settings = identity.settings
-    return {
-        "engine": identity.engine,
-        "digest": identity.engine_digest,
-        **{key: settings.get(key) for key in ("backend", "device", "numerics")},
-    }
 
 
 class Target(Protocol):
@@ -345,7 +260,7 @@ class Target(Protocol):
         ...
 
     @property
-    def token_reference(self) -> TokenVectors:
+    def token_reference(self) -> "TokenVectors":
         """What this target's token ids are compared with. Only with the capability `token_reference`."""
         ...
 
@@ -357,7 +272,7 @@ class Target(Protocol):
 
     def session(
         self, capacity: int, *, prompt: int, cache: bool = True, threads: int | None = None
-    ) -> Session:
+    ) -> "Session":
         """Open a sequence of up to `capacity` tokens, of which the first `prompt` are the prompt.
 
         cache: False is the slow twin's arm, which faults of the cache do not reach. threads: how many
@@ -366,7 +281,7 @@ class Target(Protocol):
         ...
 
     @property
-    def reference(self) -> Reference:
+    def reference(self) -> "Reference":
         """What this target's numbers are compared with. Only with the capability `reference`."""
         ...
 

@@ -1,53 +1,50 @@
-"""The bundled runtime as a target. It is the only module that imports `refute_runtime`, and does so late."""
+"""The bundled runtime as a target. It and `bundled_session` import `refute_runtime`, and do so late."""
 
-import hashlib
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from functools import cached_property, partial, reduce
-from operator import add
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import refute
-from refute.faults import FAULTS
 from refute.faults.backend import CountedForwards, wrap_backend
 from refute.faults.base import Fault
 from refute.faults.planted import HEALTHY, Planted, is_of_model, prepare
 from refute.faults.sampler import WrappedSampler
 from refute.faults.stream import wrap_stream
-from refute.faults.tokenizer import wrap_tokenizer
 from refute.mutate import mutant_of
 from refute.targets import fresh, resident
 from refute.targets.base import (
     CAPABILITIES,
     CannotPlant,
     Clock,
-    Counters,
     Footprint,
     Generation,
     Identity,
     Peak,
-    Reference,
     Refusal,
     Request,
-    Routing,
-    Scores,
-    Session,
     TargetError,
-    TokenVectors,
+)
+from refute.targets.bundled_session import (
+    BundledSession,
+    engine_with,
+    failures,
+    generation_of,
+    settings_of,
 )
 from refute.targets.delivery import deliver
 from refute.targets.references import reference_of
 from refute.targets.routes import SESSION, SESSION_TWIN, entry_points, route_of
+from refute.targets.scores import Reference, Session, TokenVectors
 from refute.targets.token_vectors import read_vectors
 
 if TYPE_CHECKING:
     import numpy as np
 
     from refute.contract import Bound
-    from refute_runtime.backends.base import Cache
     from refute_runtime.engine import DrawsTokens, Engine, Token
 
 _FRESH_SECONDS = 600.0  # a large model has to be read from its disk
@@ -73,7 +70,7 @@ class BundledTarget:
 
         self._path, self._backend, self._device = Path(path), backend, device
         self._load = partial(Engine.load, backend=backend, device=device)
-        with _failures():
+        with failures():
             self._engine = self._load(self._path)
         self._unchanged = self._engine  # of the file itself, also where a fault has changed a copy
         self._sha256 = model_sha256(self._path) if callable(model_sha256) else model_sha256
@@ -108,7 +105,7 @@ class BundledTarget:
             experts=config.experts if moe_layers else 0,
             vocabulary=config.vocabulary,
             context=config.context,
-            settings=self._settings(),
+            settings=settings_of(engine),
         )
 
     @property
@@ -138,25 +135,25 @@ class BundledTarget:
         return self._engine.tokenizer.specials
 
     def encode(self, text: str) -> tuple[int, ...]:
-        with _failures():
+        with failures():
             return tuple(self._engine.tokenizer.encode(text))
 
     def encode_chat(self, messages: Sequence[Mapping[str, object]]) -> tuple[int, ...]:
-        with _failures():
+        with failures():
             return tuple(self._engine.template.encode(messages))
 
     def decode(self, tokens: Sequence[int]) -> str:
-        with _failures():
+        with failures():
             return self._engine.tokenizer.decode(list(tokens))
 
     def stream_decode(self, tokens: Sequence[int]) -> Sequence[str]:
-        with _failures():
+        with failures():
             stream = self._engine.tokenizer.stream()
             return [*map(stream.push, tokens), stream.flush()]
 
     def generate(self, request: Request) -> Generation:
         """Run one request; raises `TargetError` for one that the engine refuses or fails at."""
-        with _failures():
+        with failures():
             if request.messages:
                 request = replace(request, prompt=self._chat_prompt(request))
             if self._fault.clock is None:
@@ -173,7 +170,7 @@ class BundledTarget:
         if unknown or not tokens:
             found = unknown[0] if unknown else "none"
             raise TargetError(f"expected one or more token ids below {vocabulary}, found {found}")
-        with _failures():
+        with failures():
             cache = self._unchanged.new_cache(len(tokens))
             return self._unchanged.model.forward(tokens, cache, last_only=False).logits
 
@@ -184,7 +181,7 @@ class BundledTarget:
         context = self._engine.config.context
         if not 1 <= capacity <= context:
             raise TargetError(f"a sequence of {capacity} tokens: expected 1 to {context}, the context")
-        with _failures():
+        with failures():
             rows = self._engine.new_cache(capacity)
             route = SESSION if cache else SESSION_TWIN
             engine = self._engine_for(self._fault, route, cache=cache, threads=threads)
@@ -241,7 +238,7 @@ class BundledTarget:
             raise CannotPlant(f"{fault}: this target has {self._fault.fault} already")
         if is_of_model(fault):
             with mutant_of(self._path, fault) as copy:
-                with _failures():
+                with failures():
                     engine = self._load(copy)
                 with engine:
                     yield self._with(_fault=Planted(fault), _engine=engine)
@@ -255,7 +252,7 @@ class BundledTarget:
             experts=config.experts,
             experts_per_token=config.experts_per_token,
         )
-        yield self._with(_fault=planted, _engine=_engine_with(self._engine, fault))
+        yield self._with(_fault=planted, _engine=engine_with(self._engine, fault))
 
     def _with(self, **changed: object) -> "BundledTarget":
         other = object.__new__(type(self))
@@ -304,13 +301,13 @@ class BundledTarget:
         if request.delivery is None:
             tokens = list(opens(None))
             del held
-            return _generation(request, started, tokens, planted)
+            return generation_of(request, started, tokens, planted)
         tokens, progress = deliver(
             wrap_stream(planted.fault, opens) if planted.fault and planted.seam == "stream" else opens,
             request.delivery,
             lambda: counting.begun,
         )
-        return replace(_generation(request, started, tokens, planted), progress=progress)
+        return replace(generation_of(request, started, tokens, planted), progress=progress)
 
     def _chat_prompt(self, request: Request) -> tuple[int, ...]:
         if request.prompt:
@@ -329,103 +326,3 @@ class BundledTarget:
         layers = engine.config.layers
         backend = wrap_backend(planted.fault, engine.backend, layers=planted.layers, of=layers)
         return engine.with_backend(backend)
-
-    def _settings(self) -> dict[str, object]:
-        import numpy as np  # noqa: PLC0415  (heavy)
-
-        engine = self._engine
-        template = engine.file.metadata.get("tokenizer.chat_template")
-        blas = np.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
-        return {
-            **engine.settings,
-            "numpy": np.__version__,
-            "blas": f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip(),
-            "chat_template_sha256": hashlib.sha256(template.encode()).hexdigest()
-            if isinstance(template, str)
-            else None,
-            "tokenizer_nfc": engine.tokenizer.nfc,
-        }
-
-
-class BundledSession:
-    """One sequence in the bundled runtime."""
-
-    def __init__(self, engine: "Engine", cache: "Cache", planted: Planted) -> None:
-        self._engine = engine
-        self._cache = cache
-        self._planted = planted
-
-    @property
-    def length(self) -> int:
-        return self._cache.length
-
-    def extend(self, tokens: Sequence[int], *, routing: bool = False) -> Scores:
-        """Run tokens in one forward; raises `TargetError` for none, or for more than fit."""
-        import numpy as np  # noqa: PLC0415  (heavy)
-
-        if not tokens:
-            raise TargetError("a forward of no tokens; expected one or more")
-        with _failures():
-            forward = self._engine.model.forward(tokens, self._cache, last_only=False, routing=routing)
-        counters = Counters()
-        if not self._planted.has("counters-stuck"):
-            counters = Counters(**asdict(forward.counters))
-        if forward.routing is None or not self._engine.config.moe:
-            return Scores(forward.logits, counters=counters)
-        shape = (len(tokens), len(forward.routing), self._engine.config.experts_per_token)
-        experts, weights = np.full(shape, -1), np.zeros(shape, np.float32)
-        for place, layer in enumerate(forward.routing):
-            if layer.experts.size:  # else it ran as a dense layer
-                experts[:, place], weights[:, place] = layer.experts, layer.weights
-        gaps = np.stack([layer.gap for layer in forward.routing], axis=1)
-        return Scores(forward.logits, experts, weights, gaps, counters)
-
-    def fork(self) -> "BundledSession":
-        return BundledSession(self._engine, self._cache.fork(), self._planted)
-
-    def trim(self, length: int) -> None:
-        if not 0 <= length <= self.length:
-            raise TargetError(f"cannot trim a sequence of {self.length} tokens to {length}")
-        self._cache.truncate(length)
-
-
-def _engine_with(engine: "Engine", fault: Fault) -> "Engine":
-    """Return an engine with a fault of the tokenizer, which templates and answers then have too."""
-    from refute_runtime.tokenizer import Tokenizer  # noqa: PLC0415  (heavy)
-
-    if FAULTS[fault.name].seam != "tokenizer":
-        return engine
-    faulty = wrap_tokenizer(
-        fault, engine.tokenizer, lambda: Tokenizer.from_metadata(engine.file.metadata, nfc=False)
-    )
-    return type(engine)(engine.file, engine.config, engine.weights, cast("Tokenizer", faulty), engine.backend)
-
-
-@contextmanager
-def _failures() -> Iterator[None]:
-    """Turn what the runtime raises for bad input into the target's own error, with the same sentence."""
-    from refute_runtime.errors import RuntimeFailure  # noqa: PLC0415
-
-    try:
-        yield
-    except RuntimeFailure as error:
-        raise TargetError(str(error)) from error
-
-
-def _generation(request: Request, started: int, tokens: Sequence["Token"], planted: Planted) -> Generation:
-    counted = [token.counters for token in tokens]
-    if planted.has("counters-stuck"):
-        counted = counted[: max(len(counted) - int(planted.dose), 0)]
-    done = Counters(**asdict(reduce(add, counted))) if counted else Counters()
-    decided = [token.routing for token in tokens if token.routing is not None]
-    routing = Routing(tuple(r.experts for r in decided), tuple(r.gaps for r in decided))
-    return Generation(
-        tokens=tuple(token.id for token in tokens),
-        started_ns=started,
-        prefilled_ns=tokens[0].prefilled_ns,
-        token_ns=tuple(token.time_ns for token in tokens),
-        counters=done,
-        margins=tuple(token.margin for token in tokens) if request.margins else None,
-        routing=routing if decided else None,
-        text="".join(token.text for token in tokens),
-    )

@@ -8,7 +8,7 @@ import copy
 import random
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,19 +22,14 @@ from refute.targets.base import (
     CAPABILITIES,
     CannotPlant,
     Clock,
-    Counters,
     Footprint,
     Generation,
     Identity,
     Peak,
-    Reference,
     Refusal,
     Request,
-    Routing,
     Sampling,
-    Session,
     TargetError,
-    TokenVectors,
     cut,
 )
 from refute.targets.delivery import deliver
@@ -55,7 +50,9 @@ from refute.targets.fake_model import (
 from refute.targets.fake_mutant import mutant, mutant_logits
 from refute.targets.fake_session import FakeReference, FakeSession, decide, dense_layers_of
 from refute.targets.fake_tokenizer import FakeTokenizer, chat_segments, token_vectors, tokenizer_with
+from refute.targets.fake_work import Answer, VirtualClock, Work
 from refute.targets.routes import SESSION, SESSION_TWIN, entry_points, route_of
+from refute.targets.scores import Reference, Session, TokenVectors
 
 if TYPE_CHECKING:
     from refute.contract import Bound
@@ -63,42 +60,6 @@ if TYPE_CHECKING:
 
 _MIB = 2**20
 _ROW_BYTES = 8192  # of keys and values, as simulated memory counts them
-
-
-@dataclass(slots=True)
-class VirtualClock:
-    """Nanoseconds that pass only when work is done."""
-
-    now_ns: int = 1_000_000_000
-
-    def read(self) -> int:
-        return self.now_ns
-
-
-class _Work:
-    """What one generation did: counters, and the time that it took on the virtual clock."""
-
-    def __init__(self, target: "FakeTarget", clock: VirtualClock, noise: random.Random) -> None:
-        self._target = target
-        self._clock = clock
-        self._noise = noise
-        self._pace = noise.lognormvariate(0.0, target.noise / 2)
-        self.counters = Counters()
-
-    def forward(self, count: int, read: int, dense_layers: int, guards: int) -> None:
-        target, done = self._target, self.counters
-        seconds = (1 + (count - 1) / target.prefill_speedup) / target.rate
-        seconds *= self._pace * self._noise.lognormvariate(0.0, target.noise)
-        self._clock.now_ns += round(seconds * 1e9)
-        moe_layers = 0 if target.dense else LAYERS - dense_layers
-        self.counters = Counters(
-            forwards=done.forwards + 1,
-            moe_layers=done.moe_layers + moe_layers,
-            dense_layers=done.dense_layers + LAYERS - moe_layers,
-            experts_run=done.experts_run + count * moe_layers * EXPERTS_PER_TOKEN,
-            cache_positions_read=done.cache_positions_read + read,
-            guards_fired=done.guards_fired + guards,
-        )
 
 
 class FakeTarget:
@@ -280,6 +241,16 @@ class FakeTarget:
         other._tokenizer = tokenizer_with(planted.fault)  # noqa: SLF001
         return other
 
+    def _work(self) -> Work:
+        return Work(
+            self._clock,
+            self._random,
+            rate=self.rate,
+            prefill_speedup=self.prefill_speedup,
+            noise=self.noise,
+            dense=self.dense,
+        )
+
     def _check(self, request: Request) -> None:
         if not request.prompt:
             raise Refusal("the prompt is empty; expected at least one token")
@@ -293,7 +264,7 @@ class FakeTarget:
             )
 
     def _run(self, request: Request, sampling: Sampling, clock: Clock) -> Generation:
-        planted, done = self._planted, _Answer(_Work(self, self._clock, self._random), clock())
+        planted, done = self._planted, Answer(self._work(), clock())
 
         def opens(taken: Callable[[int], object] | None) -> Generator[int, None, None]:
             return self._steps(request, sampling, clock, done, taken)
@@ -306,22 +277,11 @@ class FakeTarget:
                 wrap_stream(planted.fault, opens) if planted.fault and planted.seam == "stream" else opens
             )
             tokens, progress = deliver(wrapped, request.delivery, lambda: done.work.counters.forwards)
-        counters = done.counters[-1] if done.counters else Counters()
-        if planted.has("counters-stuck"):
-            counters = (Counters(), *done.counters)[max(len(done.counters) - int(planted.dose), 0)]
-        count = len(tokens)
-        return Generation(
-            tokens=tuple(tokens),
-            started_ns=done.started_ns,
-            prefilled_ns=done.prefilled_ns,
-            token_ns=tuple(done.token_ns[:count]),
-            counters=counters if "counters" in self.capabilities else Counters(),
-            margins=tuple(done.margins[:count])
-            if request.margins and "margins" in self.capabilities
-            else None,
-            routing=Routing(tuple(done.experts[:count]), tuple(done.gaps[:count]))
-            if request.routing and "routing" in self.capabilities
-            else None,
+        return done.generation(
+            tokens,
+            request,
+            self.capabilities,
+            uncounted=int(planted.dose) if planted.has("counters-stuck") else 0,
             text=self.decode(tokens),
             progress=progress,
         )
@@ -331,7 +291,7 @@ class FakeTarget:
         request: Request,
         sampling: Sampling,
         clock: Clock,
-        done: "_Answer",
+        done: Answer,
         taken: Callable[[int], object] | None,
     ) -> Generator[int, None, None]:
         """Compute tokens, each when it is asked for; a callback that returns False ends it."""
@@ -377,17 +337,3 @@ class FakeTarget:
             yield token
             if not wanted or (request.stop and token == END):
                 return
-
-
-@dataclass(slots=True)
-class _Answer:
-    """What one generation has given so far, token by token."""
-
-    work: _Work
-    started_ns: int
-    prefilled_ns: int = 0
-    token_ns: list[int] = field(default_factory=list)
-    margins: list[float] = field(default_factory=list)
-    experts: list[tuple[tuple[int, ...], ...]] = field(default_factory=list)
-    gaps: list[tuple[float, ...]] = field(default_factory=list)
-    counters: list[Counters] = field(default_factory=list)

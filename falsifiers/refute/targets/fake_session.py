@@ -9,7 +9,7 @@ import numpy as np
 from refute.faults.backend import misstate
 from refute.faults.cache import Cache
 from refute.faults.planted import HEALTHY, Planted
-from refute.targets.base import Counters, Forced, Scores, TargetError
+from refute.targets.base import Counters, TargetError
 from refute.targets.fake_model import (
     END,
     EXPERTS_PER_TOKEN,
@@ -23,6 +23,7 @@ from refute.targets.fake_model import (
     uniform,
 )
 from refute.targets.fake_mutant import mutant_logits, mutant_shares
+from refute.targets.scores import Forced, Scores
 
 _CHOSEN_SHARE = np.float64(0.8)  # of all probabilities, where shares are not renormalised
 

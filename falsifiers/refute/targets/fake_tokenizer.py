@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from refute.faults import FAULTS
 from refute.faults.base import Fault
 from refute.faults.tokenizer import HonestTokenizer, wrap_tokenizer
-from refute.targets.base import TargetError, TokenVectors
+from refute.targets.base import TargetError
 from refute.targets.fake_model import END
+from refute.targets.scores import TokenVectors
 
 END_TEXT = "<|end|>"
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")

@@ -22,15 +22,14 @@ from refute.targets.base import (
     Clock,
     Generation,
     Identity,
-    Reference,
     Request,
-    Scores,
     TargetError,
     cut,
 )
 from refute.targets.llama_library import LlamaModel, LlamaSampler, LlamaSequence, library, library_digest
 from refute.targets.partial import PartialTarget
 from refute.targets.routes import entry_points
+from refute.targets.scores import Reference, Scores
 
 if TYPE_CHECKING:
     from refute.contract import Bound

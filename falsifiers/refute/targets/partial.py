@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from refute.targets.base import Footprint, Peak, Request, TargetError, TokenVectors
+from refute.targets.base import Footprint, Peak, Request, TargetError
+from refute.targets.scores import TokenVectors
 
 
 class PartialTarget:

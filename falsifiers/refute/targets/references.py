@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 from refute.select import embedded_model
-from refute.targets.base import Forced, Reference, Scores, TargetError
+from refute.targets.base import TargetError
+from refute.targets.scores import Forced, Reference, Scores
 
 if TYPE_CHECKING:
     import numpy as np

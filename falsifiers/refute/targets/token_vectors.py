@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from refute.strict_json import StrictJsonError, load_strict
-from refute.targets.base import TargetError, TokenVectors
+from refute.targets.base import TargetError
+from refute.targets.scores import TokenVectors
 
 _FIELDS = {"model_sha256": str, "engine": str, "version": str, "nfc": bool, "vectors": list}
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from tiny_gguf import MERGES, TinyModel, write_tiny
 
 from refute.faults.base import Fault
-from refute.faults.catalogue import MODEL
 from refute.faults.gguf_parts import GgufParts, NotGguf
 from refute.faults.model import mutate
+from refute.faults.specs_logits import MODEL
 from refute.select import embedded_model
 from refute.targets.base import CannotPlant
 from refute.targets.bundled import BundledTarget

@@ -13,9 +13,10 @@ from refute.contract import Bound
 from refute.faults.base import Fault
 from refute.kinds.base import Observation
 from refute.kinds.numerics import LogitError, LogitErrorParameters, stored_rows
-from refute.targets.base import CAPABILITIES, Scores, TargetError, implementation
+from refute.targets.base import CAPABILITIES, TargetError
 from refute.targets.fake import FakeTarget
 from refute.targets.fake_session import FakeReference
+from refute.targets.scores import Scores, implementation
 from refute.verdict import Outcome
 
 PARAMETERS = LogitErrorParameters(mode="decode", prompts=16, forced=8, cosine=0.999)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from refute.faults.base import Fault
 from refute.kinds.base import Observation
-from refute.kinds.sequences import OPERATIONS, SequenceEquivalence, SequenceParameters, effective
+from refute.kinds.sequences import SequenceEquivalence, SequenceParameters, effective
+from refute.kinds.walk import OPERATIONS
 from refute.search import first_counterexample, search
 from refute.targets.fake import FakeTarget
 

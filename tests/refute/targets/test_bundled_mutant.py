@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from refute.faults.base import Fault
-from refute.faults.catalogue import MODEL
+from refute.faults.specs_logits import MODEL
 from refute.select import embedded_model
 from refute.targets.base import CannotPlant, Request
 from refute.targets.bundled import BundledTarget

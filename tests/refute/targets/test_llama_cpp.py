@@ -9,9 +9,10 @@ import pytest
 
 from refute.faults.base import Fault
 from refute.select import embedded_model, select
-from refute.targets.base import CAPABILITIES, CannotPlant, Request, Sampling, TargetError, implementation
+from refute.targets.base import CAPABILITIES, CannotPlant, Request, Sampling, TargetError
 from refute.targets.bundled import BundledTarget
 from refute.targets.llama_cpp import LlamaCppTarget
+from refute.targets.scores import implementation
 
 installed = pytest.mark.skipif(
     importlib.util.find_spec("llama_cpp") is None,

@@ -9,9 +9,10 @@ from tiny_gguf import write_tiny
 
 from refute.faults.base import Fault
 from refute.select import embedded_model
-from refute.targets.base import Forced, TargetError, implementation
+from refute.targets.base import TargetError
 from refute.targets.bundled import BundledTarget
 from refute.targets.references import CommittedReference
+from refute.targets.scores import Forced, implementation
 
 STORED = embedded_model().with_name("reference.npz")
 LARGEST = 1_300_000  # bytes

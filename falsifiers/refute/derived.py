@@ -1,0 +1,51 @@
+"""What a finding says that follows from the rest of it, so that an audit can derive it again."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from refute.contract import Bound
+from refute.finding import Control, FaultTrial, Sensitivity, missed
+from refute.kinds.base import Observation
+from refute.verdict import Judgement, Verdict
+
+
+def reason_for(
+    verdict: Verdict, judgement: Judgement | None, control: Control, trials: Sequence[FaultTrial]
+) -> str:
+    """Say in one sentence why the verdict is what it is; derived, so that an audit can say it again."""
+    if not control.green:
+        return f"the known-good control came out {control.judgement.outcome}: {control.judgement.reason}"
+    uncaught = [f"{trial.name}={trial.dose:g}" for trial in missed(trials)]
+    if uncaught and verdict is Verdict.INVALID:
+        return f"not caught: {', '.join(uncaught)}"
+    if judgement is None:
+        return "every fault was caught; nothing was attacked"
+    return judgement.reason
+
+
+def sensitivity_of(trials: Sequence[FaultTrial]) -> tuple[Sensitivity, ...]:
+    """Per fault the smallest dose that was caught."""
+    smallest: dict[tuple[str, str], float | None] = {}
+    for trial in trials:  # severest first
+        key = (trial.name, trial.unit)
+        smallest[key] = trial.dose if trial.caught else smallest.get(key)
+    return tuple(Sensitivity(name, unit, dose) for (name, unit), dose in smallest.items())
+
+
+def counters_of(observations: Sequence[Observation]) -> Mapping[str, int]:
+    """Sum the counters that observations carry; kinds that keep none give none."""
+    totals: dict[str, int] = {}
+    for observation in observations:
+        counters = observation.samples.get("counters", {})
+        arms = counters.values() if all(isinstance(v, Mapping) for v in counters.values()) else [counters]
+        for arm in arms:
+            for name, value in arm.items():
+                totals[name] = totals.get(name, 0) + value
+    return totals
+
+
+def bound_as_data(bound: Bound) -> dict[str, Any]:
+    """The fields of a bound that are given, as JSON data."""
+    given = {name: value for name, value in dataclasses.asdict(bound).items() if value is not None}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}

@@ -1,0 +1,124 @@
+"""One sequence in the bundled runtime, and how its objects and errors become the framework's.
+
+Like `bundled`, it imports `refute_runtime` late.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING, cast
+
+from refute.faults import FAULTS
+from refute.faults.base import Fault
+from refute.faults.planted import Planted
+from refute.faults.tokenizer import wrap_tokenizer
+from refute.targets.base import Counters, Generation, Request, Routing, TargetError
+from refute.targets.scores import Scores
+
+if TYPE_CHECKING:
+    from refute_runtime.backends.base import Cache
+    from refute_runtime.engine import Engine, Token
+
+
+class BundledSession:
+    """One sequence in the bundled runtime."""
+
+    def __init__(self, engine: "Engine", cache: "Cache", planted: Planted) -> None:
+        self._engine = engine
+        self._cache = cache
+        self._planted = planted
+
+    @property
+    def length(self) -> int:
+        return self._cache.length
+
+    def extend(self, tokens: Sequence[int], *, routing: bool = False) -> Scores:
+        """Run tokens in one forward; raises `TargetError` for none, or for more than fit."""
+        import numpy as np  # noqa: PLC0415  (heavy)
+
+        if not tokens:
+            raise TargetError("a forward of no tokens; expected one or more")
+        with failures():
+            forward = self._engine.model.forward(tokens, self._cache, last_only=False, routing=routing)
+        counters = Counters()
+        if not self._planted.has("counters-stuck"):
+            counters = Counters(**asdict(forward.counters))
+        if forward.routing is None or not self._engine.config.moe:
+            return Scores(forward.logits, counters=counters)
+        shape = (len(tokens), len(forward.routing), self._engine.config.experts_per_token)
+        experts, weights = np.full(shape, -1), np.zeros(shape, np.float32)
+        for place, layer in enumerate(forward.routing):
+            if layer.experts.size:  # else it ran as a dense layer
+                experts[:, place], weights[:, place] = layer.experts, layer.weights
+        gaps = np.stack([layer.gap for layer in forward.routing], axis=1)
+        return Scores(forward.logits, experts, weights, gaps, counters)
+
+    def fork(self) -> "BundledSession":
+        return BundledSession(self._engine, self._cache.fork(), self._planted)
+
+    def trim(self, length: int) -> None:
+        if not 0 <= length <= self.length:
+            raise TargetError(f"cannot trim a sequence of {self.length} tokens to {length}")
+        self._cache.truncate(length)
+
+
+def engine_with(engine: "Engine", fault: Fault) -> "Engine":
+    """Return an engine with a fault of the tokenizer, which templates and answers then have too."""
+    from refute_runtime.tokenizer import Tokenizer  # noqa: PLC0415  (heavy)
+
+    if FAULTS[fault.name].seam != "tokenizer":
+        return engine
+    faulty = wrap_tokenizer(
+        fault, engine.tokenizer, lambda: Tokenizer.from_metadata(engine.file.metadata, nfc=False)
+    )
+    return type(engine)(engine.file, engine.config, engine.weights, cast("Tokenizer", faulty), engine.backend)
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """Turn what the runtime raises for bad input into the target's own error, with the same sentence."""
+    from refute_runtime.errors import RuntimeFailure  # noqa: PLC0415
+
+    try:
+        yield
+    except RuntimeFailure as error:
+        raise TargetError(str(error)) from error
+
+
+def generation_of(request: Request, started: int, tokens: Sequence["Token"], planted: Planted) -> Generation:
+    counted = [token.counters for token in tokens]
+    if planted.has("counters-stuck"):
+        counted = counted[: max(len(counted) - int(planted.dose), 0)]
+    done = Counters(**asdict(reduce(add, counted))) if counted else Counters()
+    decided = [token.routing for token in tokens if token.routing is not None]
+    routing = Routing(tuple(r.experts for r in decided), tuple(r.gaps for r in decided))
+    return Generation(
+        tokens=tuple(token.id for token in tokens),
+        started_ns=started,
+        prefilled_ns=tokens[0].prefilled_ns,
+        token_ns=tuple(token.time_ns for token in tokens),
+        counters=done,
+        margins=tuple(token.margin for token in tokens) if request.margins else None,
+        routing=routing if decided else None,
+        text="".join(token.text for token in tokens),
+    )
+
+
+def settings_of(engine: "Engine") -> dict[str, object]:
+    """What a record says of how an engine was set."""
+    import numpy as np  # noqa: PLC0415  (heavy)
+
+    template = engine.file.metadata.get("tokenizer.chat_template")
+    blas = np.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
+    return {
+        **engine.settings,
+        "numpy": np.__version__,
+        "blas": f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip(),
+        "chat_template_sha256": hashlib.sha256(template.encode()).hexdigest()
+        if isinstance(template, str)
+        else None,
+        "tokenizer_nfc": engine.tokenizer.nfc,
+    }
