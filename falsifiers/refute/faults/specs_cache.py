@@ -163,7 +163,7 @@ MEMORY = (
         seam="memory",
         breaks="The cache takes this many times the memory that its rows need.",
         default=64.0,
-        doses=(),
+        doses=(16.0,),
         unit="x",
     ),
 )

@@ -38,6 +38,11 @@ def test_smaller_doses_grow_towards_the_default(spec) -> None:
 
 
 @pytest.mark.parametrize("spec", FAULTS.values(), ids=str)
+def test_every_fault_has_a_milder_dose(spec) -> None:
+    assert spec.doses
+
+
+@pytest.mark.parametrize("spec", FAULTS.values(), ids=str)
 def test_what_a_fault_breaks_is_one_sentence(spec) -> None:
     assert spec.breaks[0].isupper()
     assert spec.breaks.endswith(".")
