@@ -5,52 +5,23 @@ import sys
 from pathlib import Path
 
 import pytest
-from contract_texts import FAULTS, KINDS, contract_data, write_contract
+from contract_texts import (
+    change,
+    contract_data,
+    load,
+    load_data,
+    problems_of,
+    problems_of_data,
+    write_contract,
+)
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from refute.contract import Bound, ContractError, Scope, load_contract
 from refute.contract_files import find_contracts
 from refute.faults.base import Fault
-from refute.marked_yaml import DEPTH_LIMIT, SIZE_LIMIT, read_yaml
+from refute.marked_yaml import SIZE_LIMIT
 from refute.verdict import Level
-
-
-def load(path):
-    return load_contract(path, kinds=KINDS, faults=FAULTS)
-
-
-def load_data(folder, data, name="example-v1"):
-    return load(write_contract(folder, data, name))
-
-
-def problems_of(folder, text):
-    path = folder / "example-v1.yaml"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(ContractError) as caught:
-        load(path)
-    return [str(problem).removeprefix(f"{path}:") for problem in caught.value.problems]
-
-
-def problems_of_data(folder, data):
-    with pytest.raises(ContractError) as caught:
-        load_data(folder, data)
-    return [(problem.what, problem.expected, problem.fix) for problem in caught.value.problems]
-
-
-def read_value(folder, text):
-    path = folder / "value.yaml"
-    path.write_text(f"value: {text}\n", encoding="utf-8")
-    document = read_yaml(path)
-    if document.problems:
-        raise ContractError(list(document.problems))
-    return document.data["value"]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("contracts")
-
 
 # what is read
 
@@ -104,78 +75,6 @@ def test_optional_parts_of_a_falsifier_may_be_left_out(folder):
 def test_the_bundled_contracts_are_read():
     bundled = find_contracts(Path(__file__).parent)
     assert [load_contract(path).id for path in bundled] == [path.stem for path in bundled]
-
-
-# scalars
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("2026-11-23", "2026-11-23"),
-        ("'2026-11-23'", "2026-11-23"),
-        ("1.0.0", "1.0.0"),
-        ("1:30", "1:30"),
-        ("1_000", "1_000"),
-        ("'on'", "on"),
-        ("'5'", "5"),
-        ("true", True),
-        ("5", 5),
-        ("-5", -5),
-        ("1e3", 1000.0),
-        ("0.5", 0.5),
-        ("~", None),
-        ("=", "="),
-        ("|\n  12\n", "12\n"),
-    ],
-)
-def test_scalars_are_those_of_yaml_1_2(folder, text, value):
-    found = read_value(folder, text)
-    assert (found, type(found)) == (value, type(value))
-
-
-@pytest.mark.parametrize("text", ["on", "off", "yes", "No", "YES"])
-def test_a_word_that_is_a_boolean_to_some_readers_is_refused(folder, text):
-    with pytest.raises(ContractError, match="is a boolean to some YAML readers and text to others"):
-        read_value(folder, text)
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("010", "octal"),
-        ("9007199254740992", "too large"),
-        ("1" * 5000, "too large"),
-        ("1e999", "too large"),
-        (".nan", "no finite number"),
-        ("-.inf", "no finite number"),
-        ("!!str 5", "a tag"),
-        ("!!python/object/apply:os.system [echo]", "a tag"),
-        ("&a 5", "an anchor &a"),
-        ("&a [*a]", "an alias"),
-        ("{a: 1, a: 2}", "duplicate key 'a', first on line 1"),
-        ("{[1]: 2}", "a key that is not a word"),
-        ("1\n---\nb: 2", "a second document"),
-        ("[1", "not YAML"),
-        ("\x01", "not YAML"),
-        ("{<<: {a: 1}, b: *c}", "an alias"),
-        ('"\\ud800"', "not YAML|surrogate"),
-        ('"\\U00110000"', "not YAML"),
-    ],
-)
-def test_what_is_no_plain_data_is_refused(folder, text, sentence):
-    with pytest.raises(ContractError, match=sentence):
-        read_value(folder, text)
-
-
-def test_an_alias_bomb_is_refused_without_being_expanded(folder):
-    lines = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 100)]
-    assert "an alias *a0" in " ".join(problems_of(folder, "\n".join(lines)))
-
-
-@pytest.mark.parametrize("bracket", ["[", "{a: ", "- "])
-def test_deep_nesting_is_refused(folder, bracket):
-    assert f"at most {DEPTH_LIMIT} levels" in problems_of(folder, bracket * 50_000)[0]
 
 
 # faults of a file
@@ -310,13 +209,6 @@ def test_a_missing_key_is_named(folder, place):
 # faults of a falsifier
 
 
-def change(index, key, value, part=None):
-    data = contract_data()
-    entry = data["falsifiers"][index]
-    (entry if part is None else entry[part])[key] = value
-    return data
-
-
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
@@ -363,123 +255,6 @@ def test_every_fault_is_reported_at_once(folder):
     data["version"] = "one"
     data["falsifiers"][1]["bound"]["above"] = "5"
     assert len(problems_of_data(folder, data)) == 3
-
-
-# the meaning
-
-
-def meaning(folder, data):
-    return load_data(folder, data).semantic_sha256
-
-
-def _shuffled(data, order):
-    if isinstance(data, dict):
-        keys = order.sample(sorted(data), len(data))
-        return {key: _shuffled(data[key], order) for key in keys}
-    return [_shuffled(item, order) for item in data] if isinstance(data, list) else data
-
-
-_SETS = [
-    ("model", "sha256"),
-    ("falsifiers", 0, "requires"),
-    ("falsifiers", 0, "must_catch"),
-    ("falsifiers", 1, "bound", "testbeds"),
-    ("falsifiers",),  # last: it moves the others
-]
-
-
-_PROSE = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1)
-
-
-@given(st.randoms(use_true_random=False), _PROSE)
-def test_prose_and_order_do_not_change_the_meaning(folder, order, prose):
-    data = contract_data()
-    expected = meaning(folder, data)
-    for place in _SETS:
-        inside = data
-        for key in place:
-            inside = inside[key]
-        order.shuffle(inside)
-    data["title"] = data["description"] = prose
-    data["references"] = [prose]
-    data["scope"] = {"in": [], "out": [prose]}
-    data["version"] = "9.9.9"
-    data["history"].append({"version": "9.9.9", "date": "2027-01-01", "change": prose})
-    for entry in data["falsifiers"]:
-        entry["claim"] = prose
-        entry["alias"] = f"A{order.randrange(99)}"
-    assert meaning(folder, _shuffled(data, order)) == expected
-
-
-def test_comments_and_spelling_do_not_change_the_meaning(folder):
-    path = write_contract(folder, contract_data())
-    before = load(path)
-    path.write_text(
-        "# a comment\n" + path.read_text().replace("above: 5 tok/s", "above: '5.0 tok/s' # floor")
-    )
-    after = load(path)
-    assert after.semantic_sha256 == before.semantic_sha256
-    assert after.bytes_sha256 != before.bytes_sha256
-
-
-_MEANT = {
-    "bound": change(0, "cases", 41, "bound"),
-    "confidence": change(0, "confidence", 0.96, "bound"),
-    "threshold": change(1, "above", "6 tok/s", "bound"),
-    "direction": change(1, "bound", {**contract_data()["falsifiers"][1]["bound"], "above": "5 s"}),
-    "statistic": change(1, "statistic", "p10", "bound"),
-    "testbeds": change(1, "testbeds", ["any"], "bound"),
-    "parameters": change(0, "max_tokens", 33, "with"),
-    "kind": change(0, "kind", "measured"),
-    "requires": change(0, "requires", ["token_ids"]),
-    "must_catch": change(0, "must_catch", ["stale-row"]),
-    "dose": change(0, "must_catch", ["stale-row", "temperature-scaled=1.2"]),
-    "needs": change(1, "needs", []),
-    "discharge": change(0, "discharge", "embedded"),
-    "id": change(0, "id", "exactly"),
-    "model files": {**contract_data(), "model": {**contract_data()["model"], "sha256": ["a" * 64]}},
-    "fewer falsifiers": {**contract_data(), "falsifiers": contract_data()["falsifiers"][:1]},
-}
-
-
-@pytest.mark.parametrize("what", _MEANT)
-def test_what_can_flip_a_verdict_changes_the_meaning(folder, what):
-    assert meaning(folder, _MEANT[what]) != meaning(folder, contract_data())
-
-
-def test_no_two_of_these_changes_mean_the_same(folder):
-    assert len({meaning(folder, data) for data in _MEANT.values()}) == len(_MEANT)
-
-
-# where contracts are
-
-
-def test_named_files_and_folders_come_first(tmp_path):
-    (tmp_path / "contracts").mkdir()
-    write_contract(tmp_path / "contracts", contract_data(), "own")
-    other = tmp_path / "other"
-    other.mkdir()
-    b, a = (write_contract(other, contract_data(), name) for name in "ba")
-    assert find_contracts(tmp_path, [b]) == [b]
-    assert find_contracts(tmp_path, [b, other]) == [b, a]
-
-
-def test_own_contracts_come_before_the_bundled_ones(tmp_path):
-    (tmp_path / "contracts").mkdir()
-    path = write_contract(tmp_path / "contracts", contract_data(), "own")
-    assert find_contracts(tmp_path) == [path]
-
-
-def test_without_contracts_of_their_own_users_get_the_bundled_ones(tmp_path):
-    assert "qwen3-moe-kv-cache-v1" in [path.stem for path in find_contracts(tmp_path)]
-
-
-def test_an_empty_folder_and_an_absent_path_are_errors(tmp_path):
-    (tmp_path / "contracts").mkdir()
-    with pytest.raises(ContractError, match="no contract in this folder"):
-        find_contracts(tmp_path)
-    with pytest.raises(ContractError, match="no such file or folder"):
-        find_contracts(tmp_path, [tmp_path / "absent"])
 
 
 def test_reading_a_contract_imports_neither_numpy_nor_hypothesis(folder):

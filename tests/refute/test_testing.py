@@ -1,11 +1,10 @@
-"""`check_kind` passes every kind that comes with refute, and fails each kind that breaks one rule."""
+"""`check_kind` fails each kind that breaks one rule, and passes one that breaks none."""
 
 import dataclasses
 import os
 import random
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from time import time as now
 from typing import Any
 
@@ -24,63 +23,10 @@ from refute.api import (
     Searched,
 )
 from refute.api import cases as prompts_and_lengths
-from refute.contract import Falsifier, load_contract
-from refute.contract_files import find_contracts
-from refute.kinds import BUILT_IN, kind_named
-from refute.select import embedded_model
-from refute.targets.base import CannotPlant, Target
-from refute.targets.bundled import BundledTarget
-from refute.targets.fake import FakeTarget
 from refute.testing import check_kind
 
-FALSIFIERS: dict[str, Falsifier] = {}
-for _path in find_contracts(Path("/")):
-    for _each in load_contract(_path).falsifiers:
-        FALSIFIERS.setdefault(_each.kind, _each)
 CASES = Bound(confidence=0.95, cases=4)
 LENGTHS = {"max_tokens": 4, "prompt_tokens": [2, 6]}
-
-
-def engine(falsifier: Falsifier) -> Target:
-    """The simulated engine where it can have the faults and shows them, else the bundled one."""
-    if falsifier.kind == "repetition-penalty":  # what the simulated model says depends little on the past
-        return BundledTarget(embedded_model())
-    try:
-        for fault in falsifier.must_catch:
-            with FakeTarget().plant(fault, falsifier.bound):
-                pass
-    except CannotPlant:
-        return BundledTarget(embedded_model())
-    return FakeTarget(9)
-
-
-# Kinds whose faults show in few of their cases.
-PATIENT = {"reference-tokens", "text-round-trip", "repetition-penalty"}
-
-
-def smaller(falsifier: Falsifier) -> tuple[dict[str, Any], Bound]:
-    """Less of the same: the rules hold at any size, and here it is the rules that are tested."""
-    bound, parameters = falsifier.bound, dict(falsifier.parameters)
-    if bound.cases is not None and falsifier.kind not in PATIENT:
-        bound = dataclasses.replace(bound, cases=min(bound.cases, 4))
-    if falsifier.kind in ("tok-floor", "speed-up"):
-        bound = dataclasses.replace(bound, confidence=0.9, runs=5)
-    if falsifier.kind in ("tok-floor", "speed-up", "determinism", "greedy-equivalence"):
-        parameters["max_tokens"] = 6
-    if falsifier.kind == "sampling-distribution":
-        settings = [{"temperature": 1.0}, {"temperature": 1.0, "top_k": 3}]
-        parameters |= {"bins": 4, "max_tokens": 40, "settings": settings}
-        bound = dataclasses.replace(bound, runs=12, within=0.5, confidence=0.99)
-    return parameters, bound
-
-
-@pytest.mark.parametrize("kind", BUILT_IN)
-def test_every_kind_keeps_the_rules(kind: str) -> None:
-    assert kind in FALSIFIERS, f"no bundled contract uses {kind}"
-    falsifier = FALSIFIERS[kind]
-    parameters, bound = smaller(falsifier)
-    faults = [str(fault) for fault in falsifier.must_catch]
-    check_kind(kind_named(kind), parameters, bound, faults=faults, target=engine(falsifier), seeds=(0, 1))
 
 
 class Twins(Searched[Lengths]):

@@ -1,4 +1,4 @@
-"""A small valid contract as data and as YAML, and kinds and faults for it to name."""
+"""A small valid contract as data and as YAML, kinds and faults for it to name, and what is said of it."""
 
 import copy
 from dataclasses import dataclass
@@ -6,8 +6,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import pytest
 import yaml
 
+from refute.contract import Contract, ContractError, load_contract
 from refute.faults.base import FaultSpec
 from refute.kinds.base import Kind
 
@@ -111,3 +113,35 @@ def write_contract(folder: Path, data: object, name: str = "example-v1") -> Path
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return path
+
+
+def change(index: int, key: str, value: object, part: str | None = None) -> dict[str, Any]:
+    """Give the contract with one value of one falsifier (or of a part of it) changed."""
+    data = contract_data()
+    entry = data["falsifiers"][index]
+    (entry if part is None else entry[part])[key] = value
+    return data
+
+
+def load(path: Path) -> Contract:
+    return load_contract(path, kinds=KINDS, faults=FAULTS)
+
+
+def load_data(folder: Path, data: object, name: str = "example-v1") -> Contract:
+    return load(write_contract(folder, data, name))
+
+
+def problems_of(folder: Path, text: str) -> list[str]:
+    """Give what is said of a text, without the file's name."""
+    path = folder / "example-v1.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ContractError) as caught:
+        load(path)
+    return [str(problem).removeprefix(f"{path}:") for problem in caught.value.problems]
+
+
+def problems_of_data(folder: Path, data: object) -> list[tuple[str, str, str]]:
+    """Give what, expected and fix of each problem of data."""
+    with pytest.raises(ContractError) as caught:
+        load_data(folder, data)
+    return [(problem.what, problem.expected, problem.fix) for problem in caught.value.problems]

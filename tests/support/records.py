@@ -15,8 +15,9 @@ from refute.finding import Control, FaultTrial, Finding
 from refute.kinds.base import Kind, Measured, Observation, Searched
 from refute.reader import Run, read_run
 from refute.record import FileSystem, RunWriter
+from refute.status import Claim, status
 from refute.strict_json import dump_strict, load_strict
-from refute.verdict import Outcome, Verdict, conclude
+from refute.verdict import Outcome, Status, Verdict, conclude
 
 FULL, EMBEDDED, OTHER = "f" * 64, "e" * 64, "0" * 64
 BUILD = "engine-build-1"
@@ -323,3 +324,15 @@ def read(path: Path) -> Run:
 
 def changed(source: Finding, **changes: Any) -> Finding:
     return dataclasses.replace(source, **changes)
+
+
+def claims(
+    contract: Contract, *trees: Path, present: Present = PRESENT, resolver: Callable[..., Any] = kinds
+) -> dict[str, Claim]:
+    """Judge the records in these trees."""
+    overview = status([contract], trees, present=present, kinds=resolver)
+    return {claim.falsifier: claim for claim in overview.claims}
+
+
+def states(contract: Contract, *trees: Path, **how: Any) -> dict[str, Status]:
+    return {name: claim.status for name, claim in claims(contract, *trees, **how).items()}

@@ -1,0 +1,48 @@
+"""What the tests of chat share: a tokenizer, templates, a tool and messages."""
+
+from typing import Any
+
+from chat_templates import CODER, JSON
+from tiny_vocabulary import CONTROL, USER_DEFINED, metadata
+
+from refute_runtime.chat import ChatTemplate
+from refute_runtime.tokenizer import Tokenizer
+
+TOKENIZER = Tokenizer.from_metadata(metadata())
+TEMPLATES = {"coder": ChatTemplate(CODER, TOKENIZER), "json": ChatTemplate(JSON, TOKENIZER)}
+SPECIALS = [*CONTROL, *USER_DEFINED]
+WRITE: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "write",
+        "description": "Write a <file> & close it.",
+        "parameters": {
+            "type": "object",
+            "properties": {"path": {"type": "string"}, "mode": {"enum": ["a", "w"]}},
+            "required": ["path"],
+        },
+    },
+}
+
+
+def template(source: str) -> ChatTemplate:
+    return ChatTemplate(source, TOKENIZER)
+
+
+def user(content: object) -> dict[str, Any]:
+    return {"role": "user", "content": content}
+
+
+def call(arguments: object) -> dict[str, Any]:
+    return {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [
+            {"id": "1", "type": "function", "function": {"name": "write", "arguments": arguments}}
+        ],
+    }
+
+
+def specials_in(ids: list[int]) -> list[str]:
+    """Return the special tokens among ids, in order."""
+    return [TOKENIZER.text_of(token) for token in ids if TOKENIZER.text_of(token) in TOKENIZER.specials]
