@@ -138,9 +138,12 @@ class LogitError(Planned[LogitErrorParameters]):
         return self.judge(observations, bound).outcome is Outcome.FALSIFIED
 
     def figure(self, judgement: Judgement, bound: "Bound") -> str:
-        """The largest error and the least cosine, against their bounds."""
+        """The largest error and the least cosine against their bounds, or how many positions miss them."""
         if judgement.point is None or judgement.lower is None:
             return f"nothing finite to compare (≤ {bound.within:g} logit)"
+        if self.parameters.exceeding:
+            allowed = f"(≤ {self.parameters.exceeding})"
+            return f"{judgement.violations} of {judgement.n} positions beyond {bound.within:g} logit {allowed}"
         return (
             f"{judgement.point:.2g} ≤ {bound.within:g} logit, cosine {judgement.lower:.6f}, n={judgement.n}"
         )
