@@ -138,7 +138,7 @@ class LogitError(Planned[LogitErrorParameters]):
         return self.judge(observations, bound).outcome is Outcome.FALSIFIED
 
     def figure(self, judgement: Judgement, bound: "Bound") -> str:
-        """The largest error and the least cosine against their bounds, or how many positions miss them."""
+        """The largest error and the least cosine, or how many positions miss their bounds."""
         if judgement.point is None or judgement.lower is None:
             return f"nothing finite to compare (≤ {bound.within:g} logit)"
         if self.parameters.exceeding:
