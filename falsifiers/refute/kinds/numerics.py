@@ -142,8 +142,8 @@ class LogitError(Planned[LogitErrorParameters]):
         if judgement.point is None or judgement.lower is None:
             return f"nothing finite to compare (≤ {bound.within:g} logit)"
         if self.parameters.exceeding:
-            allowed = f"(≤ {self.parameters.exceeding})"
-            return f"{judgement.violations} of {judgement.n} positions beyond {bound.within:g} logit {allowed}"
+            beyond = f"{judgement.violations} of {judgement.n} positions beyond {bound.within:g} logit"
+            return f"{beyond} (≤ {self.parameters.exceeding})"
         return (
             f"{judgement.point:.2g} ≤ {bound.within:g} logit, cosine {judgement.lower:.6f}, n={judgement.n}"
         )
