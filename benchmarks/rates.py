@@ -11,6 +11,7 @@ Each rate comes with its exact upper bound at 95 %. Where one case refutes, an h
 its false alarms are those of its cases.
 
     python benchmarks/rates.py [--runs 1000] [--faults 100] [--cases 3] [--jobs 2] [-k NAME] [--json FILE]
+                               [--each-kind]
 
 Prints a table; --json writes all counts.
 """
@@ -170,16 +171,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--cases", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("-k", dest="name", default="", help="only falsifiers whose names contain this")
+    parser.add_argument("--each-kind", action="store_true", help="only the first falsifier of each kind")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
 
     rows: list[Count] = []
+    seen: set[str] = set()
     with ProcessPoolExecutor(args.jobs) as pool:
         for path in find_contracts(Path()):
             contract = load_contract(path)
             for falsifier in contract.falsifiers:
                 name = f"{contract.id}/{falsifier.id}"
-                if args.name in name:
+                if args.name in name and not (args.each_kind and falsifier.kind in seen):
+                    seen.add(falsifier.kind)
                     counts = {"runs": args.runs, "faults": args.faults, "cases": args.cases}
                     for row in measure(pool, name, falsifier, **counts):
                         rows.append(row)

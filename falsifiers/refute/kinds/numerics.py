@@ -138,9 +138,12 @@ class LogitError(Planned[LogitErrorParameters]):
         return self.judge(observations, bound).outcome is Outcome.FALSIFIED
 
     def figure(self, judgement: Judgement, bound: "Bound") -> str:
-        """The largest error and the least cosine, against their bounds."""
+        """The largest error and the least cosine, or how many positions miss their bounds."""
         if judgement.point is None or judgement.lower is None:
             return f"nothing finite to compare (≤ {bound.within:g} logit)"
+        if self.parameters.exceeding:
+            beyond = f"{judgement.violations} of {judgement.n} positions beyond {bound.within:g} logit"
+            return f"{beyond} (≤ {self.parameters.exceeding})"
         return (
             f"{judgement.point:.2g} ≤ {bound.within:g} logit, cosine {judgement.lower:.6f}, n={judgement.n}"
         )

@@ -3,16 +3,21 @@
 import importlib.util
 import sys
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from refute.attack import sample
+from refute.contract import load_contract
 from refute.faults.base import Fault
+from refute.kinds import kind_named
 from refute.select import embedded_model, select
 from refute.targets.base import CAPABILITIES, CannotPlant, Request, Sampling, TargetError
 from refute.targets.bundled import BundledTarget
 from refute.targets.llama_cpp import LlamaCppTarget
 from refute.targets.scores import implementation
+from refute.verdict import Outcome
 
 installed = pytest.mark.skipif(
     importlib.util.find_spec("llama_cpp") is None,
@@ -72,7 +77,9 @@ def test_identity_is_the_librarys(target):
     assert (identity.layers, identity.moe_layers, identity.vocabulary) == (4, 4, 2048)
     assert len(identity.engine_digest) == 64
     assert identity.settings["threads"] == 1
-    assert target.capabilities == CAPABILITIES - {"counters", "routing", "f32"}
+    lacking = CAPABILITIES - target.capabilities
+    assert {"counters", "routing", "f32", "tokenizer", "chat", "stream", "threads", "memory"} <= lacking
+    assert {"sessions", "reference", "logits", "plant"} <= target.capabilities
 
 
 @installed
@@ -175,3 +182,15 @@ def test_dropped_merges_change_tokens(target):
 def test_other_seams_are_left_to_the_stand_in(target):
     with pytest.raises(CannotPlant), target.plant(Fault("stale-row", 1)):
         pass
+
+
+@installed
+def test_the_claim_on_rounded_logits_survives_on_the_file_and_falls_on_a_changed_one(target):
+    contract = load_contract(Path(__file__).parents[3] / "contracts/qwen3-moe-numerics-v1.yaml")
+    (falsifier,) = (each for each in contract.falsifiers if each.id == "rounded-logits")
+    kind = kind_named(falsifier.kind).of(falsifier.parameters)
+    honest = sample(kind, falsifier.bound, target, seed=1)
+    assert kind.judge(honest, falsifier.bound).outcome is Outcome.SURVIVED
+    with target.plant(Fault("experts-swapped", 4.0), falsifier.bound) as broken:
+        found = sample(kind, falsifier.bound, broken, seed=1)
+    assert kind.judge(found, falsifier.bound).outcome is Outcome.FALSIFIED
