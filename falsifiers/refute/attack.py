@@ -16,7 +16,7 @@ from typing import Any
 from refute.contract import Bound, Contract, Falsifier
 from refute.derived import bound_as_data, counters_of, reason_for, sensitivity_of
 from refute.faults import FAULTS
-from refute.faults.base import Fault
+from refute.faults.base import Fault, milder
 from refute.finding import Control, FaultTrial, Finding, missed, timestamp
 from refute.kinds import kind_named, kind_origin
 from refute.kinds.base import Case, Kind, Observation, Planned, Searched
@@ -211,10 +211,9 @@ def _tried(plan: _Attack, fault: Fault) -> FaultTrial:
 
 
 def _milder(fault: Fault) -> list[float]:
-    """Doses milder than this one, severest first; a dose that the list does not know has none."""
+    """Doses of the catalogue that are milder than this one, severest first."""
     spec = FAULTS[fault.name]
-    severity = [*spec.doses, spec.default]
-    return severity[: severity.index(fault.dose)][::-1] if fault.dose in severity else []
+    return [dose for dose in spec.doses[::-1] if milder(dose, fault.dose, spec)]
 
 
 def _trial(plan: _Attack, fault: Fault, *, must: bool) -> FaultTrial:

@@ -25,8 +25,8 @@ from typing import Any, NamedTuple
 
 from refute.contract import Contract, Falsifier
 from refute.faults import FAULTS
-from refute.faults.base import Fault, FaultSpec
-from refute.lint_falsifier import Kinds, milder
+from refute.faults.base import Fault, FaultSpec, milder
+from refute.lint_falsifier import Kinds
 from refute.units import format_quantity, parse_quantity
 from refute.verdict import Level
 

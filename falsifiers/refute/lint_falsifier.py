@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from refute.contract import Falsifier, Problem
-from refute.faults.base import Fault, FaultSpec
+from refute.faults.base import Fault, FaultSpec, milder
 from refute.kinds import BUILT_IN, UnknownKind, UnusableKind
 from refute.kinds.base import Kind
 from refute.kinds.plugins import shadowing
@@ -173,13 +173,3 @@ def _dose(
         what = f"dose {fault.dose:g} of {fault.name} is grosser than {spec.default:g} {spec.unit}"
         expected, fix = "a fault no grosser than that", f"write {fault.name} alone"
         yield document.problem("dose-gross", at, what, expected, fix)
-
-
-def milder(dose: float, other: float, spec: FaultSpec) -> bool | None:
-    """Whether a dose is milder than another; None where the fault knows one dose only, or they are equal.
-
-    Doses are listed in ascending severity, the default last, so the list says which way is milder.
-    """
-    if not spec.doses or dose == other:
-        return None
-    return (dose < other) == (spec.doses[0] < spec.default)

@@ -59,3 +59,13 @@ def parse_fault(text: str, known: Mapping[str, FaultSpec]) -> Fault:
     if spec is None:
         raise UnknownFault(name)
     return Fault(name, float(dose) if dose else spec.default)
+
+
+def milder(dose: float, other: float, spec: FaultSpec) -> bool | None:
+    """Whether a dose is milder than another; None where the fault knows one dose only, or they are equal.
+
+    Doses are listed in ascending severity, the default last, so the list says which way is milder.
+    """
+    if not spec.doses or dose == other:
+        return None
+    return (dose < other) == (spec.doses[0] < spec.default)

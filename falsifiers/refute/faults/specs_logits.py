@@ -8,7 +8,7 @@ MODEL = (
         seam="model",
         breaks="The base of the RoPE frequencies is multiplied.",
         default=10.0,
-        doses=(1.01, 1.1, 2.0),
+        doses=(1.001, 1.01, 1.1, 2.0),
         unit="x",
     ),
     FaultSpec(
@@ -32,7 +32,7 @@ MODEL = (
         seam="model",
         breaks="The router's weights are multiplied: the same experts, other shares.",
         default=2.0,
-        doses=(1.01, 1.1),
+        doses=(1.001, 1.01, 1.1),
         unit="x",
     ),
     FaultSpec(
@@ -64,7 +64,7 @@ MODEL = (
         seam="model",
         breaks="The weights of the last norm, and so all logits, are multiplied.",
         default=1.01,
-        doses=(1.0001, 1.001),
+        doses=(1.00001, 1.0001, 1.001),
         unit="x",
     ),
     FaultSpec(

@@ -248,6 +248,9 @@ class FarEquivalence(Planned[FarParameters]):
             reason = f"{len(observations)} runs of {bound.runs} planned"
             return Judgement(Outcome.INCONCLUSIVE, reason, n, 0, worst, upper=worst, unit="logit")
         last = max(each.samples["last_position"] for each in observations)
+        if last < max(self.parameters.positions):
+            reason = f"decoded up to position {last}; {max(self.parameters.positions)} are claimed"
+            return Judgement(Outcome.INCONCLUSIVE, reason, n, 0, worst, upper=worst, unit="logit")
         reason = (
             f"{n} positions up to {last} in {len(observations)} texts are off by at most {worst:.2g} logit"
         )

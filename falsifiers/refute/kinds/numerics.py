@@ -100,11 +100,10 @@ class LogitError(Planned[LogitErrorParameters]):
         limit, parameters = bound.within, self.parameters
         positions = [each for observation in observations for each in observation.samples["positions"]]
         nonsense = sum(not (each["finite"] and finite([each["margin"]])) for each in positions)
-        flips = sum(_flips(each, limit) for each in positions)
         far = sum(self._exceeds(each, limit) for each in positions)
         largest = max((each["error"] for each in positions if each["finite"]), default=None)
         smallest = min((each["cosine"] for each in positions if each["finite"]), default=None)
-        bad = nonsense or flips or far
+        bad = nonsense or far
 
         def judged(outcome: Outcome, reason: str, rate: float | None = None) -> Judgement:
             return Judgement(
@@ -114,8 +113,6 @@ class LogitError(Planned[LogitErrorParameters]):
         of = f"of {len(positions)} positions"
         if nonsense:
             return judged(Outcome.FALSIFIED, f"{nonsense} {of} have a logit that is not finite")
-        if flips:
-            return judged(Outcome.FALSIFIED, f"{flips} {of} choose another token than a clear choice")
         if far > parameters.exceeding:
             allowed = f", {parameters.exceeding} may" if parameters.exceeding else ""
             reason = f"{far} {of} exceed the bound{allowed}; largest error {largest:.3g}, least cosine"
@@ -149,15 +146,13 @@ class LogitError(Planned[LogitErrorParameters]):
         )
 
     def _exceeds(self, position: Mapping[str, Any], bound: float) -> bool:
+        """Too large an error or, as no smaller one can give it, another token than a clear choice."""
         if not position["finite"]:
+            return True
+        if position["chosen"] != position["reference"] and position["margin"] > 2 * bound:
             return True
         alike = self.parameters.cosine <= position["cosine"] <= 1 + _ROUNDING
         return not (alike and within(position["error"], bound))
-
-
-def _flips(position: Mapping[str, Any], bound: float) -> bool:
-    """Whether another token is chosen although its rival lay more than two errors of the bound behind."""
-    return bool(position["chosen"] != position["reference"] and position["margin"] > 2 * bound)
 
 
 def _compared(found: "np.ndarray", expected: "np.ndarray") -> dict[str, Any]:

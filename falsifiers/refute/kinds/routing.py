@@ -4,6 +4,7 @@ Letters: T positions, L layers, K experts per token, E experts.
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -166,6 +167,7 @@ class LoadParameters:
     texts: tuple[str, ...]
     prompt_tokens: int
     idle: str
+    unused: str
 
     def __post_init__(self) -> None:
         texts = tuple(self.texts)
@@ -174,10 +176,14 @@ class LoadParameters:
             raise ValueError("texts is empty or holds an empty text, expected texts to draw prompts from")
         whole_number("prompt_tokens", self.prompt_tokens, 1)
         in_unit("idle", self.idle, "%")
+        in_unit("unused", self.unused, "%")
 
 
 class ExpertLoad(Planned[LoadParameters]):
-    """Over a corpus no expert of a layer is dead, and none is in the way of all the others.
+    """Over a corpus no layer leaves most of its experts dead, and none sends all tokens to one.
+
+    Experts of a trained model specialize, so that some may rest over a few texts; a router that collapsed
+    leaves most of them.
 
     A prompt is a stretch of a text. Tokens of one prompt are no independent trials, so intervals count
     prompts: for the load one position of each, drawn with the prompt; for dead experts whether the prompt
@@ -236,17 +242,20 @@ class ExpertLoad(Planned[LoadParameters]):
         name = f"expert {expert} of layer {layer}"
         if lower > bound.below:
             return judged(Outcome.FALSIFIED, f"{name} takes {most} of {n} tokens")
-        if unused and math.log(level) / n > math.log1p(-parse_quantity(self.parameters.idle).value):
-            reason = f"{len(unused)} experts, such as {unused[0][1]} of layer {unused[0][0]}, are dead"
-            return judged(Outcome.FALSIFIED, f"{reason}: not used by any of {n} prompts")
+        resting, idle_layer = self._most_unused(counts, unused)
+        too_many = resting > parse_quantity(self.parameters.unused).value
+        of_layer = f"{resting:.0%} of the experts of layer {idle_layer}"
+        if too_many and math.log(level) / n > math.log1p(-parse_quantity(self.parameters.idle).value):
+            return judged(Outcome.FALSIFIED, f"{of_layer} are dead: not used by any of {n} prompts")
         if n < bound.runs:
             return judged(Outcome.INCONCLUSIVE, f"{n} runs of {bound.runs} planned")
-        if unused:
-            reason = f"{len(unused)} experts were not used by {n} prompts, too few to call them dead"
+        if too_many:
+            reason = f"{of_layer} were not used by {n} prompts, too few to call them dead"
             return judged(Outcome.INCONCLUSIVE, reason)
         if upper > bound.below:
             return judged(Outcome.INCONCLUSIVE, f"{name} takes up to {upper:.1%} of the tokens")
-        reason = f"all {len(counts)} experts were used; {name} takes the most, at most {upper:.1%}"
+        used = f"{len(counts) - len(unused)} of {len(counts)} experts were used"
+        reason = f"{used}; {name} takes the most, at most {upper:.1%}"
         return judged(Outcome.SURVIVED, reason)
 
     def caught(self, observations: Sequence[Observation], bound: "Bound") -> bool:
@@ -257,8 +266,15 @@ class ExpertLoad(Planned[LoadParameters]):
         if not counts:
             return False
         spread = binomial_tail(max(counts.values()), bound.runs, bound.below, upper=False)
-        done = len(observations) >= bound.runs
-        return spread > _level(bound.confidence, counts) or (done and bool(unused))
+        too_many = self._most_unused(counts, unused)[0] > parse_quantity(self.parameters.unused).value
+        return spread > _level(bound.confidence, counts) or (len(observations) >= bound.runs and too_many)
+
+    @staticmethod
+    def _most_unused(counts: dict["Place", int], unused: Sequence["Place"]) -> tuple[float, int]:
+        """The largest share of a layer's experts that no prompt used, and its layer."""
+        resting = Counter(layer for layer, _ in unused)
+        experts = Counter(layer for layer, _ in counts)
+        return max((resting[layer] / count, layer) for layer, count in experts.items())
 
     def figure(self, judgement: Judgement, bound: "Bound") -> str:
         """The upper end of the largest share, and the experts that were not used."""

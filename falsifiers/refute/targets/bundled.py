@@ -89,7 +89,9 @@ class BundledTarget:
     def identity(self) -> Identity:
         engine = self._engine
         config = engine.config
-        moe_layers = sum(engine.backend.routed(layer) for layer in range(config.layers))
+        # Of the file, not of what the backend would do: that is what dispatch is held to.
+        routers = [f"blk.{layer}.ffn_gate_inp.weight" for layer in range(config.layers)]
+        moe_layers = sum(name in engine.file.tensors for name in routers)
         return Identity(
             name="bundled",
             engine="refute_runtime",

@@ -131,14 +131,15 @@ def test_far_faults_turn_it_red(fault) -> None:
     assert FAR.judge(observations, NEAR).outcome is Outcome.FALSIFIED
 
 
-def errors(*values) -> Observation:
-    return Observation({}, {"last_position": 9, "errors": list(values)})
+def errors(*values, last: int = 300) -> Observation:
+    return Observation({}, {"last_position": last, "errors": list(values)})
 
 
 @pytest.mark.parametrize(
     ("observations", "outcome"),
     [
         ([errors(0.0), errors(0.01)], Outcome.SURVIVED),
+        ([errors(0.0, last=299), errors(0.01, last=64)], Outcome.INCONCLUSIVE),
         ([errors(0.0), errors(0.0, 0.011)], Outcome.FALSIFIED),
         ([errors(0.0), errors(None)], Outcome.FALSIFIED),
         ([errors(0.0)], Outcome.INCONCLUSIVE),

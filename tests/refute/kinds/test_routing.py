@@ -122,7 +122,7 @@ def test_parameters_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> Non
 
 
 LOAD_PARAMETERS = LoadParameters(
-    texts=("one text of several words", "and 2 more"), prompt_tokens=8, idle="10 %"
+    texts=("one text of several words", "and 2 more"), prompt_tokens=8, idle="10 %", unused="20 %"
 )
 LOAD = ExpertLoad(LOAD_PARAMETERS)
 CEILING = Bound(confidence=0.99, of="largest-token-share", below=0.9, unit="%", runs=100)
@@ -164,6 +164,13 @@ def test_a_fault_is_called_caught_just_if_survival_is_out_of_reach(stuck: int, u
     survived = LOAD.judge(observations, CEILING).outcome is Outcome.SURVIVED
     assert LOAD.caught(observations, CEILING) is not survived
     assert not (survived and any(LOAD.caught(observations[:n], CEILING) for n in range(100)))
+
+
+def test_some_experts_may_rest_where_the_claim_says_how_many() -> None:
+    kind = ExpertLoad(replace(LOAD_PARAMETERS, unused="25 %"))
+    assert kind.judge(loads(100, used=(0, 1, 2)), CEILING).outcome is Outcome.SURVIVED
+    assert not kind.caught(loads(100, used=(0, 1, 2)), CEILING)
+    assert kind.judge(loads(100, used=(0, 1)), CEILING).outcome is Outcome.FALSIFIED
 
 
 def test_an_unused_expert_counts_as_caught_only_after_all_prompts() -> None:
