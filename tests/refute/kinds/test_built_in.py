@@ -12,6 +12,7 @@ from refute.api import (
 from refute.contract import Falsifier, load_contract
 from refute.contract_files import find_contracts
 from refute.kinds import BUILT_IN, kind_named
+from refute.provenance import model_sha256
 from refute.select import embedded_model
 from refute.targets.base import CannotPlant, Target
 from refute.targets.bundled import BundledTarget
@@ -27,13 +28,13 @@ for _path in find_contracts(Path("/")):
 def engine(falsifier: Falsifier) -> Target:
     """The simulated engine where it can have the faults and shows them, else the bundled one."""
     if falsifier.kind == "repetition-penalty":  # what the simulated model says depends little on the past
-        return BundledTarget(embedded_model())
+        return BundledTarget(embedded_model(), model_sha256=model_sha256)
     try:
         for fault in falsifier.must_catch:
             with FakeTarget().plant(fault, falsifier.bound):
                 pass
     except CannotPlant:
-        return BundledTarget(embedded_model())
+        return BundledTarget(embedded_model(), model_sha256=model_sha256)
     return FakeTarget(9)
 
 
