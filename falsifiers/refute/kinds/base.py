@@ -154,6 +154,10 @@ class Searched(Kind[P]):
 class Planned(Kind[P]):
     """A claim that is judged over independent runs, planned in advance."""
 
+    stricter = MappingProxyType(
+        {"above": "higher", "below": "lower", "within": "lower", "confidence": "higher", "runs": "higher"}
+    )
+
     @abstractmethod
     def plan(self, target: Target, runs: int, seed: int) -> Sequence[Case]:
         """The cases of `runs` independent runs."""
@@ -163,9 +167,6 @@ class Measured(Planned[P]):
     """A claim about a quantity: the median of independent runs lies above (or below) a bound."""
 
     bound_fields = frozenset({"of", "statistic", "above", "below", "confidence", "runs", "testbeds"})
-    stricter = MappingProxyType(
-        {"above": "higher", "below": "lower", "confidence": "higher", "runs": "higher"}
-    )
 
     @abstractmethod
     def measure(self, observation: Observation) -> float:

@@ -82,6 +82,7 @@ class EntryDispatch(Searched[EntryParameters]):
     rule_version = "1"
     requires = frozenset({"token_ids", "counters", "routing"})
     parameters_type = EntryParameters
+    stricter = MappingProxyType({**Searched.stricter, "max_tokens": "higher"})
 
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":
         """Prompts: every case goes through every entry point."""

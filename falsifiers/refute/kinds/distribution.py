@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from refute.kinds.base import Case, Observation, Planned
 from refute.kinds.cases import some_prompt
+from refute.kinds.parameters import several
 from refute.statistics import binomial_two_sided, detectable_deviation
 from refute.targets.base import Request, Sampling, Target
 from refute.verdict import Judgement, Outcome
@@ -41,8 +42,10 @@ class DistributionParameters:
     settings: tuple[Mapping[str, float], ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "settings", tuple(self.settings))
+        object.__setattr__(self, "settings", several("settings", self.settings))
         for setting in self.settings:
+            if not isinstance(setting, Mapping):
+                raise TypeError(f"settings has {setting!r}, expected sampling settings by name")
             Sampling(**setting)  # type: ignore[arg-type]  # TypeError names the unknown key
         if not self.settings or any(setting.get("temperature", 0) <= 0 for setting in self.settings):
             raise ValueError("settings must name at least one sampling setting with a temperature above 0")

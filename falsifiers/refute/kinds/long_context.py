@@ -6,12 +6,13 @@ is computed once and every question goes on from a fork of it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from refute.kinds.base import Case, Observation, Planned, Searched
 from refute.kinds.cases import some_prompt
 from refute.kinds.haystack import Needle, most_needles, page
-from refute.kinds.parameters import whole_number, within
+from refute.kinds.parameters import several, whole_number, within
 from refute.statistics import binomial_interval, excluded_rate
 from refute.targets.base import Refusal, Request, Target, TargetError
 from refute.targets.scores import Session
@@ -39,9 +40,9 @@ class NeedleParameters:
 
     def __post_init__(self) -> None:
         for name in ("prompt_tokens", "depths"):
-            values = tuple(getattr(self, name))
+            values = several(name, getattr(self, name))
             object.__setattr__(self, name, values)
-            if not values or len(set(values)) < len(values):
+            if not values or any(value in values[:index] for index, value in enumerate(values)):
                 raise ValueError(f"{name} is {list(values)}, expected one or more different values")
         for length in self.prompt_tokens:
             whole_number("prompt_tokens", length, 1)
@@ -69,6 +70,7 @@ class NeedleRecall(Planned[NeedleParameters]):
     parameters_type = NeedleParameters
     bound_fields = frozenset({"of", "above", "confidence", "runs"})
     unit = "%"
+    stricter = MappingProxyType({**Planned.stricter, "answer_tokens": "lower"})
 
     def plan(self, target: Target, runs: int, seed: int) -> Sequence[Case]:
         """Another page for every run, the lengths in turn."""
@@ -188,7 +190,7 @@ class FarParameters:
     decoded: int
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "positions", tuple(self.positions))
+        object.__setattr__(self, "positions", several("positions", self.positions))
         whole_number("decoded", self.decoded, 1)
         if not self.positions:
             raise ValueError("positions is [], expected one or more")
@@ -205,6 +207,7 @@ class FarEquivalence(Planned[FarParameters]):
     parameters_type = FarParameters
     bound_fields = frozenset({"of", "within", "confidence", "runs"})
     unit = "logit"
+    stricter = MappingProxyType({**Planned.stricter, "decoded": "higher"})
 
     def plan(self, target: Target, runs: int, seed: int) -> Sequence[Case]:
         """Another text for every run, the positions in turn; a context that is shorter ends them earlier."""

@@ -5,11 +5,12 @@ What counts is anonymous memory, which no file backs: a mapped model file is not
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from refute.kinds.base import Case, Measured, Observation, Planned
 from refute.kinds.cases import some_prompt
-from refute.kinds.parameters import whole_number
+from refute.kinds.parameters import several, whole_number
 from refute.statistics import excluded_rate
 from refute.targets.base import Request, Target
 from refute.units import format_quantity
@@ -27,7 +28,7 @@ class PeakParameters:
     max_tokens: int
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "prompt_tokens", tuple(self.prompt_tokens))
+        object.__setattr__(self, "prompt_tokens", several("prompt_tokens", self.prompt_tokens))
         if not self.prompt_tokens:
             raise ValueError("prompt_tokens is [], expected one or more")
         for length in self.prompt_tokens:
@@ -127,6 +128,7 @@ class MemoryGrowth(Measured[GrowthParameters]):
     parameters_type = GrowthParameters
     bound_fields = frozenset({"of", "statistic", "below", "confidence", "runs"})
     unit = "B"
+    stricter = MappingProxyType({**Measured.stricter, "warm_up": "lower"})
 
     def plan(self, target: Target, runs: int, seed: int) -> Sequence[Case]:  # noqa: ARG002 (of a protocol)
         """Other prompts for every generation, derived from the run's seed."""

@@ -8,6 +8,7 @@ maximum that skips it would not see it.
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from refute.kinds.base import Case, Observation, Planned
@@ -66,6 +67,15 @@ class LogitError(Planned[LogitErrorParameters]):
     parameters_type = LogitErrorParameters
     bound_fields = frozenset({"of", "within", "confidence", "runs"})
     unit = "logit"
+    stricter = MappingProxyType(
+        {
+            **Planned.stricter,
+            "cosine": "higher",
+            "prompts": "higher",
+            "forced": "higher",
+            "exceeding": "lower",
+        }
+    )
 
     def plan(self, target: Target, runs: int, seed: int) -> Sequence[Case]:
         """Sequences of the reference, every other one in chunks."""

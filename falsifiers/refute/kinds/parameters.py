@@ -1,10 +1,13 @@
 """What the parameters of kinds share: lengths to search, and checks that say what was expected."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from refute.units import parse_quantity
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,14 +19,21 @@ class Lengths:
 
     def __post_init__(self) -> None:
         whole_number("max_tokens", self.max_tokens, 1)
-        bounds = tuple(self.prompt_tokens)
+        bounds = several("prompt_tokens", self.prompt_tokens)
         object.__setattr__(self, "prompt_tokens", bounds)
         if (
             len(bounds) != 2
-            or not all(isinstance(each, int) for each in bounds)
+            or not all(isinstance(each, int) and not isinstance(each, bool) for each in bounds)
             or not 1 <= bounds[0] <= bounds[1]
         ):
             raise ValueError(f"prompt_tokens is {list(bounds)}, expected [smallest, largest], both from 1 on")
+
+
+def several(name: str, value: Sequence[T]) -> tuple[T, ...]:
+    """Return a list as a tuple; refuse anything else. Raises ValueError with a sentence."""
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{name} is {value!r}, expected a list")
+    return tuple(value)
 
 
 def whole_number(name: str, value: int, least: int) -> None:
@@ -34,7 +44,11 @@ def whole_number(name: str, value: int, least: int) -> None:
 
 def in_unit(name: str, value: str, unit: str) -> None:
     """Refuse anything but a quantity in this base unit. Raises ValueError with a sentence."""
-    if not isinstance(value, str) or parse_quantity(value).unit != unit:
+    try:
+        found = parse_quantity(value).unit if isinstance(value, str) else None
+    except ValueError:
+        found = None
+    if found != unit:
         raise ValueError(f"{name} is {value!r}, expected a quantity in {unit}")
 
 

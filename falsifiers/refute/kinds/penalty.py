@@ -9,11 +9,12 @@ Letters: V vocabulary.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from refute.kinds.base import Case, Observation, Searched
 from refute.kinds.cases import cases
-from refute.kinds.parameters import Lengths, in_unit, whole_number
+from refute.kinds.parameters import Lengths, in_unit, several, whole_number
 from refute.targets.base import Request, Sampling, Target, TargetError
 from refute.units import parse_quantity
 
@@ -51,8 +52,8 @@ class PenaltyParameters(Lengths):
 
     def __post_init__(self) -> None:
         Lengths.__post_init__(self)
-        object.__setattr__(self, "penalties", tuple(self.penalties))
-        object.__setattr__(self, "ranks", tuple(self.ranks))
+        object.__setattr__(self, "penalties", several("penalties", self.penalties))
+        object.__setattr__(self, "ranks", several("ranks", self.ranks))
         for penalty in (*self.penalties, self.temperature):
             if isinstance(penalty, bool) or not isinstance(penalty, int | float) or penalty <= 0:
                 raise ValueError(f"a penalty or temperature is {penalty!r}, expected a number above 0")
@@ -78,6 +79,7 @@ class RepetitionPenalty(Searched[PenaltyParameters]):
     requires = frozenset({"token_ids", "seed", "logits"})
     tries = 5
     parameters_type = PenaltyParameters
+    stricter = MappingProxyType({**Searched.stricter, "max_tokens": "higher", "margin": "lower"})
 
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":
         """Prompts, penalties, ranks and seeds."""

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from refute.kinds.base import Case, Observation, Planned
@@ -21,7 +22,7 @@ from refute.kinds.forced import (
     run_forced,
     shortfall,
 )
-from refute.kinds.parameters import in_unit, whole_number, within
+from refute.kinds.parameters import in_unit, several, whole_number, within
 from refute.statistics import binomial_interval, binomial_tail, excluded_rate
 from refute.targets.base import Target, TargetError
 from refute.units import parse_quantity
@@ -59,6 +60,7 @@ class ExpertsAsReference(Planned[ExpertsParameters]):
     parameters_type = ExpertsParameters
     bound_fields = frozenset({"of", "within", "confidence", "runs"})
     unit = "%"
+    stricter = MappingProxyType({**Planned.stricter, "prompts": "higher", "forced": "higher", "gap": "lower"})
 
     def plan(self, target: Target, runs: int, seed: int) -> Sequence[Case]:
         """Sequences of the reference, every other one in chunks."""
@@ -170,7 +172,7 @@ class LoadParameters:
     unused: str
 
     def __post_init__(self) -> None:
-        texts = tuple(self.texts)
+        texts = several("texts", self.texts)
         object.__setattr__(self, "texts", texts)
         if not texts or not all(isinstance(text, str) and text for text in texts):
             raise ValueError("texts is empty or holds an empty text, expected texts to draw prompts from")
@@ -196,6 +198,7 @@ class ExpertLoad(Planned[LoadParameters]):
     parameters_type = LoadParameters
     bound_fields = frozenset({"of", "below", "confidence", "runs"})
     unit = "%"
+    stricter = MappingProxyType({**Planned.stricter, "idle": "higher"})
 
     def plan(self, target: Target, runs: int, seed: int) -> Sequence[Case]:
         """Draw stretches of the texts, with a position in each."""

@@ -8,11 +8,12 @@ data, so a case is stored, shrunk and replayed like any other.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from refute.kinds.base import Case, Observation, Searched
 from refute.kinds.cases import pieces
-from refute.kinds.parameters import in_unit, whole_number, within
+from refute.kinds.parameters import in_unit, several, whole_number, within
 from refute.kinds.walk import OPERATIONS, Step, Walk
 from refute.targets.base import Target
 from refute.units import parse_quantity
@@ -49,9 +50,10 @@ class SequenceParameters:
         in_unit("gap", self.gap, "%")
         if self.tolerance is not None:
             in_unit("tolerance", self.tolerance, "logit")
-        chosen = tuple(self.operations)
+        chosen = several("operations", self.operations)
         object.__setattr__(self, "operations", chosen)
-        if "extend" not in chosen or not set(chosen) <= set(OPERATIONS) or len(set(chosen)) != len(chosen):
+        known = all(name in OPERATIONS for name in chosen)
+        if "extend" not in chosen or not known or len(set(chosen)) != len(chosen):
             raise ValueError(
                 f"operations is {list(chosen)}, expected extend, and any of {', '.join(OPERATIONS[1:])}"
             )
@@ -66,6 +68,16 @@ class SequenceEquivalence(Searched[SequenceParameters]):
     rule_version = "1"
     requires = frozenset({"token_ids", "cache_off", "sessions"})
     parameters_type = SequenceParameters
+    stricter = MappingProxyType(
+        {
+            **Searched.stricter,
+            "steps": "higher",
+            "sequences": "higher",
+            "tokens": "higher",
+            "tolerance": "lower",
+            "gap": "lower",
+        }
+    )
 
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":
         """Lists of steps that do what this falsifier is about."""

@@ -7,11 +7,12 @@ and every further one another.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from refute.kinds.base import Case, Observation, Searched
 from refute.kinds.cases import cases
-from refute.kinds.parameters import Lengths, whole_number
+from refute.kinds.parameters import Lengths, several, whole_number
 from refute.targets.base import Delivery, Request, Target
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class StreamStop(Searched[StopParameters]):
     rule_version = "1"
     requires = frozenset({"token_ids", "stream"})
     parameters_type = StopParameters
+    stricter = MappingProxyType({**Searched.stricter, "max_tokens": "higher", "after": "lower"})
 
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":
         """Prompts, ways to stop, and after how many tokens; more than are allowed are left then."""
@@ -99,6 +101,7 @@ class StreamDelivery(Searched[DeliveryParameters]):
     rule_version = "1"
     requires = frozenset({"token_ids", "stream"})
     parameters_type = DeliveryParameters
+    stricter = MappingProxyType({**Searched.stricter, "max_tokens": "higher", "ahead": "lower"})
 
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":
         """Prompts, and who takes the tokens."""
@@ -139,7 +142,7 @@ def _counted(forwards: Sequence[int]) -> bool:
 
 
 def _ways(by: Sequence[str]) -> tuple[Any, ...]:
-    ways = tuple(by) if not isinstance(by, str) else (by,)
-    if not ways or not set(ways) <= set(_WAYS):
+    ways = several("by", by)
+    if not ways or not all(way in _WAYS for way in ways):
         raise ValueError(f"by is {by!r}, expected a list of {' and '.join(_WAYS)}")
     return ways

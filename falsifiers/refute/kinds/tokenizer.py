@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from refute.kinds.base import Case, Observation, Searched
@@ -58,6 +59,7 @@ class TextRoundTrip(Searched[TextParameters]):
     rule_version = "1"
     requires = frozenset({"tokenizer"})
     parameters_type = TextParameters
+    stricter = MappingProxyType({**Searched.stricter, "pieces": "higher"})
 
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":
         """Any text, also one that spells special tokens."""
@@ -91,6 +93,7 @@ class StreamDecoding(Searched[TextParameters]):
     rule_version = "1"
     requires = frozenset({"tokenizer"})
     parameters_type = TextParameters
+    stricter = MappingProxyType({**Searched.stricter, "pieces": "higher"})
 
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":  # noqa: ARG002 (any target)
         """Encoded texts without their first and last tokens, joined; one is a character of many tokens."""
@@ -143,6 +146,7 @@ class SpecialTokensPlain(Searched[TextParameters]):
     rule_version = "1"
     requires = frozenset({"tokenizer"})
     parameters_type = TextParameters
+    stricter = MappingProxyType({**Searched.stricter, "pieces": "higher"})
 
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":
         """Texts that spell special tokens, whole and in halves that join."""
@@ -172,6 +176,7 @@ class SpecialTokensChat(Searched[ChatParameters]):
     rule_version = "1"
     requires = frozenset({"tokenizer", "chat"})
     parameters_type = ChatParameters
+    stricter = MappingProxyType({**Searched.stricter, "pieces": "higher", "turns": "higher"})
 
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":
         """Chats with or without a system message, each message spelling special tokens."""
@@ -209,6 +214,7 @@ class ReferenceTokens(Searched[VectorParameters]):
     rule_version = "1"
     requires = frozenset({"tokenizer", "token_reference"})
     parameters_type = VectorParameters
+    stricter = MappingProxyType({**Searched.stricter, "together": "higher"})
 
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":
         """The vectors in batches, shortest texts first.
