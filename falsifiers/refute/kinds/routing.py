@@ -198,7 +198,7 @@ class ExpertLoad(Planned[LoadParameters]):
     parameters_type = LoadParameters
     bound_fields = frozenset({"of", "below", "confidence", "runs"})
     unit = "%"
-    stricter = MappingProxyType({**Planned.stricter, "idle": "higher"})
+    stricter = MappingProxyType({**Planned.stricter, "idle": "higher", "unused": "lower"})
 
     def plan(self, target: Target, runs: int, seed: int) -> Sequence[Case]:
         """Draw stretches of the texts, with a position in each."""
