@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import NoReturn
 
 import refute
+from refute.faults.base import FaultSpec, written_dose
 from refute.faults.specs_logits import MODEL
 from refute.select import ENGINES, ENGINES_HELP
 from refute.verdict import Exit
 
 _DESCRIPTION = "Try to refute what an LLM inference engine claims, and keep proof of the attempt."
 _MUTATE = (
-    "Write a copy of a model that is sound as a file and wrong as a model, for any engine that reads GGUF: "
-    "one key or some tensors differ, as listed, all else is the same byte for byte. Faults"
+    "Write a copy of a model that is sound as a file and wrong as a model, for any engine that\n"
+    "reads GGUF: one key or some tensors differ, as listed, all else is the same byte for byte."
 )
 _EXIT_CODES = """\
 exit codes: 0 ok, 1 falsified, 2 usage or contract error, 3 inconclusive, 4 invalid or error (a fault was
@@ -82,7 +83,9 @@ def parser() -> argparse.ArgumentParser:
     _add_target(replay)
 
     mutate = commands.add_parser("mutate", help="write a copy of a GGUF model with a fault in it")
-    mutate.description = f"{_MUTATE}: {', '.join(spec.name for spec in MODEL)}."
+    mutate.description = _MUTATE
+    mutate.epilog = "\n".join(["faults (the dose without =DOSE):", *map(_fault, MODEL)])
+    mutate.formatter_class = argparse.RawDescriptionHelpFormatter
     mutate.add_argument(
         "model", type=Path, metavar="IN.gguf", help="a qwen3moe or qwen3 model, left as it is"
     )
@@ -104,6 +107,10 @@ def parser() -> argparse.ArgumentParser:
         help="pr: every claim survived on the embedded model; release: full-model evidence discharges it too",
     )
     return whole
+
+
+def _fault(spec: FaultSpec) -> str:
+    return f"  {spec.name} ({written_dose(spec.default, spec.unit)}): {spec.breaks}"
 
 
 def _add_lint(parser: argparse.ArgumentParser) -> None:

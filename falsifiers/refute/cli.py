@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -97,6 +98,9 @@ def _run(arguments: argparse.Namespace) -> Exit:
         raise _Refused(
             Exit.USAGE, "refute: --all belongs to --faults; without it every claim is attacked anyway"
         )
+    workers = arguments.workers
+    if workers not in (None, "auto") and not re.fullmatch(r"0*[1-9][0-9]{0,3}", workers):
+        raise _Refused(Exit.USAGE, f"refute: -n {workers}: expected a whole number of at least 1, or auto")
     contracts = _contracts(arguments.paths)
     console = _console(sys.stderr if arguments.json else sys.stdout)
     outcome = run([contract.path for contract in contracts], _pytest_arguments(arguments), Live(console))

@@ -120,7 +120,14 @@ def _parameters(
     for name in absent:
         what, expected = f"{kind.name} needs parameter {name!r}", inspect.formatannotation(fields[name].type)
         yield document.problem("parameter-missing", inside, what, expected, f"add {name}: to with:")
-    if unknown or absent:
+    unread = {(problem.line, problem.column) for problem in document.problems}
+    if (
+        unknown
+        or absent
+        or any(
+            tuple(mark) in unread for place, mark in document.values.items() if place[: len(inside)] == inside
+        )
+    ):
         return
     try:
         kind.parameters_type(**falsifier.parameters)

@@ -51,6 +51,8 @@ def write_mutant(
     """
     if out.exists() and source.exists() and out.samefile(source):
         raise CannotMutate(f"{out}: is the model itself; expected another file for the copy")
+    if out.exists() and not out.is_file() and not out.is_dir():
+        raise CannotMutate(f"{out}: is no regular file; expected a new file")
     if out.is_dir() or (out.exists() and not force):
         kind = "a folder" if out.is_dir() else "there already (--force replaces it)"
         raise CannotMutate(f"{out}: is {kind}; expected a new file")

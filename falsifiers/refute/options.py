@@ -20,6 +20,7 @@ _VALUES = {
     "evidence": ("DIR", "the tree that records go to", "evidence"),
     "seed": ("N", "the seed that every case and sample follows from", "0"),
 }
+_DEVICES = ("auto", "cpu", "gpu")
 _CONTRACT_KEY = re.compile(rb"""^["']?falsifiers["']?[ \t]*:""", re.MULTILINE)
 
 
@@ -42,11 +43,20 @@ class Options:
         seed = _value(config, "seed")
         if not seed.isascii() or not seed.isdigit():
             raise pytest.UsageError(f"refute: seed {seed!r}: expected a whole number, 0 or more")
+        device = _value(config, "device")
+        if device not in _DEVICES:
+            raise pytest.UsageError(f"refute: device {device!r}: expected one of {', '.join(_DEVICES)}")
+        engine, backend = config.getoption("refute_target"), _value(config, "backend")
+        if engine == "bundled" and backend != _VALUES["backend"][2]:
+            from refute_runtime.engine import BACKENDS  # noqa: PLC0415 (start-up time)
+
+            if backend not in BACKENDS:
+                raise pytest.UsageError(f"refute: backend {backend!r}: expected one of {', '.join(BACKENDS)}")
         selection = select(
-            engine=config.getoption("refute_target"),
+            engine=engine,
             model=_path(config, "model"),
-            backend=_value(config, "backend"),
-            device=_value(config, "device"),
+            backend=backend,
+            device=device,
             environ=os.environ,
         )
         if selection.missing and config.getoption("refute_model"):

@@ -30,7 +30,9 @@ def load_counterexample(path: Path) -> Counterexample:
 
     try:
         data = load_strict(path.read_bytes())
-    except (OSError, StrictJsonError) as error:
+    except OSError as error:
+        raise CannotReplay(f"{path}: {error.strerror or error}") from None
+    except StrictJsonError as error:
         raise CannotReplay(f"{path}: {error}") from None
     if isinstance(data, dict) and data.get("schema") == SCHEMA:
         try:

@@ -75,8 +75,14 @@ def select(
         path, origin = Path(environ[MODEL_VARIABLE]), MODEL_VARIABLE
     else:
         path, origin = embedded_model(), "embedded"
-    missing = None if path.is_file() else f"{path}: no such model file ({origin})"
-    return Selection(engine, path, origin, backend, device, missing)
+    return Selection(engine, path, origin, backend, device, _missing(path, "--model" if model else origin))
+
+
+def _missing(path: Path, origin: str) -> str | None:
+    """Say what is wrong with a path to a model, if anything is."""
+    if path.is_dir():
+        return f"{path}: is a folder, expected a GGUF file ({origin})"
+    return None if path.is_file() else f"{path}: no such model file ({origin})"
 
 
 def embedded_model() -> Path:

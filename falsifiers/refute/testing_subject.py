@@ -40,10 +40,15 @@ class Subject:
         faults: Sequence[str],
         fake: Callable[[int], Target],
     ) -> "Subject":
+        if Kind not in getattr(kind_type, "__mro__", ()):
+            sentence = f"{kind_type!r} is no kind; expected a class derived from Searched or Planned"
+            raise AssertionError(sentence)
         try:
             caught = tuple(parse_fault(fault, FAULTS) for fault in faults)
         except UnknownFault as unknown:
             raise AssertionError(f"no fault is called {unknown}; see refute.faults.catalogue") from None
+        except ValueError as error:
+            raise AssertionError(f"a dose is not a number, expected NAME or NAME=DOSE: {error}") from None
         if not caught:
             raise AssertionError(
                 f"{kind_type.name}: name faults; a kind that need not catch any shows nothing"

@@ -47,6 +47,19 @@ def run(*arguments, **environment):
     )
 
 
+@pytest.mark.parametrize("workers", ["x", "0", "-1", "1.5", ""])
+def test_a_number_of_processes_that_is_none_is_one_sentence(project, capsys, workers):
+    assert main(["run", f"-n{workers}" if workers else "-n="]) == Exit.USAGE
+    said = capsys.readouterr().err
+    assert said.endswith("expected a whole number of at least 1, or auto\n")
+    assert said.count("\n") == 1
+
+
+def test_a_record_that_is_not_there_is_named_once(project, capsys):
+    assert main(["replay", "nofile"]) == Exit.USAGE
+    assert capsys.readouterr().err == "refute: nofile: No such file or directory\n"
+
+
 def test_version(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["--version"])

@@ -1,4 +1,5 @@
 import copy
+import re
 
 import pytest
 from contract_texts import FAULTS, KINDS, contract_data, write_contract
@@ -33,6 +34,15 @@ def entry(index, **values):
 
 def test_a_contract_without_a_fault_has_no_problem(tmp_path):
     assert sentences(tmp_path, contract_data()) == []
+
+
+def test_a_parameter_that_cannot_be_read_is_one_problem(tmp_path):
+    (bundled,) = (path for path in find_contracts(tmp_path) if "repetition-penalty" in path.name)
+    text = bundled.read_text()
+    before = re.search(r"temperature: [0-9.]+", text)
+    broken = tmp_path / bundled.name
+    broken.write_text(text.replace(before[0], "temperature: .inf", 1))
+    assert [problem.rule for problem in lint([broken])] == ["yaml-not-finite"]
 
 
 def test_the_bundled_contracts_have_no_problem(tmp_path):

@@ -1,6 +1,7 @@
 """`refute mutate`: a whole file or none, and a sentence for whatever cannot be done."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from tiny_gguf import TinyModel, write_tiny
 from refute.cli import main
 from refute.faults.base import Fault
 from refute.faults.gguf_parts import GgufParts
+from refute.faults.specs_logits import MODEL
 from refute.mutate import mutant_of
 from refute.targets.base import CannotPlant
 from refute.verdict import Exit
@@ -78,6 +80,29 @@ def test_what_cannot_be_done_is_one_sentence_and_no_file(folder, capsys, argumen
     assert sentence in said
     assert said.count("\n") == 1
     assert {path: path.read_bytes() for path in Path().iterdir()} == before
+
+
+@pytest.mark.parametrize("force", [(), ("--force",)])
+def test_what_is_no_regular_file_is_never_replaced(folder, capsys, force):
+    os.mkfifo("pipe.gguf")
+    assert mutate("in.gguf", "pipe.gguf", "--fault=rope-base", *force) == Exit.USAGE
+    assert capsys.readouterr().err == "refute: pipe.gguf: is no regular file; expected a new file\n"
+    assert Path("pipe.gguf").is_fifo()
+
+
+@pytest.mark.parametrize("fault", ["tensor-scaled=1e300", "tensor-scaled=1e-60", "router-scaled=1e-50"])
+def test_a_dose_that_leaves_no_numbers_is_refused(folder, capsys, fault):
+    assert mutate("in.gguf", "out.gguf", "--fault", fault) == Exit.USAGE
+    assert "would become infinite or 0; expected a milder dose" in capsys.readouterr().err
+    assert not Path("out.gguf").exists()
+
+
+def test_help_says_what_each_fault_breaks(capsys):
+    with pytest.raises(SystemExit):
+        mutate("--help")
+    said = capsys.readouterr().out
+    assert "\n  rope-base (10 x): The base of the RoPE frequencies is multiplied.\n" in said
+    assert all(f"\n  {spec.name} (" in said and f"): {spec.breaks}" in said for spec in MODEL)
 
 
 def test_force_replaces_a_file(folder):

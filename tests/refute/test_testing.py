@@ -258,6 +258,10 @@ def test_each_broken_rule_is_one_sentence(kind: type, sentence: str) -> None:
 def test_it_demands_faults_that_exist_and_can_be_planted() -> None:
     with pytest.raises(AssertionError, match="name faults"):
         check(Twins, faults=())
+    with pytest.raises(AssertionError, match="a dose is not a number"):
+        check(Twins, faults=["stale-row=x"])
+    with pytest.raises(AssertionError, match="int'> is no kind"):
+        check(int, faults=["stale-row"])
     with pytest.raises(AssertionError, match="no fault is called"):
         check(Twins, faults=("empty-cash",))
     with pytest.raises(AssertionError, match="does not turn red on slow-clock"):

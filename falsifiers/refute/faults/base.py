@@ -48,6 +48,13 @@ class FaultSpec:
     unit: str
 
 
+def written_dose(value: float, unit: str) -> str:
+    """Write a dose for people; one that is clipped to all there are says so."""
+    if value == 1:
+        unit = unit.removesuffix("s")
+    return f"all {unit}" if value in (ALL_LAYERS, ALL_TENSORS) else f"{value:g} {unit}"
+
+
 class UnknownFault(KeyError):  # noqa: N818 (the name says it all)
     """No fault has that name; the message lists the near ones."""
 

@@ -231,8 +231,13 @@ def _scaled(model: _Model, names: Sequence[str]) -> GgufParts:
 
     def scale(tensor: Tensor) -> np.ndarray:
         values = tensor.read().view(_FLOATS[tensor.type])
-        with np.errstate(over="ignore"):
-            return _bytes((values.astype(np.float64) * factor).astype(values.dtype))
+        with np.errstate(over="ignore", under="ignore"):
+            scaled = (values.astype(np.float64) * factor).astype(values.dtype)
+        if not np.isfinite(scaled).all() or np.count_nonzero(scaled) != np.count_nonzero(values):
+            raise model.refuse(
+                f"values of {tensor.type.name} would become infinite or 0; expected a milder dose"
+            )
+        return _bytes(scaled)
 
     return model.changing(names, scale, of=[*_FLOATS])
 

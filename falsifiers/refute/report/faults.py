@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from rich.console import RenderableType
 from rich.text import Text
 
-from refute.faults.base import ALL_LAYERS
+from refute.faults.base import written_dose
 from refute.matrix import Cell, Matrix
 from refute.report.words import counted, table
 
@@ -17,9 +17,11 @@ def declared_table(matrix: Matrix) -> RenderableType:
         rows.add_row(Text(falsifier, "bold"))
         for cell in matrix.cells:
             if cell.falsifier == falsifier and cell.must:
-                least = "none" if cell.smallest_caught is None else dose(cell.smallest_caught, cell.unit)
+                least = (
+                    "none" if cell.smallest_caught is None else written_dose(cell.smallest_caught, cell.unit)
+                )
                 rows.add_row(
-                    f"  {cell.fault}", dose(cell.dose, cell.unit), _outcome(cell), least, cell.planted
+                    f"  {cell.fault}", written_dose(cell.dose, cell.unit), _outcome(cell), least, cell.planted
                 )
     for falsifier, reason in matrix.unattacked:
         rows.add_row(Text(falsifier, "bold"))
@@ -33,7 +35,7 @@ def every_table(matrix: Matrix) -> RenderableType:
     first = {cell.fault: cell for cell in reversed(matrix.cells)}
     for fault in matrix.faults:
         cells = [cell for cell in matrix.cells if cell.fault == fault]
-        rows.add_row(fault, dose(first[fault].dose, first[fault].unit), _catchers(cells))
+        rows.add_row(fault, written_dose(first[fault].dose, first[fault].unit), _catchers(cells))
     return rows
 
 
@@ -48,13 +50,6 @@ def findings_of(matrix: Matrix) -> Iterator[Text]:
             yield Text(f"{name}: {fault}: {why}", "red" if name == "hole" else "yellow")
     for falsifier in matrix.never_alone:
         yield Text(f"never alone: {falsifier}: others catch all that it catches", "dim")
-
-
-def dose(value: float, unit: str) -> str:
-    """Write a dose; the one that means every layer says so."""
-    if value == 1:
-        unit = unit.removesuffix("s")
-    return f"all {unit}" if value == ALL_LAYERS else f"{value:g} {unit}"
 
 
 def _outcome(cell: Cell) -> Text:

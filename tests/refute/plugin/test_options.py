@@ -31,6 +31,9 @@ def test_a_model_that_is_no_model_blocks_with_a_sentence(project):
     ("option", "sentence"),
     [
         ("--refute-model=none.gguf", "*none.gguf: no such model file*"),
+        ("--refute-model=.", "*: is a folder, expected a GGUF file (--model)"),
+        ("--refute-device=tpu", "device 'tpu': expected one of auto, cpu, gpu"),
+        ("--refute-backend=blas", "backend 'blas': expected one of array"),
         ("--refute-seed=-1", "*seed '-1': expected a whole number*"),
     ],
 )
@@ -38,6 +41,7 @@ def test_an_option_that_cannot_be_is_refused(project, option, sentence):
     result = project.run(option, "contracts", target="bundled")
     assert result.ret == 4
     result.stderr.fnmatch_lines([f"ERROR: refute: {sentence}"])
+    assert not (project.pytester.path / "evidence").exists()
 
 
 def test_the_ini_file_gives_defaults(project, decide):
