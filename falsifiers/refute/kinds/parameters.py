@@ -32,11 +32,7 @@ class Lengths:
 def several(name: str, value: Sequence[T]) -> tuple[T, ...]:
     """Return a list as a tuple; refuse anything else. Raises ValueError with a sentence."""
     if not isinstance(value, list | tuple):
-<<<<<<< HEAD
-        raise ValueError(f"{name} is {value!r}, expected a list")  # noqa: TRY004 (one kind of refusal)
-=======
         raise ValueError(f"{name} is {value!r}, expected a list")  # noqa: TRY004 (as all parameters are refused)
->>>>>>> fix1
     return tuple(value)
 
 
