@@ -287,7 +287,7 @@ def sample(
     """The planned cases of an attack or a control, unshrunk; a search ends at its first counterexample.
 
     until_red: other kinds too stop as soon as a green verdict is ruled out. effort: the share of the cases
-    that a search may try. on_case: told how many cases are done.
+    or runs that are tried. on_case: told how many cases are done.
     """
     size = size_of(kind, bound)
     if isinstance(kind, Searched):
@@ -296,7 +296,7 @@ def sample(
         return first_counterexample(kind, target, cases=math.ceil(size * effort), seed=seed)
     assert isinstance(kind, Planned)
     observations: list[Observation] = []
-    for case in kind.plan(target, size, seed):
+    for case in kind.plan(target, size, seed)[: math.ceil(size * effort)]:
         on_case(len(observations))
         observations.append(kind.observe(target, case))
         if until_red and kind.caught(observations, bound):
