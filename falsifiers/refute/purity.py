@@ -5,6 +5,7 @@ seen too. What it cannot see: state that the code keeps itself, and NumPy's glob
 compared instead.
 """
 
+import gc
 import os
 import random
 import sys
@@ -37,12 +38,15 @@ def watched() -> Iterator[list[str]]:
             elif isinstance(owner, type) and issubclass(owner, date) and name in _TODAY:
                 asked.append(f"{owner.__name__}.{name}")
 
-    before, drawn = sys.getprofile(), _numpy_state()
+    before, drawn, collects = sys.getprofile(), _numpy_state(), gc.isenabled()
+    gc.disable()  # a collection would run others' callbacks and finalizers here: Hypothesis times each one
     sys.setprofile(note)
     try:
         yield asked
     finally:
         sys.setprofile(before)
+        if collects:
+            gc.enable()
         if _numpy_state() != drawn:
             asked.append("NumPy's global random state")
 
