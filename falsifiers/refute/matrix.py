@@ -65,15 +65,19 @@ class Matrix:
         return tuple(cell.falsifier for cell in self.cells if cell.fault == fault and cell.caught)
 
     @property
+    def _planted(self) -> frozenset[str]:
+        return frozenset(cell.fault for cell in self.cells if cell.planted != "nowhere")
+
+    @property
     def holes(self) -> tuple[str, ...]:
         """Faults that were planted and that nobody caught."""
-        planted = {cell.fault for cell in self.cells if cell.planted != "nowhere"}
+        planted = self._planted
         return tuple(fault for fault in self.faults if fault in planted and not self.catchers(fault))
 
     @property
     def unplanted(self) -> tuple[str, ...]:
         """Faults that could be planted nowhere, so that nothing is known of them."""
-        planted = {cell.fault for cell in self.cells if cell.planted != "nowhere"}
+        planted = self._planted
         return tuple(fault for fault in self.faults if fault not in planted)
 
     @property
