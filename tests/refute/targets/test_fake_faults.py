@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from fault_reach import REACH
 
 from refute.contract import Bound
 from refute.faults import FAULTS
@@ -17,61 +18,6 @@ SAMPLED = replace(GREEDY, sampling=Sampling(1.0, 40, 0.95, 0.001, 1.05, seed=3))
 # nearly uniform among three quarters of the vocabulary, so that a wrong penalty shows at any rank
 LONG = replace(GREEDY, max_tokens=96)
 PENALISED = replace(SAMPLED, prompt=PROMPT * 2, max_tokens=48, sampling=Sampling(50.0, 190, 1.0, 0.0, 2.0, 3))
-# which requests give other tokens, of: greedy cached, greedy twin, sampled cached, sampled twin
-CACHED_ARM = (True, False, True, False)
-EVERY_ARM = (True, True, True, True)
-NOTHING = (False, False, False, False)
-SAMPLED_ARMS = (False, False, True, True)
-GREEDY_ARMS = (True, True, False, False)
-REACH = {
-    "rope-position": CACHED_ARM,
-    "stale-row": CACHED_ARM,
-    "lost-row-at-chunk-border": CACHED_ARM,
-    "kv-heads-permuted": CACHED_ARM,
-    "empty-cache": CACHED_ARM,
-    "phantom-row": CACHED_ARM,
-    "cache-ignored": NOTHING,
-    "attention-window": CACHED_ARM,
-    "oldest-rows-lost": NOTHING,  # so short a sequence has no old rows
-    "middle-rows-lost": CACHED_ARM,
-    "rope-drift": CACHED_ARM,
-    "context-unchecked": NOTHING,
-    "cache-leaked": NOTHING,
-    "weights-twice": NOTHING,
-    "kv-oversized": NOTHING,
-    "seed-ignored": SAMPLED_ARMS,
-    "seed-fixed": SAMPLED_ARMS,
-    "temperature-scaled": SAMPLED_ARMS,
-    "top-k-widened": SAMPLED_ARMS,
-    "greedy-sampled": GREEDY_ARMS,
-    "penalty-twice": SAMPLED_ARMS,
-    "penalty-ignored": SAMPLED_ARMS,
-    "penalty-per-occurrence": SAMPLED_ARMS,
-    "penalty-sign": SAMPLED_ARMS,
-    "penalty-at-one": GREEDY_ARMS,
-    "penalty-window": SAMPLED_ARMS,
-    "dense-dispatch": EVERY_ARM,
-    "dense-on-some-routes": NOTHING,  # its default reaches a session and the chat alone
-    "guard-fires": NOTHING,
-    "counters-stuck": NOTHING,
-    "routing-depends-on-cache": CACHED_ARM,
-    "stop-ignored": NOTHING,
-    "stream-buffered": NOTHING,
-    "slow-clock": NOTHING,
-    "weights-not-renormalised": EVERY_ARM,
-    "router-top-k-off": EVERY_ARM,
-    "router-collapsed": EVERY_ARM,
-    "logits-perturbed": EVERY_ARM,
-    "logits-not-finite": EVERY_ARM,
-    **{name: NOTHING for name, spec in FAULTS.items() if spec.seam == "tokenizer"},  # text alone
-    # These show in sessions alone.
-    "fork-shared": NOTHING,
-    "trim-short": NOTHING,
-    "crosstalk": NOTHING,
-    "thread-race": NOTHING,
-    "chunk-dependent": CACHED_ARM,
-    "order-dependent": (False, False, True, False),  # nothing ran before the first request
-}
 # few tokens of these requests depend on them
 LOUD = {
     "top-k-widened": 40.0,
