@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from refute.explain import explain
+from refute.options import contract_files
 from refute.verdict import Verdict
 
 if TYPE_CHECKING:
-    from refute.contract import Contract, Falsifier
+    from refute.contract import Contract, Falsifier, Problem
     from refute.finding import Finding
     from refute.session import Attacker
 
 FINDING = "refute.finding"  # the user property that carries a finding to the controller, as a JSON string
 ATTACKER: pytest.StashKey["Attacker"] = pytest.StashKey()
+PROBLEMS: pytest.StashKey["dict[Path, list[Problem]]"] = pytest.StashKey()
 
 
 class NotGreen(AssertionError):  # noqa: N818 (it carries a verdict)
@@ -37,9 +39,8 @@ class ContractFile(pytest.Module):
     def collect(self) -> Iterator[pytest.Item]:
         """Read the contract. Raises `CollectError` with one sentence for each fault in it."""
         from refute.contract import load_contract  # noqa: PLC0415 (start-up time)
-        from refute.lint import lint  # noqa: PLC0415 (start-up time)
 
-        problems = lint([self.path])
+        problems = _problems(self.config, self.path)
         if problems:
             shown = relative(self.path, self.config.rootpath)
             raise self.CollectError("\n".join(str(replace(problem, path=shown)) for problem in problems))
@@ -85,6 +86,18 @@ class FalsifierItem(pytest.Function):
     def reportinfo(self) -> tuple[os.PathLike[str], int | None, str]:
         """Point at the falsifier's line in the contract."""
         return self.path, self.falsifier.line - 1, f"{self.contract.id}/{self.falsifier.id}"
+
+
+def _problems(config: pytest.Config, path: Path) -> "list[Problem]":
+    """Every fault of one contract; all contracts of a run are read at once, for they name each other."""
+    from refute.lint import lint  # noqa: PLC0415 (start-up time)
+
+    known = config.stash.setdefault(PROBLEMS, {})
+    if path not in known:
+        files = sorted({path, *contract_files(config)})
+        found = lint(files)
+        known.update({file: [problem for problem in found if problem.path == file] for file in files})
+    return known[path]
 
 
 def attack(request: pytest.FixtureRequest) -> None:

@@ -94,8 +94,8 @@ class Finding:
         return self.observations if self.counterexample is None else (*self.observations, self.counterexample)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data; `from_json(to_json())` is the same finding."""
-        return {"schema": SCHEMA, **dataclasses.asdict(self)}
+        """Return plain data; `from_json(to_json())` is the same finding. Cases and samples are not copied."""
+        return {"schema": SCHEMA, **_plain(self)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Finding":
@@ -135,6 +135,13 @@ def missed(trials: Iterable[FaultTrial]) -> list[FaultTrial]:
 def timestamp() -> str:
     """Return now in RFC 3339, UTC, to the millisecond, as records hold it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses as mappings, also in tuples; what else a finding holds is plain already."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return tuple(map(_plain, value)) if isinstance(value, tuple) else value
 
 
 def _observations(entries: list[Mapping[str, Any]]) -> tuple[Observation, ...]:

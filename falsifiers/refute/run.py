@@ -38,9 +38,8 @@ def run(files: Sequence[Path], arguments: Sequence[str], display: Live) -> Outco
     """Attack the falsifiers of these contracts. arguments: pytest's, plugin options included."""
     adapter = _Adapter(display)
     own = shlex.join(str(path.absolute()) for path in files)
-    # refute is imported before pytest here, which a project that makes warnings errors need not fix.
-    quiet = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
-    command = [*map(str, files), *arguments, *quiet, "-o", f"refute_contracts={own}"]
+    # Rewriting the assertions of every plugin takes longer than loading a small model; no verdict needs it.
+    command = [*map(str, files), *arguments, "--assert=plain", "-o", f"refute_contracts={own}"]
     if os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
         command += ["-p", "refute.plugin"]
     with display, adapter.remembering_interrupts():

@@ -117,9 +117,10 @@ class ArrayBackend:
         q = self.project(x, f"{name}.attn_q.weight").reshape(T, -1, D)
         k = self.project(x, f"{name}.attn_k.weight").reshape(T, -1, D)
         v = self.project(x, f"{name}.attn_v.weight").reshape(T, -1, D)
-        q = self._rotate(self.norm(q, f"{name}.attn_q_norm.weight"), positions)
-        k = self._rotate(self.norm(k, f"{name}.attn_k_norm.weight"), positions)
-        return q, k, v
+        q = self.norm(q, f"{name}.attn_q_norm.weight")
+        k = self.norm(k, f"{name}.attn_k_norm.weight")
+        both = self._rotate(self._xp.concatenate([q, k], axis=1), positions)  # (T, N + G, D)
+        return both[:, : q.shape[1]], both[:, q.shape[1] :], v
 
     def _rotate(self, x: Array, positions: np.ndarray) -> Array:
         """RoPE, half-split (NeoX): element i turns with element i + D / 2. (T, N, D) -> (T, N, D)."""
@@ -195,7 +196,7 @@ class ArrayBackend:
         for expert in sorted(set(chosen.ravel().tolist())):
             token, slot = np.nonzero(chosen == expert)  # (S,), (S,)
             share = xp.asarray(weights[token, slot, None])  # (S, 1)
-            token = xp.asarray(token)
+            token = slice(None) if len(token) == len(x) else xp.asarray(token)  # a slice copies nothing
             y = self._swiglu(
                 x[token],
                 load(f"{name}.ffn_gate_exps.weight", expert),
