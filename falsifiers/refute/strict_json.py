@@ -48,26 +48,33 @@ def load_strict(data: bytes) -> Any:
         raise StrictJsonError(f"not JSON in UTF-8: {error}") from None
 
 
-def check(value: Any, pointer: str = "") -> None:
+def check(value: Any) -> None:
     """Refuse what cannot be written and read back the same. Raises `StrictJsonError`."""
+    fault = _fault(value)
+    if fault is not None:
+        pointer, what = fault
+        raise StrictJsonError(f"{pointer or '/'}: {what}")
+
+
+def _fault(value: Any) -> tuple[str, str] | None:
+    """The first value that cannot be held, and why; its JSON pointer is made only where there is one."""
     if value is None or isinstance(value, str | bool):
-        return
+        return None
     if isinstance(value, int):
-        if abs(value) > LARGEST:
-            raise StrictJsonError(f"{pointer or '/'}: {value}, expected an integer of at most 2^53")
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise StrictJsonError(f"{pointer or '/'}: {value}, expected a finite number")
-    elif isinstance(value, Mapping):
-        for key, member in value.items():
-            if not isinstance(key, str):
-                raise StrictJsonError(f"{pointer or '/'}: key {key!r}, expected a string")
-            check(member, f"{pointer}/{escaped(key)}")
-    elif isinstance(value, list | tuple):
-        for index, member in enumerate(value):
-            check(member, f"{pointer}/{index}")
-    else:
-        raise StrictJsonError(f"{pointer or '/'}: a {type(value).__name__}, expected plain JSON data")
+        return ("", f"{value}, expected an integer of at most 2^53") if abs(value) > LARGEST else None
+    if isinstance(value, float):
+        return None if math.isfinite(value) else ("", f"{value}, expected a finite number")
+    if isinstance(value, Mapping):
+        odd = next((key for key in value if not isinstance(key, str)), None)
+        if odd is not None:
+            return "", f"key {odd!r}, expected a string"
+    elif not isinstance(value, list | tuple):
+        return "", f"a {type(value).__name__}, expected plain JSON data"
+    for step, member in value.items() if isinstance(value, Mapping) else enumerate(value):
+        fault = _fault(member)
+        if fault is not None:
+            return f"/{escaped(str(step))}{fault[0]}", fault[1]
+    return None
 
 
 def escaped(key: str) -> str:

@@ -196,14 +196,14 @@ class ArrayBackend:
         for expert in sorted(set(chosen.ravel().tolist())):
             token, slot = np.nonzero(chosen == expert)  # (S,), (S,)
             share = xp.asarray(weights[token, slot, None])  # (S, 1)
-            token = slice(None) if len(token) == len(x) else xp.asarray(token)  # a slice copies nothing
+            rows = slice(None) if len(token) == len(x) else xp.asarray(token)  # a slice copies nothing
             y = self._swiglu(
-                x[token],
+                x[rows],
                 load(f"{name}.ffn_gate_exps.weight", expert),
                 load(f"{name}.ffn_up_exps.weight", expert),
                 load(f"{name}.ffn_down_exps.weight", expert),
             )
-            out[token] += share * y
+            out[rows] += share * y
         return out
 
     def dense(self, layer: int, x: Array) -> Array:
