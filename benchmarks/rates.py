@@ -4,7 +4,7 @@ Every falsifier of the contracts attacks the simulated engine, whose noise follo
 
 - *false alarms*: an honest engine, RUNS seeds; how often the claim came out falsified.
 - *missed faults*: each fault that the contract names, FAULTS seeds; how often it stayed green.
-- *too slow*: for claims about a rate, an engine 2 % on the wrong side of the bound; how often it survived
+- *near the bound*: for claims with a floor or ceiling, an engine 2 % on its wrong side; how often it survived
   (the contract's confidence allows 1 - confidence), and one exactly at the bound; how often it was falsified.
 
 Each rate comes with its exact upper bound at 95 %. Where one case refutes, an honest run is of CASES cases:
@@ -29,18 +29,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from refute.attack import sample, size_of
+from near_bound import Make, near_bound
+
+from refute.attack import sample
 from refute.contract import Falsifier, load_contract
 from refute.contract_files import find_contracts
 from refute.faults.base import Fault
 from refute.kinds import kind_named
-from refute.kinds.base import Kind, Measured
+from refute.kinds.base import Kind
 from refute.statistics import binomial_interval
 from refute.targets.base import CannotPlant
 from refute.targets.fake import FakeTarget
 
-WRONG_SIDE = 0.98  # of the bound
-Make = Callable[[int], FakeTarget]
+OFF = 0.02  # of the bound
 
 
 @dataclass(frozen=True)
@@ -87,39 +88,6 @@ def honest(seed: int) -> FakeTarget:
     return FakeTarget(seed)
 
 
-def with_rate(rate: float, seed: int) -> FakeTarget:
-    return FakeTarget(seed, rate=rate)
-
-
-def with_speed_up(speed_up: float, seed: int) -> FakeTarget:
-    return FakeTarget(seed, prefill_speedup=speed_up)
-
-
-def at(falsifier: Falsifier, share: float) -> Make | None:
-    """An engine whose true figure is this share of the bound; None where no knob of it gives one."""
-    above = falsifier.bound.above
-    if above is None:
-        return None
-    if falsifier.kind == "tok-floor":
-        return partial(with_rate, above * share)
-    if falsifier.kind == "speed-up":
-        return partial(with_speed_up, prefill_speedup_for(falsifier, above * share))
-    return None
-
-
-def prefill_speedup_for(falsifier: Falsifier, ratio: float) -> float:
-    """How much cheaper a prompt token has to be for this speed-up; the ratio falls as it grows."""
-    kind = kind_of(falsifier)
-    assert isinstance(kind, Measured)
-    low, high = 1.0, 10_000.0
-    for _ in range(50):
-        middle = (low * high) ** 0.5
-        target = FakeTarget(0, prefill_speedup=middle, noise=0.0)
-        (case, *_) = kind.plan(target, size_of(kind, falsifier.bound), 0)
-        low, high = (middle, high) if kind.measure(kind.observe(target, case)) > ratio else (low, middle)
-    return high
-
-
 def tally(
     pool: ProcessPoolExecutor, run: Callable[[int], str], runs: int, wrong: str
 ) -> tuple[int, int, float]:
@@ -146,11 +114,12 @@ def measure(
     add("false alarm", partial(falsified, few, honest), runs, "falsified", allowed)
     for fault in falsifier.must_catch:
         add(f"missed {fault}", partial(caught, falsifier, fault), faults, "missed", None)
+    floor = falsifier.bound.above is not None
     for share, what, wrong in (
         (1.0, "false alarm at the bound", "falsified"),
-        (WRONG_SIDE, "passed 2 % below", "survived"),
+        (1 - OFF if floor else 1 + OFF, f"passed 2 % {'below' if floor else 'above'}", "survived"),
     ):
-        make = at(falsifier, share)
+        make = near_bound(falsifier, share)
         if make is not None:
             add(what, partial(falsified, falsifier, make), runs, wrong, allowed)
     return rows

@@ -1,0 +1,175 @@
+"""Simulated engines whose true figure lies at a given share of a claim's bound, as `rates.py` attacks them.
+
+One for each kind whose bound is a rate, a share or a size. All but that figure is honest.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from refute.attack import size_of
+from refute.contract import Falsifier
+from refute.kinds import kind_named
+from refute.kinds.base import Measured
+from refute.targets.base import Generation, Peak, Request
+from refute.targets.fake import FakeTarget
+from refute.targets.scores import Scores, Session
+
+Make = Callable[[int], FakeTarget]
+"""Makes the engine of a seed."""
+
+
+def near_bound(falsifier: Falsifier, share: float) -> Make | None:
+    """An engine at this share of the bound; None for a kind whose bound is none of those."""
+    bound = falsifier.bound
+    limit = bound.above if bound.below is None else bound.below
+    if limit is None:
+        return None
+    match falsifier.kind:
+        case "tok-floor":
+            return partial(_with_rate, limit * share)
+        case "speed-up":
+            return partial(_with_speed_up, _prefill_speed_up(falsifier, limit * share))
+        case "needle-recall":
+            return partial(Forgetful, limit * share)
+        case "expert-load":
+            return partial(Lopsided, limit * share)
+        case "memory-peak":
+            return partial(Bloated, limit * share)
+        case "memory-growth":
+            return partial(Leaking, limit * share)
+        case _:
+            return None
+
+
+def _with_rate(rate: float, seed: int) -> FakeTarget:
+    return FakeTarget(seed, rate=rate)
+
+
+def _with_speed_up(speed_up: float, seed: int) -> FakeTarget:
+    return FakeTarget(seed, prefill_speedup=speed_up)
+
+
+def _prefill_speed_up(falsifier: Falsifier, ratio: float) -> float:
+    """How much cheaper a prompt token has to be for this speed-up; the ratio falls as it grows."""
+    kind = kind_named(falsifier.kind).of(falsifier.parameters)
+    assert isinstance(kind, Measured)
+    low, high = 1.0, 10_000.0
+    for _ in range(50):
+        middle = (low * high) ** 0.5
+        target = FakeTarget(0, prefill_speedup=middle, noise=0.0)
+        (case, *_) = kind.plan(target, size_of(kind, falsifier.bound), 0)
+        low, high = (middle, high) if kind.measure(kind.observe(target, case)) > ratio else (low, middle)
+    return high
+
+
+class Bloated(FakeTarget):
+    """Grows to so many times what it needs."""
+
+    def __init__(self, ratio: float, seed: int) -> None:
+        super().__init__(seed)
+        self._ratio = ratio
+
+    def fresh_peak(self, request: Request) -> Peak:
+        honest, needed = super().fresh_peak(request), self.footprint(request)
+        grown = int(self._ratio * (needed.weights + needed.cache + needed.workspace))
+        return replace(honest, peak=honest.anonymous_before + honest.file_after + grown)
+
+
+class Leaking(FakeTarget):
+    """Keeps so many bytes of every generation."""
+
+    def __init__(self, leak: float, seed: int) -> None:
+        super().__init__(seed)
+        self._leak = leak
+        self._generations = 0
+
+    def generate(self, request: Request) -> Generation:
+        self._generations += 1
+        return super().generate(request)
+
+    def resident(self) -> int:
+        return super().resident() + round(self._leak * self._generations)
+
+
+class Forgetful(FakeTarget):
+    """Recalls a fact with this probability: a sequence that was forked answers one question."""
+
+    def __init__(self, recall: float, seed: int) -> None:
+        super().__init__(seed)
+        self._recall = recall
+        self._draw = random.Random(f"recall {seed}")  # noqa: S311
+
+    def session(
+        self, capacity: int, *, prompt: int, cache: bool = True, threads: int | None = None
+    ) -> Session:
+        honest = super().session(capacity, prompt=prompt, cache=cache, threads=threads)
+        return _ForgetfulSession(honest, lambda: self._draw.random() >= self._recall)
+
+
+class _ForgetfulSession:
+    def __init__(self, honest: Session, forgets: Callable[[], bool], *, forgot: bool = False) -> None:
+        self._honest = honest
+        self._forgets = forgets
+        self._forgot = forgot
+
+    @property
+    def length(self) -> int:
+        return self._honest.length
+
+    def extend(self, tokens: Sequence[int], *, routing: bool = False) -> Scores:
+        scores = self._honest.extend(tokens, routing=routing)
+        return replace(scores, logits=np.roll(scores.logits, 1, axis=-1)) if self._forgot else scores
+
+    def fork(self) -> Session:
+        return _ForgetfulSession(self._honest.fork(), self._forgets, forgot=self._forgets())
+
+    def trim(self, length: int) -> None:
+        self._honest.trim(length)
+
+
+class Lopsided(FakeTarget):
+    """Sends this share of the tokens of layer 0 to its expert 0."""
+
+    def __init__(self, load: float, seed: int) -> None:
+        super().__init__(seed)
+        self._load = load
+        self._draw = random.Random(f"load {seed}")  # noqa: S311
+
+    def session(
+        self, capacity: int, *, prompt: int, cache: bool = True, threads: int | None = None
+    ) -> Session:
+        honest = super().session(capacity, prompt=prompt, cache=cache, threads=threads)
+        return _LopsidedSession(honest, lambda: self._draw.random() < self._load)
+
+
+class _LopsidedSession:
+    def __init__(self, honest: Session, hits: Callable[[], bool]) -> None:
+        self._honest = honest
+        self._hits = hits
+
+    @property
+    def length(self) -> int:
+        return self._honest.length
+
+    def extend(self, tokens: Sequence[int], *, routing: bool = False) -> Scores:
+        scores = self._honest.extend(tokens, routing=routing)
+        if scores.experts is None:
+            return scores
+        experts = scores.experts.copy()  # (T, L, K)
+        for chosen in experts[:, 0]:  # (K,) each; expert 0 stands first, where it is chosen at all
+            if self._hits():
+                chosen[0] = 0
+            elif chosen[0] == 0:
+                chosen[0] = next(expert for expert in range(1, len(chosen) + 1) if expert not in chosen)
+                chosen.sort()
+        return replace(scores, experts=experts)
+
+    def fork(self) -> Session:
+        return _LopsidedSession(self._honest.fork(), self._hits)
+
+    def trim(self, length: int) -> None:
+        self._honest.trim(length)
