@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from refute.faults import FAULTS
 from refute.faults.backend import affected_layers
@@ -12,10 +12,13 @@ from refute.faults.cache import Wrap, cache_wrapper, due
 from refute.faults.clock import SlowClock
 from refute.faults.memory import Hoard
 from refute.faults.sampler import SamplerFault
+from refute.faults.stream import Opens, wrap_stream
 from refute.targets.base import CannotPlant, Request, Sampling
 
 if TYPE_CHECKING:
     from refute.contract import Bound
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,10 @@ class Planted:
     def sampling(self, asked: Sampling) -> Sampling:
         """Return the settings that the sampler uses."""
         return asked if self.sampler is None else self.sampler.settings(asked)
+
+    def streamed(self, opens: Opens[T]) -> Opens[T]:
+        """Return what starts the generations of which tokens are handed out one by one."""
+        return wrap_stream(self.fault, opens) if self.fault is not None and self.seam == "stream" else opens
 
     @property
     def seam(self) -> Seam | None:

@@ -14,7 +14,8 @@ from refute.targets.scores import Scores, Session
 if TYPE_CHECKING:
     import numpy as np
 
-OPERATIONS = ("extend", "decode", "fork", "trim", "close")
+OPERATIONS = ("extend", "decode", "fork", "trim", "stop", "close")
+_SPARE = 8  # tokens that a generation may give beyond those after which it is stopped
 Step = Mapping[str, Any]
 
 
@@ -55,7 +56,9 @@ class Walk:
         self.steps = steps
         self.routing = "routing" in target.capabilities
         self.threads = threads if threads > 1 else None
-        self.capacity = min(tokens, target.identity.context)
+        stops = sum(step["do"] == "stop" for step in steps)
+        # An engine that computes on after a stop must find room for it: going on wrongly is what refutes it.
+        self.capacity = min(tokens + stops * _SPARE, target.identity.context)
         self.open: dict[int, _Sequence] = {}
         self.done: list[_Done] = []
 
@@ -76,6 +79,8 @@ class Walk:
                 self.open[step["to"]] = self.open[on].fork()
             case "trim":
                 self.open[on].trim(step["length"])
+            case "stop":
+                self._stop(self.open[on], step["count"])
             case "close":
                 del self.open[on]
             case other:
@@ -91,6 +96,14 @@ class Walk:
                     break
                 prompt += len(step["tokens"])
         return self.target.session(self.capacity, prompt=prompt, threads=self.threads)
+
+    def _stop(self, sequence: _Sequence, count: int) -> None:
+        """Let the engine generate by itself and stop it; only the forwards that follow tell what it left."""
+        token, room = sequence.choices[-1], self.capacity - len(sequence.tokens) - 1
+        given = sequence.session.stop(token, after=count, of=min(count + _SPARE, room), routing=self.routing)
+        sequence.tokens += [token, *given.tokens[:-1]]
+        sequence.choices += given.tokens
+        sequence.experts.extend(() if given.experts is None else given.experts)
 
     def _forwards(self, index: int, pieces: Sequence[Sequence[int] | None]) -> None:
         """Run forwards, each of the tokens given or of the greedy one."""

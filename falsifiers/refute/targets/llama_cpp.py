@@ -29,7 +29,8 @@ from refute.targets.base import (
 from refute.targets.llama_library import LlamaModel, LlamaSampler, LlamaSequence, library, library_digest
 from refute.targets.partial import PartialTarget
 from refute.targets.routes import entry_points
-from refute.targets.scores import Reference, Scores
+from refute.targets.scores import Reference, Scores, Stopped
+from refute.targets.stopping import greedy, stopped
 
 if TYPE_CHECKING:
     from refute.contract import Bound
@@ -219,6 +220,9 @@ class LlamaSession:
         if not 0 <= length <= self.length:
             raise TargetError(f"cannot trim a sequence of {self.length} tokens to {length}")
         self._sequence.trim(length)
+
+    def stop(self, token: int, *, after: int, of: int, routing: bool = False) -> Stopped:
+        return stopped(greedy(self, token, of, routing=routing), after)
 
 
 def _array_reference(path: Path) -> ArrayReference:
