@@ -140,6 +140,19 @@ def test_a_session_goes_on_forks_and_forgets(target, prompt):
 
 
 @installed
+def test_a_stopped_generation_leaves_nothing(target, prompt):
+    session = target.session(64, prompt=len(prompt))
+    first = int(session.extend(prompt).logits[-1].argmax())
+    twin = session.fork()
+    given = session.stop(first, after=3, of=8).tokens
+    assert (first, *given) == target.generate(Request(prompt, 4)).tokens
+    assert session.length == len(prompt) + 3
+    for token in (first, *given):
+        decoded = twin.extend([token]).logits
+    np.testing.assert_array_equal(session.extend(given[-1:]).logits, decoded)
+
+
+@installed
 @pytest.mark.parametrize("tokens", [[], [2048], [-1], [300] * 9])
 def test_what_it_cannot_run_is_refused(tokens, target):
     with pytest.raises(TargetError):
