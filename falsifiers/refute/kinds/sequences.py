@@ -92,7 +92,9 @@ class SequenceEquivalence(Searched[SequenceParameters]):
         steps = {
             "extend": st.fixed_dictionaries({"do": st.just("extend"), **on, "tokens": piece}),
             "decode": st.fixed_dictionaries({"do": st.just("decode"), **on, "count": few}),
-            "fork": st.fixed_dictionaries({"do": st.just("fork"), **on, "to": on["on"]}),
+            "fork": st.permutations(range(parameters.sequences)).map(
+                lambda order: {"do": "fork", "on": order[0], "to": order[1]}
+            ),
             "trim": st.fixed_dictionaries({"do": st.just("trim"), **on, "drop": few}),
             "stop": st.fixed_dictionaries({"do": st.just("stop"), **on, "count": few}),
             "close": st.fixed_dictionaries({"do": st.just("close"), **on}),
@@ -102,7 +104,8 @@ class SequenceEquivalence(Searched[SequenceParameters]):
         for name in parameters.operations:
             if name in _FORWARDS:
                 continue
-            some |= st.tuples(steps[name], st.lists(alone, min_size=1, max_size=3)).map(_after)
+            fewest = 3 if name == "fork" else 1  # so that each of the two goes on after the other one did
+            some |= st.tuples(steps[name], st.lists(alone, min_size=fewest, max_size=3)).map(_after)
         return (
             st.tuples(steps["extend"], st.lists(some, min_size=1, max_size=parameters.steps - 1))
             .map(lambda drawn: {"steps": effective([drawn[0], *chain(*drawn[1])], parameters.steps, limit)})
