@@ -22,6 +22,7 @@ from refute.targets.base import (
     Clock,
     Generation,
     Identity,
+    Refusal,
     Request,
     TargetError,
     cut,
@@ -125,6 +126,8 @@ class LlamaCppTarget(PartialTarget):
 
     def generate(self, request: Request) -> Generation:
         """Run one request; raises `TargetError` for one that llama.cpp refuses."""
+        if not request.prompt:
+            raise Refusal("the prompt is empty; expected at least one token")
         longest = len(request.prompt) + request.max_tokens
         sequence = LlamaSequence(self._model, self._within_context(longest))
         sampler = LlamaSampler(self._model, request.sampling, request.prompt, longest)
