@@ -61,9 +61,15 @@ class Walk:
         self.capacity = min(tokens + stops * _SPARE, target.identity.context)
         self.open: dict[int, _Sequence] = {}
         self.done: list[_Done] = []
+        self.finite = True  # all logits so far
 
     def do(self, index: int) -> None:
-        """One step. Raises ValueError for one that does not fit those before it."""
+        """One step. Raises ValueError for one that does not fit those before it.
+
+        None is done after a logit that is no finite number: it refutes, and no engine generates from it.
+        """
+        if not self.finite:
+            return
         step = self.steps[index]
         on = step["on"]
         if step["do"] != "extend" and on not in self.open:
@@ -118,6 +124,7 @@ class Walk:
             sequence.choices += scores.logits.argmax(axis=-1).tolist()
             sequence.experts.extend(() if scores.experts is None else scores.experts)
             parts.append(scores.logits)
+            self.finite = self.finite and bool(np.isfinite(scores.logits).all())
         held = tuple(sequence.tokens)
         self.done.append(_Done(index, start, held, np.concatenate(parts), tuple(sequence.experts)))
 

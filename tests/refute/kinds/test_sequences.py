@@ -165,6 +165,16 @@ def test_what_is_computed_after_a_stop_finds_room_in_a_full_sequence(fault) -> N
     target.close()
 
 
+def test_logits_that_are_no_numbers_refute_before_a_generation_fails_at_them() -> None:
+    stops, steps = kind("extend", "stop"), [extend(0, 1, 2), STOP, extend(0, 3)]
+    target = BundledTarget(embedded_model(), device="cpu")
+    with target.plant(Fault("logits-not-finite", 1000)) as faulty:
+        observation = stops.observe(faulty, {"steps": steps})
+    target.close()
+    assert [each["step"] for each in observation.samples["steps"]] == [0]
+    assert stops.refutes(observation)
+
+
 def test_a_step_on_a_sequence_that_is_not_open_is_refused() -> None:
     with pytest.raises(ValueError, match="step 0 is trim on sequence 0, which is not open"):
         kind().observe(FakeTarget(), {"steps": [TRIM]})
