@@ -4,8 +4,8 @@ Every falsifier of the contracts attacks the simulated engine, whose noise follo
 
 - *false alarms*: an honest engine, RUNS seeds; how often the claim came out falsified.
 - *missed faults*: each fault that the contract names, FAULTS seeds; how often it stayed green.
-- *near the bound*: for claims with a floor or ceiling, NEAR engines 2 % on its wrong side; how often it survived
-  (the contract's confidence allows 1 - confidence), and one exactly at the bound; how often it was falsified.
+- *near the bound*: for claims with a floor or ceiling, NEAR engines 2 % on the wrong side: how many survive
+  (the contract's confidence allows 1 - confidence); and as many at the bound: how often one was falsified.
 
 Each rate comes with its exact upper bound at 95 %. Where one case refutes, an honest run is of CASES cases:
 its false alarms are those of its cases.
