@@ -16,7 +16,7 @@ from refute.kinds import kind_named
 from refute.kinds.base import Measured
 from refute.targets.base import Generation, Peak, Request
 from refute.targets.fake import FakeTarget
-from refute.targets.scores import Scores, Session
+from refute.targets.scores import Scores, Session, Stopped
 
 Make = Callable[[int], FakeTarget]
 """Makes the engine of a seed."""
@@ -130,6 +130,9 @@ class _ForgetfulSession:
     def trim(self, length: int) -> None:
         self._honest.trim(length)
 
+    def stop(self, token: int, *, after: int, of: int, routing: bool = False) -> Stopped:
+        return self._honest.stop(token, after=after, of=of, routing=routing)
+
 
 class Lopsided(FakeTarget):
     """Sends this share of the tokens of layer 0 to its expert 0."""
@@ -173,3 +176,6 @@ class _LopsidedSession:
 
     def trim(self, length: int) -> None:
         self._honest.trim(length)
+
+    def stop(self, token: int, *, after: int, of: int, routing: bool = False) -> Stopped:
+        return self._honest.stop(token, after=after, of=of, routing=routing)

@@ -4,14 +4,14 @@ Every falsifier of the contracts attacks the simulated engine, whose noise follo
 
 - *false alarms*: an honest engine, RUNS seeds; how often the claim came out falsified.
 - *missed faults*: each fault that the contract names, FAULTS seeds; how often it stayed green.
-- *near the bound*: for claims with a floor or ceiling, an engine 2 % on its wrong side; how often it survived
-  (the contract's confidence allows 1 - confidence), and one exactly at the bound; how often it was falsified.
+- *near the bound*: for claims with a floor or ceiling, NEAR engines 2 % on the wrong side: how many survive
+  (the contract's confidence allows 1 - confidence); and as many at the bound: how often one was falsified.
 
 Each rate comes with its exact upper bound at 95 %. Where one case refutes, an honest run is of CASES cases:
 its false alarms are those of its cases.
 
-    python benchmarks/rates.py [--runs 1000] [--faults 100] [--cases 3] [--jobs 2] [-k NAME] [--json FILE]
-                               [--each-kind]
+    python benchmarks/rates.py [--runs 1000] [--near 300] [--faults 100] [--cases 3] [--jobs 2] [-k NAME]
+                               [--each-kind] [--json FILE]
 
 Prints a table; --json writes all counts.
 """
@@ -98,7 +98,14 @@ def tally(
 
 
 def measure(
-    pool: ProcessPoolExecutor, name: str, falsifier: Falsifier, *, runs: int, faults: int, cases: int
+    pool: ProcessPoolExecutor,
+    name: str,
+    falsifier: Falsifier,
+    *,
+    runs: int,
+    near: int,
+    faults: int,
+    cases: int,
 ) -> list[Count]:
     rows: list[Count] = []
 
@@ -121,7 +128,7 @@ def measure(
     ):
         make = near_bound(falsifier, share)
         if make is not None:
-            add(what, partial(falsified, falsifier, make), runs, wrong, allowed)
+            add(what, partial(falsified, falsifier, make), near, wrong, allowed)
     return rows
 
 
@@ -136,6 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--near", type=int, default=300)
     parser.add_argument("--faults", type=int, default=100)
     parser.add_argument("--cases", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
@@ -144,6 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
 
+    counts = {"runs": args.runs, "near": args.near, "faults": args.faults, "cases": args.cases}
     rows: list[Count] = []
     seen: set[str] = set()
     with ProcessPoolExecutor(args.jobs) as pool:
@@ -153,13 +162,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 name = f"{contract.id}/{falsifier.id}"
                 if args.name in name and not (args.each_kind and falsifier.kind in seen):
                     seen.add(falsifier.kind)
-                    counts = {"runs": args.runs, "faults": args.faults, "cases": args.cases}
                     for row in measure(pool, name, falsifier, **counts):
                         rows.append(row)
                         show(row)
     if args.json:
         data = [{**vars(row), "upper": row.upper} for row in rows]
-        args.json.write_text(json.dumps({"runs": args.runs, "faults": args.faults, "rows": data}, indent=1))
+        args.json.write_text(json.dumps({**counts, "rows": data}, indent=1))
     over = [row for row in rows if row.allowed is not None and row.wrong / row.runs > row.allowed]
     print(f"{len(rows)} rates; {len(over)} above what the confidence allows")
     return 1 if over else 0

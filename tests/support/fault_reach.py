@@ -21,6 +21,7 @@ REACH = {
     "middle-rows-lost": CACHED_ARM,
     "rope-drift": CACHED_ARM,
     "context-unchecked": NOTHING,
+    "empty-admitted": NOTHING,
     "cache-leaked": NOTHING,
     "weights-twice": NOTHING,
     "kv-oversized": NOTHING,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from refute.faults import FAULTS
 from refute.faults.backend import affected_layers
@@ -12,10 +12,13 @@ from refute.faults.cache import Wrap, cache_wrapper, due
 from refute.faults.clock import SlowClock
 from refute.faults.memory import Hoard
 from refute.faults.sampler import SamplerFault
+from refute.faults.stream import Opens, wrap_stream
 from refute.targets.base import CannotPlant, Request, Sampling
 
 if TYPE_CHECKING:
     from refute.contract import Bound
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,7 @@ class Planted:
     """Which parts of a target the fault changes; the others stay as they are.
 
     cache: wraps the cache of requests that use it. layers: how many layers the fault affects.
-    requests: numbers those that want the cache. hoard: what is held without need.
+    requests: numbers those that the fault may touch. hoard: what is held without need.
     """
 
     fault: Fault | None = None
@@ -51,6 +54,10 @@ class Planted:
         """Return the settings that the sampler uses."""
         return asked if self.sampler is None else self.sampler.settings(asked)
 
+    def streamed(self, opens: Opens[T]) -> Opens[T]:
+        """Return what starts the generations of which tokens are handed out one by one."""
+        return wrap_stream(self.fault, opens) if self.fault is not None and self.seam == "stream" else opens
+
     @property
     def seam(self) -> Seam | None:
         """Where the fault goes in; None where there is none."""
@@ -63,7 +70,12 @@ class Planted:
         return not self.has("dense-on-some-routes") or route in routes[-int(self.dose) :]
 
     def admitted(self, request: Request, context: int) -> Request:
-        """Return the request that is run: one that needs too many positions may be cut to fit."""
+        """Return the request that is run.
+
+        One that needs too many positions may be cut to fit, an empty prompt become the first token there is.
+        """
+        if self.has("empty-admitted") and not request.prompt and due(self.dose, next(self.requests)):
+            return replace(request, prompt=(0,))
         excess = len(request.prompt) + request.max_tokens - context
         if not self.has("context-unchecked") or not 0 < excess <= self.dose:
             return request
@@ -92,7 +104,7 @@ def prepare(
     """Fit a fault to a model. Raises `CannotPlant` where the model has nothing that it could change."""
     spec = FAULTS.get(fault.name)
     match spec.seam if spec else None:
-        case "cache" if fault.name in {"cache-ignored", "context-unchecked"}:
+        case "cache" if fault.name in {"cache-ignored", "context-unchecked", "empty-admitted"}:
             return Planted(fault)
         case "cache":
             return Planted(fault, cache=cache_wrapper(fault, layers=layers, kv_heads=kv_heads))

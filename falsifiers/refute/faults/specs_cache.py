@@ -139,6 +139,14 @@ CACHE = (
         doses=(1.0,),
         unit="positions",
     ),
+    FaultSpec(
+        name="empty-admitted",
+        seam="cache",
+        breaks="An empty prompt is run as if it were the first token of the vocabulary.",
+        default=1.0,
+        doses=(0.1, 0.5),
+        unit="of empty prompts",
+    ),
 )
 
 MEMORY = (

@@ -4,7 +4,7 @@ Recall is asked as a needle in a haystack: facts are hidden in a page of filler,
 is computed once and every question goes on from a fork of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -287,17 +287,18 @@ class LimitParameters:
 class ContextLimit(Searched[LimitParameters]):
     """A request that needs more positions than the context is refused; one that needs them all is served.
 
-    Refused: before anything is computed, with a sentence that names the context. That an answer may end
-    early (with the value that was asked for) keeps a request for the whole context cheap.
+    One without any token of a prompt is refused too: every case asks for that as well, so that no run goes
+    without. Refused: before anything is computed, with a sentence that names the context, or the prompt. That
+    an answer may end early (with the value that was asked for) keeps a request for the whole context cheap.
     """
 
     name = "context-limit"
-    rule_version = "1"
+    rule_version = "2"
     requires = frozenset({"token_ids", "chat"})
     parameters_type = LimitParameters
 
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":
-        """A page with a fact, and how many positions past the context the request needs."""
+        """A page with a fact, how many positions past the context it needs, what an empty prompt asks for."""
         from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
 
         context = target.identity.context
@@ -305,38 +306,60 @@ class ContextLimit(Searched[LimitParameters]):
 
         def asked(excess: "SearchStrategy[int]", *, long: bool) -> "SearchStrategy[dict[str, Any]]":
             return st.fixed_dictionaries(
-                {"seed": seed, "excess": excess, "long": st.just(long), "context": st.just(context)}
+                {
+                    "seed": seed,
+                    "excess": excess,
+                    "long": st.just(long),
+                    "context": st.just(context),
+                    "after_nothing": st.integers(1, self.parameters.excess),  # tokens
+                }
             )
 
         # An engine that runs a long prompt takes its time over it, so two of three cases have none.
         return st.one_of(asked(st.just(0), long=False), asked(excess, long=False), asked(excess, long=True))
 
     def observe(self, target: Target, case: Case) -> Observation:
-        """Ask, and note whether it was served, refused, or failed on the way."""
+        """Ask for both, and note whether each was served, refused, or failed on the way."""
         needed = case["context"] + case["excess"]
         if case["long"]:
             prompt = tuple(some_prompt(target, needed - 1, case["seed"]))
         else:
             text, (needle,) = page(16, [0], 1, lambda text: len(target.encode(text)), case["seed"])
             prompt = target.encode_chat([{"role": "user", "content": f"{text}\n{needle.question}"}])
-        request = Request(prompt, needed - len(prompt), stop=True)
-        outcome, sentence, tokens = "served", None, 0
-        try:
-            tokens = len(target.generate(request).tokens)
-        except Refusal as refusal:
-            outcome, sentence = "refused", str(refusal)
-        except TargetError as error:
-            outcome, sentence = "failed", str(error)
         return Observation(
-            case, {"needed": needed, "outcome": outcome, "sentence": sentence, "tokens": tokens}
+            case,
+            {
+                "needed": needed,
+                "limit": _asked(target, Request(prompt, needed - len(prompt), stop=True)),
+                "empty": _asked(target, Request((), case["after_nothing"], stop=True)),
+            },
         )
 
     def refutes(self, observation: Observation) -> bool:
-        """Anything but a served request within the context and a refusal that names it past it."""
+        """Anything but a served request within the context and a refusal that names what is wrong."""
         case, samples = observation.case, observation.samples
-        if not case["excess"]:
-            return bool(samples["outcome"] != "served" or samples["tokens"] < 1)
-        return bool(samples["outcome"] != "refused" or str(case["context"]) not in samples["sentence"])
+        if not _refused(samples["empty"], naming="prompt"):
+            return True
+        limit = samples["limit"]
+        if case["excess"]:
+            return not _refused(limit, naming=str(case["context"]))
+        return bool(limit["outcome"] != "served" or limit["tokens"] < 1)
+
+
+def _asked(target: Target, request: Request) -> dict[str, Any]:
+    """What came of a request: served, refused, or failed on the way; what was said, how many tokens came."""
+    outcome, sentence, tokens = "served", None, 0
+    try:
+        tokens = len(target.generate(request).tokens)
+    except Refusal as refusal:
+        outcome, sentence = "refused", str(refusal)
+    except TargetError as error:
+        outcome, sentence = "failed", str(error)
+    return {"outcome": outcome, "sentence": sentence, "tokens": tokens}
+
+
+def _refused(came: Mapping[str, Any], *, naming: str) -> bool:
+    return came["outcome"] == "refused" and naming in came["sentence"]
 
 
 def _shared(prompts: Sequence[Sequence[int]]) -> int:

@@ -1,8 +1,9 @@
 """Sequence equivalence: whatever was done to sequences before, their logits are those of a fresh prefill.
 
 A case is a list of steps on up to so many sequences: extend one by a chunk, decode greedily, fork it, trim
-it, close it. A sequence that another step leaves alone is resumed when a later one names it. The steps are
-data, so a case is stored, shrunk and replayed like any other.
+it, let the engine generate over it and stop that midway, close it. A sequence that another step leaves alone
+is resumed when a later one names it. The steps are data, so a case is stored, shrunk and replayed like any
+other.
 """
 
 from collections.abc import Sequence
@@ -91,8 +92,11 @@ class SequenceEquivalence(Searched[SequenceParameters]):
         steps = {
             "extend": st.fixed_dictionaries({"do": st.just("extend"), **on, "tokens": piece}),
             "decode": st.fixed_dictionaries({"do": st.just("decode"), **on, "count": few}),
-            "fork": st.fixed_dictionaries({"do": st.just("fork"), **on, "to": on["on"]}),
+            "fork": st.permutations(range(parameters.sequences)).map(
+                lambda order: {"do": "fork", "on": order[0], "to": order[1]}
+            ),
             "trim": st.fixed_dictionaries({"do": st.just("trim"), **on, "drop": few}),
+            "stop": st.fixed_dictionaries({"do": st.just("stop"), **on, "count": few}),
             "close": st.fixed_dictionaries({"do": st.just("close"), **on}),
         }
         alone = st.one_of(*(steps[name] for name in parameters.operations if name in _FORWARDS))
@@ -100,7 +104,8 @@ class SequenceEquivalence(Searched[SequenceParameters]):
         for name in parameters.operations:
             if name in _FORWARDS:
                 continue
-            some |= st.tuples(steps[name], st.lists(alone, min_size=1, max_size=3)).map(_after)
+            fewest = 3 if name == "fork" else 1  # so that each of the two goes on after the other one did
+            some |= st.tuples(steps[name], st.lists(alone, min_size=fewest, max_size=3)).map(_after)
         return (
             st.tuples(steps["extend"], st.lists(some, min_size=1, max_size=parameters.steps - 1))
             .map(lambda drawn: {"steps": effective([drawn[0], *chain(*drawn[1])], parameters.steps, limit)})
@@ -137,13 +142,13 @@ class SequenceEquivalence(Searched[SequenceParameters]):
     def _tells(self, steps: Sequence[Step]) -> bool:
         """Whether a forward goes on after one of the operations in question.
 
-        That is a forward of a sequence that was trimmed; of any after one was closed; of a fork or its
-        origin that ran before the other one did; without these operations, of a sequence that holds tokens,
-        after another one ran where there are several.
+        That is a forward of a sequence that was trimmed or stopped; of any after one was closed; of a fork
+        or its origin that ran before the other one did; without these operations, of a sequence that holds
+        tokens, after another one ran where there are several.
         """
         special = set(self.parameters.operations) - set(_FORWARDS)
         held: set[int] = set()
-        trimmed: set[int] = set()
+        cut: set[int] = set()  # trimmed or stopped
         forks: dict[frozenset[int], list[int]] = {}  # which of the two ran, without repetitions
         closed, last = False, None
         for step in steps:
@@ -153,19 +158,19 @@ class SequenceEquivalence(Searched[SequenceParameters]):
                     forks = {pair: ran for pair, ran in forks.items() if step["to"] not in pair}
                     forks[frozenset({on, step["to"]})] = []
                     held.add(step["to"])
-                case "trim":
-                    trimmed.add(on)
+                case "trim" | "stop":
+                    cut.add(on)
                 case "close":
                     closed = True
                     held.discard(on)
-                    trimmed.discard(on)
+                    cut.discard(on)
                     forks = {pair: ran for pair, ran in forks.items() if on not in pair}
                 case _:
                     for pair, ran in forks.items():
                         if on in pair and ran[-1:] != [on]:
                             ran.append(on)
                     if special:
-                        told = closed or on in trimmed or any(len(ran) > 2 for ran in forks.values())
+                        told = closed or on in cut or any(len(ran) > 2 for ran in forks.values())
                     else:
                         resumed = on in held and (self.parameters.sequences == 1 or last != on)
                         told = resumed or self.parameters.threads > 1
@@ -203,6 +208,11 @@ def effective(steps: Sequence[Step], most: int, limit: int) -> list[dict[str, An
         elif do == "trim" and length:
             lengths[on] = max(length - step["drop"], 0)
             kept.append({"do": do, "on": on, "length": lengths[on]})
+        elif do == "stop" and length:
+            count = min(step["count"], limit - length - 2)  # one more could be computed, else it is no stop
+            if count > 0:
+                lengths[on] = length + count
+                kept.append({"do": do, "on": on, "count": count})
         elif do == "fork" and length is not None and step["to"] != on:
             lengths[step["to"]] = length
             kept.append({"do": do, "on": on, "to": step["to"]})

@@ -14,7 +14,8 @@ from refute.targets.scores import Scores, Session
 if TYPE_CHECKING:
     import numpy as np
 
-OPERATIONS = ("extend", "decode", "fork", "trim", "close")
+OPERATIONS = ("extend", "decode", "fork", "trim", "stop", "close")
+_SPARE = 8  # tokens that a generation may give beyond those after which it is stopped
 Step = Mapping[str, Any]
 
 
@@ -55,12 +56,20 @@ class Walk:
         self.steps = steps
         self.routing = "routing" in target.capabilities
         self.threads = threads if threads > 1 else None
-        self.capacity = min(tokens, target.identity.context)
+        stops = sum(step["do"] == "stop" for step in steps)
+        # An engine that computes on after a stop must find room for it: going on wrongly is what refutes it.
+        self.capacity = min(tokens + stops * _SPARE, target.identity.context)
         self.open: dict[int, _Sequence] = {}
         self.done: list[_Done] = []
+        self.finite = True  # all logits so far
 
     def do(self, index: int) -> None:
-        """One step. Raises ValueError for one that does not fit those before it."""
+        """One step. Raises ValueError for one that does not fit those before it.
+
+        None is done after a logit that is no finite number: it refutes, and no engine generates from it.
+        """
+        if not self.finite:
+            return
         step = self.steps[index]
         on = step["on"]
         if step["do"] != "extend" and on not in self.open:
@@ -76,6 +85,8 @@ class Walk:
                 self.open[step["to"]] = self.open[on].fork()
             case "trim":
                 self.open[on].trim(step["length"])
+            case "stop":
+                self._stop(self.open[on], step["count"])
             case "close":
                 del self.open[on]
             case other:
@@ -92,6 +103,14 @@ class Walk:
                 prompt += len(step["tokens"])
         return self.target.session(self.capacity, prompt=prompt, threads=self.threads)
 
+    def _stop(self, sequence: _Sequence, count: int) -> None:
+        """Let the engine generate by itself and stop it; only the forwards that follow tell what it left."""
+        token, room = sequence.choices[-1], self.capacity - len(sequence.tokens) - 1
+        given = sequence.session.stop(token, after=count, of=min(count + _SPARE, room), routing=self.routing)
+        sequence.tokens += [token, *given.tokens[:-1]]
+        sequence.choices += given.tokens
+        sequence.experts.extend(() if given.experts is None else given.experts)
+
     def _forwards(self, index: int, pieces: Sequence[Sequence[int] | None]) -> None:
         """Run forwards, each of the tokens given or of the greedy one."""
         import numpy as np  # noqa: PLC0415 (keeps NumPy out of collection)
@@ -105,6 +124,7 @@ class Walk:
             sequence.choices += scores.logits.argmax(axis=-1).tolist()
             sequence.experts.extend(() if scores.experts is None else scores.experts)
             parts.append(scores.logits)
+            self.finite = self.finite and bool(np.isfinite(scores.logits).all())
         held = tuple(sequence.tokens)
         self.done.append(_Done(index, start, held, np.concatenate(parts), tuple(sequence.experts)))
 

@@ -13,7 +13,6 @@ from refute.faults.backend import CountedForwards, wrap_backend
 from refute.faults.base import Fault
 from refute.faults.planted import HEALTHY, Planted, is_of_model, prepare
 from refute.faults.sampler import WrappedSampler
-from refute.faults.stream import wrap_stream
 from refute.mutate import mutant_of
 from refute.targets import fresh, resident
 from refute.targets.base import (
@@ -304,11 +303,7 @@ class BundledTarget:
             tokens = list(opens(None))
             del held
             return generation_of(request, started, tokens, planted)
-        tokens, progress = deliver(
-            wrap_stream(planted.fault, opens) if planted.fault and planted.seam == "stream" else opens,
-            request.delivery,
-            lambda: counting.begun,
-        )
+        tokens, progress = deliver(planted.streamed(opens), request.delivery, lambda: counting.begun)
         return replace(generation_of(request, started, tokens, planted), progress=progress)
 
     def _chat_prompt(self, request: Request) -> tuple[int, ...]:

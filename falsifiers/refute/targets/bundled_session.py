@@ -4,7 +4,7 @@ Like `bundled`, it imports `refute_runtime` late.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import reduce
@@ -15,10 +15,13 @@ from refute.faults import FAULTS
 from refute.faults.base import Fault
 from refute.faults.planted import Planted
 from refute.faults.tokenizer import wrap_tokenizer
-from refute.targets.base import Counters, Generation, Request, Routing, TargetError
-from refute.targets.scores import Scores
+from refute.targets.base import Counters, Delivery, Generation, Request, Routing, TargetError
+from refute.targets.delivery import deliver
+from refute.targets.scores import Scores, Stopped
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from refute_runtime.backends.base import Cache
     from refute_runtime.engine import Engine, Token
 
@@ -63,6 +66,30 @@ class BundledSession:
         if not 0 <= length <= self.length:
             raise TargetError(f"cannot trim a sequence of {self.length} tokens to {length}")
         self._cache.truncate(length)
+
+    def stop(self, token: int, *, after: int, of: int, routing: bool = False) -> Stopped:
+        """Generate over the sequence's own cache, as the engine's documentation says, until told to stop."""
+        routing = routing and self._engine.config.moe
+
+        def opens(taken: "Callable[[Token], object] | None") -> "Generator[Token, None, None]":
+            return self._engine.generate(
+                [token], max_tokens=of, cache=self._cache, stop=False, on_token=taken, routing=routing
+            )
+
+        with failures():
+            given, _ = deliver(self._planted.streamed(opens), Delivery("callback", after), lambda: 0)
+        return Stopped(
+            tuple(each.id for each in given[:after]),
+            _experts(given[:after], self._engine.config.experts_per_token) if routing else None,
+        )
+
+
+def _experts(tokens: "Sequence[Token]", width: int) -> "np.ndarray":
+    """Experts (T, L, K) of each token's forward, as in `Scores`: -1 where a layer ran none."""
+    import numpy as np  # noqa: PLC0415  (heavy)
+
+    decided = [token.routing.experts for token in tokens if token.routing is not None]
+    return np.array([[layer or (-1,) * width for layer in layers] for layers in decided])
 
 
 def engine_with(engine: "Engine", fault: Fault) -> "Engine":

@@ -17,7 +17,6 @@ from refute.faults.backend import misstate
 from refute.faults.base import Fault
 from refute.faults.cache import Cache
 from refute.faults.planted import HEALTHY, Planted, is_of_model, prepare
-from refute.faults.stream import wrap_stream
 from refute.targets.base import (
     CAPABILITIES,
     CannotPlant,
@@ -273,10 +272,9 @@ class FakeTarget:
         if request.delivery is None:
             tokens = list(opens(None))
         else:
-            wrapped = (
-                wrap_stream(planted.fault, opens) if planted.fault and planted.seam == "stream" else opens
+            tokens, progress = deliver(
+                planted.streamed(opens), request.delivery, lambda: done.work.counters.forwards
             )
-            tokens, progress = deliver(wrapped, request.delivery, lambda: done.work.counters.forwards)
         return done.generation(
             tokens,
             request,

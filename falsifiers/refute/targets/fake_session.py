@@ -23,7 +23,8 @@ from refute.targets.fake_model import (
     uniform,
 )
 from refute.targets.fake_mutant import mutant_logits, mutant_shares
-from refute.targets.scores import Forced, Scores
+from refute.targets.scores import Forced, Scores, Stopped
+from refute.targets.stopping import greedy, stopped
 
 _CHOSEN_SHARE = np.float64(0.8)  # of all probabilities, where shares are not renormalised
 
@@ -98,6 +99,9 @@ class FakeSession:
         if not 0 <= length <= self.length:
             raise TargetError(f"cannot trim a sequence of {self.length} tokens to {length}")
         self._cache.truncate(length)
+
+    def stop(self, token: int, *, after: int, of: int, routing: bool = False) -> Stopped:
+        return stopped(self._planted.streamed(greedy(self, token, of, routing=routing)), after)
 
 
 def decide(

@@ -22,6 +22,7 @@ from refute.targets.base import (
     Clock,
     Generation,
     Identity,
+    Refusal,
     Request,
     TargetError,
     cut,
@@ -29,7 +30,8 @@ from refute.targets.base import (
 from refute.targets.llama_library import LlamaModel, LlamaSampler, LlamaSequence, library, library_digest
 from refute.targets.partial import PartialTarget
 from refute.targets.routes import entry_points
-from refute.targets.scores import Reference, Scores
+from refute.targets.scores import Reference, Scores, Stopped
+from refute.targets.stopping import greedy, stopped
 
 if TYPE_CHECKING:
     from refute.contract import Bound
@@ -124,6 +126,8 @@ class LlamaCppTarget(PartialTarget):
 
     def generate(self, request: Request) -> Generation:
         """Run one request; raises `TargetError` for one that llama.cpp refuses."""
+        if not request.prompt:
+            raise Refusal("the prompt is empty; expected at least one token")
         longest = len(request.prompt) + request.max_tokens
         sequence = LlamaSequence(self._model, self._within_context(longest))
         sampler = LlamaSampler(self._model, request.sampling, request.prompt, longest)
@@ -219,6 +223,9 @@ class LlamaSession:
         if not 0 <= length <= self.length:
             raise TargetError(f"cannot trim a sequence of {self.length} tokens to {length}")
         self._sequence.trim(length)
+
+    def stop(self, token: int, *, after: int, of: int, routing: bool = False) -> Stopped:
+        return stopped(greedy(self, token, of, routing=routing), after)
 
 
 def _array_reference(path: Path) -> ArrayReference:

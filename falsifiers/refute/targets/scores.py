@@ -31,6 +31,14 @@ class Scores:
 
 
 @dataclass(frozen=True, slots=True)
+class Stopped:
+    """What a generation gave until it was stopped: T tokens, of each the forward's experts as in `Scores`."""
+
+    tokens: tuple[int, ...]
+    experts: "np.ndarray | None" = None
+
+
+@dataclass(frozen=True, slots=True)
 class Forced:
     """A prompt and the tokens that are fed after it one by one, whatever the engine would have said."""
 
@@ -56,6 +64,14 @@ class Session(Protocol):
 
     def trim(self, length: int) -> None:
         """Forget all tokens from `length` on."""
+        ...
+
+    def stop(self, token: int, *, after: int, of: int, routing: bool = False) -> Stopped:
+        """Let the engine generate `of` tokens greedily after `token`, and stop it once it has given `after`.
+
+        The stop is the one that consumers have: a callback says that it wants no more. The sequence then
+        holds `token` and the tokens given, but for the last one, which no forward has run.
+        """
         ...
 
 

@@ -8,6 +8,7 @@ from refute.contract import Bound
 from refute.faults.base import Fault
 from refute.kinds.base import Observation
 from refute.kinds.long_context import ContextLimit, FarEquivalence, NeedleRecall
+from refute.search import first_counterexample
 from refute.targets.base import Request, TargetError
 from refute.targets.fake import FakeTarget
 from refute.targets.fake_model import CONTEXT
@@ -154,7 +155,7 @@ def test_one_position_that_is_off_or_not_finite_refutes(observations, outcome) -
 
 
 def limit_case(excess: int, *, long: bool = False) -> dict:
-    return {"seed": 5, "excess": excess, "long": long, "context": CONTEXT}
+    return {"seed": 5, "excess": excess, "long": long, "context": CONTEXT, "after_nothing": 3}
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,8 @@ def limit_case(excess: int, *, long: bool = False) -> dict:
 )
 def test_the_limit_is_kept_to_the_position(excess, long, outcome) -> None:
     observation = LIMIT.observe(FakeTarget(0), limit_case(excess, long=long))
-    assert observation.samples["outcome"] == outcome
+    assert observation.samples["limit"]["outcome"] == outcome
+    assert observation.samples["empty"]["outcome"] == "refused"
     assert not LIMIT.refutes(observation)
 
 
@@ -174,6 +176,21 @@ def test_a_request_that_is_cut_to_fit_refutes(long) -> None:
         beyond = LIMIT.observe(faulty, limit_case(2, long=long))
     assert LIMIT.refutes(cut)
     assert not LIMIT.refutes(beyond)
+
+
+@pytest.mark.parametrize("excess", [0, 1])
+def test_a_prompt_that_is_made_up_refutes(excess) -> None:
+    with FakeTarget(0).plant(Fault("empty-admitted", 1)) as faulty:
+        made_up = LIMIT.observe(faulty, limit_case(excess))
+    assert made_up.samples["empty"] == {"outcome": "served", "sentence": None, "tokens": 3}
+    assert LIMIT.refutes(made_up)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_search_has_an_empty_prompt_and_finds_a_share_of_them(seed) -> None:
+    with FakeTarget(0).plant(Fault("empty-admitted", 0.5)) as faulty:
+        (found,) = first_counterexample(LIMIT, faulty, cases=2, seed=seed)
+    assert LIMIT.refutes(found)
 
 
 class Late(FakeTarget):
@@ -193,11 +210,33 @@ def test_failing_on_the_way_is_no_refusal() -> None:
     assert LIMIT.refutes(LIMIT.observe(late, limit_case(0)))
 
 
-def test_a_refusal_names_the_context() -> None:
-    samples = {"outcome": "refused", "tokens": 0}
-    said = Observation(limit_case(1), {**samples, "sentence": f"more than {CONTEXT}"})
-    mute = Observation(limit_case(1), {**samples, "sentence": "too long"})
-    assert [LIMIT.refutes(each) for each in (said, mute)] == [False, True]
+def came(outcome: str, sentence: str | None = None, tokens: int = 0) -> dict:
+    return {"outcome": outcome, "sentence": sentence, "tokens": tokens}
+
+
+NAMED = came("refused", f"more than {CONTEXT}")
+EMPTY = came("refused", "the prompt is empty")
+
+
+@pytest.mark.parametrize(
+    ("excess", "limit", "empty", "refuted"),
+    [
+        (1, NAMED, EMPTY, False),
+        (1, came("refused", "too long"), EMPTY, True),
+        (1, came("failed", f"more than {CONTEXT}"), EMPTY, True),
+        (1, came("served", tokens=1), EMPTY, True),
+        (1, NAMED, came("refused", "bad request"), True),
+        (1, NAMED, came("failed", "the prompt is empty"), True),
+        (1, NAMED, came("served", tokens=0), True),
+        (0, came("served", tokens=1), EMPTY, False),
+        (0, came("served", tokens=0), EMPTY, True),
+        (0, NAMED, EMPTY, True),
+        (0, came("served", tokens=1), came("served", tokens=1), True),
+    ],
+)
+def test_a_refusal_names_the_context_or_the_prompt(excess, limit, empty, refuted) -> None:
+    samples = {"needed": CONTEXT + excess, "limit": limit, "empty": empty}
+    assert LIMIT.refutes(Observation(limit_case(excess), samples)) is refuted
 
 
 def test_fewer_pages_than_planned_are_inconclusive() -> None:

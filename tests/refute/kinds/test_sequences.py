@@ -1,5 +1,6 @@
 """Sequence equivalence: which steps remain, what refutes, and that it sees what it is for."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from refute.kinds.base import Observation
 from refute.kinds.sequences import SequenceEquivalence, SequenceParameters, effective
 from refute.kinds.walk import OPERATIONS
 from refute.search import first_counterexample, search
+from refute.select import embedded_model
+from refute.targets.bundled import BundledTarget
 from refute.targets.fake import FakeTarget
 
 COMMON: dict[str, Any] = {"steps": 8, "sequences": 3, "tokens": 24, "gap": "0.01 %"}
@@ -27,6 +30,7 @@ def extend(on: int, *tokens: int) -> dict[str, Any]:
 
 FORK = {"do": "fork", "on": 0, "to": 1}
 TRIM = {"do": "trim", "on": 0, "length": 1}
+STOP = {"do": "stop", "on": 0, "count": 2}
 CLOSE = {"do": "close", "on": 0}
 
 
@@ -45,6 +49,13 @@ def test_steps_that_do_nothing_are_left_out() -> None:
     assert kept == [extend(0, 1, 2, 3), {"do": "trim", "on": 0, "length": 0}, extend(0, 0, 1, 2, 3, 4)]
 
 
+@pytest.mark.parametrize(("limit", "counts"), [(7, [2, 2]), (6, [2, 1]), (5, [2]), (4, [1]), (3, [])])
+def test_a_stop_is_kept_only_where_more_could_be_computed(limit, counts) -> None:
+    kept = effective([STOP, extend(0, 1), STOP, STOP, extend(0, 2)], 8, limit)
+    assert [step["count"] for step in kept if step["do"] == "stop"] == counts
+    assert kept[-1] == extend(0, 2)
+
+
 @pytest.mark.parametrize(
     ("operations", "steps", "told"),
     [
@@ -54,6 +65,9 @@ def test_steps_that_do_nothing_are_left_out() -> None:
         (("extend", "fork"), [extend(0, 1), FORK, extend(0, 2), extend(1, 3), extend(0, 4)], True),
         (("extend", "trim"), [extend(0, 1, 2), TRIM, extend(1, 3)], False),
         (("extend", "trim"), [extend(0, 1, 2), TRIM, extend(0, 3)], True),
+        (("extend", "stop"), [extend(0, 1), STOP, extend(1, 3)], False),
+        (("extend", "stop"), [extend(0, 1), STOP, extend(0, 3)], True),
+        (("extend", "stop", "close"), [extend(1, 1), extend(0, 1), STOP, extend(1, 3)], False),
         (("extend", "close"), [extend(0, 1), CLOSE, extend(0, 1)], True),
     ],
 )
@@ -102,6 +116,7 @@ def test_an_honest_engine_keeps_every_bit_in_any_order(data) -> None:
         (("extend", "decode"), Fault("crosstalk", 1)),
         (("extend", "decode", "fork"), Fault("fork-shared", 1)),
         (("extend", "decode", "trim"), Fault("trim-short", 1)),
+        (("extend", "decode", "stop"), Fault("stop-ignored", 1)),
         (("extend", "close"), Fault("order-dependent", 1)),
         (OPERATIONS, Fault("rope-position", 0.25)),
     ],
@@ -129,6 +144,37 @@ def test_a_counterexample_shrinks_to_the_fewest_steps_of_one_token() -> None:
     assert found.case["steps"] == [extend(0, 0), CLOSE, extend(0, 0)]
 
 
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_every_stop_is_told_by_what_follows(data) -> None:
+    stops = kind("extend", "decode", "stop", sequences=1)
+    with FakeTarget().plant(Fault("stop-ignored", 1)) as faulty:
+        assert stops.refutes(stops.observe(faulty, data.draw(stops.cases(faulty))))
+
+
+@pytest.mark.parametrize(
+    "fault", [None, Fault("stop-ignored", 1000), Fault("stream-buffered", 1000)], ids=str
+)
+def test_what_is_computed_after_a_stop_finds_room_in_a_full_sequence(fault) -> None:
+    stops = kind("extend", "stop")
+    steps = [extend(0, *range(18)), {"do": "stop", "on": 0, "count": 4}, extend(0, 1, 2)]
+    assert steps == effective(steps, 8, COMMON["tokens"])
+    target = BundledTarget(embedded_model(), device="cpu")
+    with nullcontext(target) if fault is None else target.plant(fault) as planted:
+        assert stops.refutes(stops.observe(planted, {"steps": steps})) is (fault is not None)
+    target.close()
+
+
+def test_logits_that_are_no_numbers_refute_before_a_generation_fails_at_them() -> None:
+    stops, steps = kind("extend", "stop"), [extend(0, 1, 2), STOP, extend(0, 3)]
+    target = BundledTarget(embedded_model(), device="cpu")
+    with target.plant(Fault("logits-not-finite", 1000)) as faulty:
+        observation = stops.observe(faulty, {"steps": steps})
+    target.close()
+    assert [each["step"] for each in observation.samples["steps"]] == [0]
+    assert stops.refutes(observation)
+
+
 def test_a_step_on_a_sequence_that_is_not_open_is_refused() -> None:
     with pytest.raises(ValueError, match="step 0 is trim on sequence 0, which is not open"):
         kind().observe(FakeTarget(), {"steps": [TRIM]})
@@ -138,7 +184,7 @@ def test_a_step_on_a_sequence_that_is_not_open_is_refused() -> None:
     "wrong",
     [
         {"operations": ["decode"]},
-        {"operations": ["extend", "stop"]},
+        {"operations": ["extend", "pause"]},
         {"operations": ["extend", "fork"], "sequences": 1},
         {"operations": ["extend"], "tolerance": "1 ms"},
         {"operations": ["extend"], "threads": 0},

@@ -25,6 +25,16 @@ def test_a_bad_contract_is_sentences_with_their_place_and_exit_code_2(project):
     result.stdout.no_fnmatch_line("*Traceback*")
 
 
+def test_contracts_that_only_clash_with_each_other_are_refused_where_the_second_is(project):
+    project.write(contract())
+    project.write(contract(REPEATS, id="other-v1"), "other-v1")
+    result = project.run("contracts")
+    assert result.ret == 2
+    result.stdout.fnmatch_lines(
+        ["contracts/small-v1.yaml:*: alias 'ALIAS_REPEATS' is taken at contracts/other-v1.*"]
+    )
+
+
 def test_yaml_that_is_no_contract_is_left_alone(project):
     (project.pytester.path / "contracts/openapi.yaml").write_text("openapi: 3.1.0\ninfo: {}\n")
     project.pytester.mkdir("elsewhere")

@@ -171,6 +171,15 @@ def test_an_unchecked_context_runs_a_prompt_cut_to_fit(target) -> None:
             faulty.generate(Request(long, 2 + 1))
 
 
+def test_an_empty_prompt_is_refused_but_for_the_share_that_a_fault_admits(target) -> None:
+    empty = Request((), 2)
+    with target.plant(Fault("empty-admitted", 0.5)) as faulty:
+        for refusing in (target, faulty):
+            with pytest.raises(Refusal, match="prompt is empty"):
+                refusing.generate(empty)
+        assert faulty.generate(empty).tokens == target.generate(Request((0,), 2)).tokens
+
+
 def test_leaked_caches_are_held_until_the_fault_is_gone(target) -> None:
     with target.plant(Fault("cache-leaked", 0.5)) as faulty:
         for _ in range(4):

@@ -253,3 +253,12 @@ def test_an_unchecked_context_serves_what_is_too_long() -> None:
         FakeTarget().generate(long)
     with FakeTarget().plant(Fault("context-unchecked", 1)) as faulty:
         assert len(faulty.generate(long).tokens) == 1
+
+
+def test_an_empty_prompt_is_refused_but_for_the_share_that_a_fault_admits() -> None:
+    target, empty = FakeTarget(), Request((), 2)
+    with target.plant(Fault("empty-admitted", 0.5)) as faulty:
+        for refusing in (target, faulty):
+            with pytest.raises(Refusal, match="the prompt is empty"):
+                refusing.generate(empty)
+        assert faulty.generate(empty).tokens == target.generate(Request((0,), 2)).tokens

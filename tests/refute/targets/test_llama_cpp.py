@@ -13,7 +13,7 @@ from refute.contract import load_contract
 from refute.faults.base import Fault
 from refute.kinds import kind_named
 from refute.select import embedded_model, select
-from refute.targets.base import CAPABILITIES, CannotPlant, Request, Sampling, TargetError
+from refute.targets.base import CAPABILITIES, CannotPlant, Refusal, Request, Sampling, TargetError
 from refute.targets.bundled import BundledTarget
 from refute.targets.llama_cpp import LlamaCppTarget
 from refute.targets.scores import implementation
@@ -137,6 +137,25 @@ def test_a_session_goes_on_forks_and_forgets(target, prompt):
     session.trim(len(prompt))
     np.testing.assert_array_equal(session.extend([300]).logits, first)
     assert (session.length, fork.length) == (len(prompt) + 1, len(prompt) + 1)
+
+
+@installed
+def test_a_stopped_generation_leaves_nothing(target, prompt):
+    session = target.session(64, prompt=len(prompt))
+    first = int(session.extend(prompt).logits[-1].argmax())
+    twin = session.fork()
+    given = session.stop(first, after=3, of=8).tokens
+    assert (first, *given) == target.generate(Request(prompt, 4)).tokens
+    assert session.length == len(prompt) + 3
+    for token in (first, *given):
+        decoded = twin.extend([token]).logits
+    np.testing.assert_array_equal(session.extend(given[-1:]).logits, decoded)
+
+
+@installed
+def test_an_empty_prompt_is_refused(target):
+    with pytest.raises(Refusal, match="the prompt is empty"):
+        target.generate(Request((), 2))
 
 
 @installed
