@@ -8,6 +8,7 @@ by id, the lower first, so that every cut is deterministic.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import numpy as np
 
@@ -153,5 +154,10 @@ def _check(field: str, value: object, expected: str, holds: Callable[[float], bo
 
 def check_whole(field: str, value: object, least: int = 0) -> None:
     """Raise `RequestError` naming the field unless the value is a whole number of at least so much."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    if not is_whole(value) or value < least:
         raise RequestError(f"{field} is {value!r}, expected a whole number of at least {least}")
+
+
+def is_whole(value: object) -> TypeGuard[int | np.integer]:
+    """Whether it is an integer, of Python or of NumPy; True and False are none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
