@@ -128,6 +128,11 @@ class ModelConfig:
     def moe(self) -> bool:
         return self.experts > 0
 
+    @property
+    def cache_row_bytes(self) -> int:
+        """Bytes of one position in a KV cache: keys and values of every layer, float32."""
+        return 2 * self.layers * self.kv_heads * self.head_dim * 4
+
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """NumPy shape (GGUF's dimensions reversed) of every tensor that the model needs."""
         h, wide, narrow = self.hidden, self.heads * self.head_dim, self.kv_heads * self.head_dim

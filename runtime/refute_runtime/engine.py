@@ -21,7 +21,7 @@ from refute_runtime.backends.base import Backend, Cache
 from refute_runtime.config import ModelConfig
 from refute_runtime.errors import ContextOverflow, RequestError, UnsupportedError
 from refute_runtime.model import Counters, Forward, LayerRouting, Model
-from refute_runtime.sampling import Sampler, SamplingParams
+from refute_runtime.sampling import Sampler, SamplingParams, check_whole, is_whole
 from refute_runtime.tokenizer import Tokenizer
 from refute_runtime.weights import GgufFile, Weights
 
@@ -112,8 +112,7 @@ class Engine:
 
         Raises `RequestError` for fewer than one.
         """
-        if not _whole(threads) or threads < 1:
-            raise RequestError(f"threads is {threads!r}, expected a whole number of at least 1")
+        check_whole("threads", threads, 1)
         return (
             self if threads == self.backend.threads else self.with_backend(self.backend.with_threads(threads))
         )
@@ -164,6 +163,24 @@ class Engine:
         """Make an empty cache; by default for as many tokens as the model has positions."""
         return self.backend.new_cache(self.config.context if capacity is None else capacity)
 
+    def check(self, prompt: Sequence[int], max_tokens: int, cache: Cache | None = None) -> None:
+        """Refuse what `generate` cannot do: raises `RequestError` naming the field, `ContextOverflow`."""
+        if not prompt:
+            raise RequestError("prompt is empty, expected at least one token id")
+        for token in prompt:
+            if not is_whole(token) or not 0 <= token < self.config.vocabulary:
+                last = self.config.vocabulary - 1
+                raise RequestError(f"prompt has {token!r}, expected token ids from 0 to {last}")
+        check_whole("max_tokens", max_tokens, 1)
+        limit = self.config.context if cache is None else min(self.config.context, cache.capacity)
+        held = 0 if cache is None else cache.length
+        if held + len(prompt) + max_tokens > limit:
+            raise ContextOverflow(
+                f"a prompt of {len(prompt)} tokens and max_tokens {max_tokens}"
+                f"{f' after {held} tokens in the cache' if held else ''} "
+                f"need {held + len(prompt) + max_tokens} positions, expected at most {limit}; shorten one"
+            )
+
     def generate(
         self,
         prompt: Sequence[int],
@@ -190,17 +207,11 @@ class Engine:
         `ContextOverflow`; the generator raises `RuntimeFailure` where logits are no distribution.
         """
         prompt, chunks = tuple(prompt), tuple(chunks)
-        self._check(prompt, max_tokens, chunks)
+        self.check(prompt, max_tokens, cache)
+        for size in chunks:
+            check_whole("chunks", size, 1)
         if twin and (cache is not None or chunks):
             raise RequestError("twin takes neither cache nor chunks: it prefills all at once, in new caches")
-        limit = self.config.context if cache is None else min(self.config.context, cache.capacity)
-        held = 0 if cache is None else cache.length
-        if held + len(prompt) + max_tokens > limit:
-            raise ContextOverflow(
-                f"a prompt of {len(prompt)} tokens and max_tokens {max_tokens}"
-                f"{f' after {held} tokens in the cache' if held else ''} "
-                f"need {held + len(prompt) + max_tokens} positions, expected at most {limit}; shorten one"
-            )
         if not twin and cache is None:
             cache = self.new_cache(len(prompt) + max_tokens)
         if sampler is None:
@@ -264,21 +275,6 @@ class Engine:
             done += size
             if done >= len(tokens):
                 return replace(forward, counters=counters)
-
-    def _check(self, prompt: tuple[int, ...], max_tokens: int, chunks: tuple[int, ...]) -> None:
-        if not prompt:
-            raise RequestError("prompt is empty, expected at least one token id")
-        for token in prompt:
-            if not _whole(token) or not 0 <= token < self.config.vocabulary:
-                last = self.config.vocabulary - 1
-                raise RequestError(f"prompt has {token!r}, expected token ids from 0 to {last}")
-        for field, value in (("max_tokens", max_tokens), *(("chunks", size) for size in chunks)):
-            if not _whole(value) or value < 1:
-                raise RequestError(f"{field} is {value!r}, expected a whole number of at least 1")
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _margin(logits: np.ndarray) -> float:

@@ -1,12 +1,14 @@
 """From logits to a token: the exact distribution, and a sampler that draws from it.
 
 Settings apply in the order of Hugging Face's logits processors: repetition penalty, temperature, top-k,
-top-p, min-p. Logits that are equal rank by id, the lower first, so that every cut is deterministic.
+top-p, min-p; OpenAI's frequency and presence penalties come before temperature. Logits that are equal rank
+by id, the lower first, so that every cut is deterministic.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import numpy as np
 
@@ -15,8 +17,10 @@ from refute_runtime.errors import RequestError, RuntimeFailure
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """Sampling settings. temperature 0 is greedy; top_k 0, top_p 1, min_p 0, penalty 1 switch off.
+    """Sampling settings. temperature 0 is greedy; top_k 0, top_p 1, min_p 0, repetition_penalty 1 switch off.
 
+    frequency_penalty is subtracted from a token's logit once for each time that the answer so far has it,
+    presence_penalty once if it has it at all; the repetition penalty counts the prompt's tokens too.
     seed None draws from fresh entropy. Raises `RequestError` naming the field.
     """
 
@@ -26,15 +30,19 @@ class SamplingParams:
     min_p: float = 0.0
     repetition_penalty: float = 1.0
     seed: int | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
 
     def __post_init__(self) -> None:
         _check("temperature", self.temperature, "a number of at least 0", lambda t: t >= 0)
         _check("top_p", self.top_p, "a number above 0 and at most 1", lambda p: 0 < p <= 1)
         _check("min_p", self.min_p, "a number from 0 to 1", lambda p: 0 <= p <= 1)
         _check("repetition_penalty", self.repetition_penalty, "a number above 0", lambda p: p > 0)
-        _check_whole("top_k", self.top_k)
+        _check("presence_penalty", self.presence_penalty, "a number from -2 to 2", lambda p: -2 <= p <= 2)
+        _check("frequency_penalty", self.frequency_penalty, "a number from -2 to 2", lambda p: -2 <= p <= 2)
+        check_whole("top_k", self.top_k)
         if self.seed is not None:
-            _check_whole("seed", self.seed)
+            check_whole("seed", self.seed)
 
     @property
     def greedy(self) -> bool:
@@ -43,20 +51,26 @@ class SamplingParams:
 
 
 class Sampler:
-    """Draws tokens for one request, with a generator of its own."""
+    """Draws tokens for one request, with a generator of its own.
+
+    The history at its first draw is the prompt, and what comes after it is the answer.
+    """
 
     def __init__(self, params: SamplingParams) -> None:
         self.params = params
         self._generator = np.random.Generator(np.random.PCG64(params.seed))
+        self._prompt: int | None = None  # tokens
 
     def next(self, logits: np.ndarray, history: Sequence[int]) -> int:
         """Draw a token id from raw logits (V,); `history` holds prompt and answer so far.
 
         Raises `RuntimeFailure` for logits that are no distribution.
         """
+        if self._prompt is None:
+            self._prompt = len(history)
         if self.params.greedy:
-            return _highest(_penalised(logits, self.params.repetition_penalty, history))
-        p = probabilities(logits, self.params, history)
+            return _highest(_penalised(logits, self.params, history, self._prompt))
+        p = probabilities(logits, self.params, history, self._prompt)
         support = np.flatnonzero(p)
         cumulative = np.cumsum(p[support])
         # Inverse CDF. Rounding may put the draw on the very end, which belongs to the last token.
@@ -64,12 +78,15 @@ class Sampler:
         return int(support[min(int(place), len(support) - 1)])
 
 
-def probabilities(logits: np.ndarray, params: SamplingParams, history: Sequence[int] = ()) -> np.ndarray:
+def probabilities(
+    logits: np.ndarray, params: SamplingParams, history: Sequence[int] = (), prompt: int | None = None
+) -> np.ndarray:
     """Return the exact distribution (V,) float64 that `Sampler` draws from.
 
+    prompt: how many tokens of `history` are the prompt, the others being the answer so far; None for all.
     Raises `RuntimeFailure` for logits that are no distribution.
     """
-    scores = _penalised(logits, params.repetition_penalty, history)
+    scores = _penalised(logits, params, history, len(history) if prompt is None else prompt)
     best = _highest(scores)
     if params.greedy:
         certain = np.zeros(len(scores))
@@ -80,7 +97,7 @@ def probabilities(logits: np.ndarray, params: SamplingParams, history: Sequence[
         p: np.ndarray = np.exp((scores - scores[best]) / params.temperature)
     p /= p.sum()
     if params.top_k or params.top_p < 1:
-        kept = _ranked(scores, params.top_k or len(scores))
+        kept = ranked(scores, params.top_k or len(scores))
         cumulative = np.cumsum(p[kept])
         before = cumulative - p[kept]
         kept = kept[before < params.top_p * cumulative[-1]]  # up to the token that reaches top_p
@@ -92,21 +109,25 @@ def probabilities(logits: np.ndarray, params: SamplingParams, history: Sequence[
     return truncated
 
 
-def _ranked(scores: np.ndarray, count: int) -> np.ndarray:
-    """The ids of the `count` highest scores, highest first, the lower id first among equals."""
+def ranked(scores: np.ndarray, count: int) -> np.ndarray:
+    """Return the ids of the `count` highest scores (V,), highest first, the lower id first among equals."""
     count = min(count, len(scores))
     candidates = np.flatnonzero(scores >= np.partition(scores, -count)[-count])  # also all that tie
     in_order: np.ndarray = candidates[np.argsort(-scores[candidates], kind="stable")]
     return in_order[:count]
 
 
-def _penalised(logits: np.ndarray, penalty: float, history: Sequence[int]) -> np.ndarray:
-    """float64 logits (V,), those of tokens in history made less likely, each once however often it occurs."""
+def _penalised(logits: np.ndarray, params: SamplingParams, history: Sequence[int], prompt: int) -> np.ndarray:
+    """float64 logits (V,), those of tokens in `history`, and in its answer, made less likely."""
     scores = logits.astype(np.float64)
+    penalty = params.repetition_penalty
     if penalty != 1 and len(history):
-        ids = np.unique(np.asarray(history))
+        ids = np.unique(np.asarray(history))  # each once, however often it occurs
         seen = scores[ids]
         scores[ids] = np.where(seen > 0, seen / penalty, seen * penalty)
+    if (params.frequency_penalty or params.presence_penalty) and len(history) > prompt:
+        ids, counts = np.unique(np.asarray(history[prompt:]), return_counts=True)
+        scores[ids] -= params.frequency_penalty * counts + params.presence_penalty
     return scores
 
 
@@ -131,6 +152,12 @@ def _check(field: str, value: object, expected: str, holds: Callable[[float], bo
         raise RequestError(f"{field} is {value!r}, expected {expected}")
 
 
-def _check_whole(field: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise RequestError(f"{field} is {value!r}, expected a whole number of at least 0")
+def check_whole(field: str, value: object, least: int = 0) -> None:
+    """Raise `RequestError` naming the field unless the value is a whole number of at least so much."""
+    if not is_whole(value) or value < least:
+        raise RequestError(f"{field} is {value!r}, expected a whole number of at least {least}")
+
+
+def is_whole(value: object) -> TypeGuard[int | np.integer]:
+    """Whether it is an integer, of Python or of NumPy; True and False are none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)

@@ -163,6 +163,10 @@ def test_a_seed_repeats_an_answer_and_another_one_does_not(engine):
     assert answer(1) != answer(2)
 
 
+def test_the_size_of_a_cache_is_known_before_it_is_made(engine):
+    assert engine.config.cache_row_bytes * 40 == engine.new_cache(40).nbytes
+
+
 def test_a_cache_continues_where_it_stands(engine):
     cache = engine.new_cache(40)
     first = ids(engine.generate(PROMPT, max_tokens=4, cache=cache, stop=False))

@@ -24,6 +24,8 @@ settings_of_requests = st.builds(
     min_p=st.sampled_from([0.0, 0.05, 0.5, 1.0]),
     repetition_penalty=st.sampled_from([1.0, 1.3, 0.8]),
     seed=st.integers(0, 2**64),
+    presence_penalty=st.sampled_from([0.0, -2.0, 1.5]),
+    frequency_penalty=st.sampled_from([0.0, 0.25, -1.0]),
 )
 
 
@@ -99,6 +101,52 @@ def test_the_penalty_reaches_the_greedy_choice():
     assert Sampler(SamplingParams(repetition_penalty=1.2)).next(LOGITS, [1]) == 2
 
 
+def test_presence_and_frequency_penalties_count_the_answer_alone():
+    params = SamplingParams(temperature=1.0, presence_penalty=0.5, frequency_penalty=0.25)
+    history = [1, 1, 5, 3, 1, 3]  # a prompt of three tokens; the answer has 3 twice and 1 once
+    expected = [1.0, 3 - 0.5 - 0.25, 3.0, -1 - 0.5 - 2 * 0.25, 0.0, 2.0]
+    np.testing.assert_allclose(probabilities(LOGITS, params, history, 3), softmax(expected), rtol=1e-14)
+    np.testing.assert_allclose(probabilities(LOGITS, params, history), softmax(LOGITS.tolist()), rtol=1e-14)
+
+
+def test_they_come_after_the_repetition_penalty_and_before_temperature():
+    params = SamplingParams(
+        temperature=0.5, repetition_penalty=2.0, presence_penalty=1.0, frequency_penalty=-0.5
+    )
+    expected = [(1 / 2 + 0.0 - 1 + 0.5) / 0.5, 3 / 2 / 0.5, 3 / 0.5, -1 / 0.5, 0.0, 2 / 0.5]
+    p = probabilities(LOGITS, params, [1, 0], 1)
+    np.testing.assert_allclose(p, softmax(expected), rtol=1e-14)
+
+
+def test_the_sampler_takes_the_history_of_its_first_draw_for_the_prompt():
+    sampler = Sampler(SamplingParams(presence_penalty=1.5))
+    assert sampler.next(LOGITS, [1, 2]) == 1
+    assert sampler.next(LOGITS, [1, 2, 1]) == 2
+    assert sampler.next(LOGITS, [1, 2, 1, 2]) == 5
+    assert Sampler(SamplingParams(presence_penalty=1.5)).next(LOGITS, [1, 2, 1, 2]) == 1
+
+
+@given(
+    rows_of_logits,
+    st.lists(st.integers(0, 39), max_size=12),
+    st.integers(0, 12),
+    st.floats(-2, 2),
+    st.floats(-2, 2),
+)
+def test_the_penalties_agree_with_a_loop_over_the_answer(logits, drawn, prompt, presence, frequency):
+    """Each token of the answer subtracts its own share, so that nothing is counted twice or missed."""
+    history = [token % len(logits) for token in drawn]
+    expected = [float(x) for x in logits]
+    for place, token in enumerate(history):
+        if place >= prompt:
+            expected[token] -= frequency
+            if token not in history[prompt:place]:
+                expected[token] -= presence
+    params = SamplingParams(temperature=1.0, presence_penalty=presence, frequency_penalty=frequency)
+    p = probabilities(logits, params, history, prompt)
+    np.testing.assert_allclose(p, softmax(expected), rtol=1e-9, atol=1e-300)
+
+
 def test_a_tiny_temperature_is_greedy_without_warnings():
     assert probabilities(LOGITS, SamplingParams(temperature=1e-300)).tolist() == [0, 0.5, 0.5, 0, 0, 0]
 
@@ -168,7 +216,8 @@ def test_logits_without_any_candidate_are_a_failure():
         ("temperature", -0.1), ("temperature", math.nan), ("temperature", math.inf), ("temperature", "1"),
         ("temperature", True), ("top_k", -1), ("top_k", 2.0), ("top_k", False), ("top_p", 0), ("top_p", 1.1),
         ("min_p", -0.1), ("min_p", 1.5), ("repetition_penalty", 0), ("repetition_penalty", math.inf),
-        ("seed", -1), ("seed", 1.5),
+        ("seed", -1), ("seed", 1.5), ("presence_penalty", 2.1), ("presence_penalty", "1"),
+        ("frequency_penalty", -2.1), ("frequency_penalty", math.nan),
     ],
 )  # fmt: skip
 def test_a_setting_out_of_range_is_named(field, value):

@@ -217,10 +217,8 @@ class BundledTarget:
         """Weights and workspace as the backend says it keeps them, rows of the cache by their size."""
         engine = self._engine
         rows = len(request.prompt) + request.max_tokens
-        config = engine.config
-        per_row = 2 * config.layers * config.kv_heads * config.head_dim * 4  # keys and values, float32
         weights, workspace = engine.backend.memory(len(request.prompt), rows)
-        return Footprint(weights, per_row * rows, workspace)
+        return Footprint(weights, engine.config.cache_row_bytes * rows, workspace)
 
     def resident(self) -> int:
         """Anonymous memory of this process."""

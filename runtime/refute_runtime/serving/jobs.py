@@ -66,10 +66,10 @@ Deliver = Callable[[Step | Failure], None]
 
 
 class Busy(Exception):  # noqa: N818 (an answer to the client, who may come again)
-    """The queue is full; the client may try again after so many seconds."""
+    """Nothing more is taken in now; the client may try again after so many seconds."""
 
-    def __init__(self, retry_after: int) -> None:
-        super().__init__(f"the queue is full; try again in {retry_after} s")
+    def __init__(self, retry_after: int, why: str = "the queue is full") -> None:
+        super().__init__(f"{why}; try again in {retry_after} s")
         self.retry_after = retry_after
 
 
