@@ -36,6 +36,7 @@ def normalize_messages(messages: Sequence[Mapping[str, object]]) -> list[dict[st
 def normalize_tools(tools: Sequence[Mapping[str, object]]) -> list[dict[str, Any]]:
     """Copy tools, without fields that are `None`; each is a function or, as OpenAI writes it, holds one.
 
+    A function without parameters gets the schema that this stands for: not every template does without.
     Raises RequestError, naming the tool, for anything else.
     """
     return [_tool(tool, f"tools[{i}]") for i, tool in enumerate(sequence(tools, "tools"))]
@@ -53,9 +54,9 @@ def _tool(tool: object, where: str) -> dict[str, Any]:
     for field, default in (("name", None), ("description", "")):
         if not isinstance(function.get(field, default), str):
             raise RequestError(f"{where}.{field} is {function.get(field)!r}; expected a string.")
-    parameters = function.get("parameters", {})
+    parameters = function.setdefault("parameters", {"type": "object", "properties": {}})
     if not isinstance(parameters, dict) or not isinstance(parameters.get("properties", {}), dict):
-        raise RequestError(f"{where}.parameters is no JSON Schema of an object; expected one, or none.")
+        raise RequestError(f"{where}.parameters is no JSON Schema of an object; expected one.")
     return plain
 
 
@@ -93,7 +94,9 @@ def _in_order_of_calls(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
         numbered = list(run)
         if results:
             calls = ordered[-1].get("tool_calls", ()) if ordered else ()
-            places = {call["id"]: place for place, call in enumerate(calls) if isinstance(call.get("id"), str)}
+            places = {
+                call["id"]: place for place, call in enumerate(calls) if isinstance(call.get("id"), str)
+            }
             for index, message in numbered:
                 answered = message.get("tool_call_id")
                 if answered is not None and not (isinstance(answered, str) and answered in places):

@@ -100,8 +100,8 @@ def test_text_equals_stock_jinja_on_normal_messages(name: str) -> None:
 
 def test_json_is_written_without_html_escapes_and_with_indent() -> None:
     source = "{{ messages[0].content|tojson }}{{ tools|tojson(indent=2) }}"
-    text = template(source).render_text([user("<é'&>")], [{"name": "f"}])
-    assert text == '"<é\'&>"[\n  {\n    "name": "f"\n  }\n]'
+    text = template(source).render_text([user("<é'&>")], [{"name": "f", "parameters": {}}])
+    assert text == '"<é\'&>"[\n  {\n    "name": "f",\n    "parameters": {}\n  }\n]'
 
 
 def test_the_date_comes_from_the_clock_that_was_given() -> None:
@@ -255,10 +255,12 @@ def test_fields_that_are_null_are_left_out(name: str) -> None:
     assert with_nulls == EVERY[name].render_text(messages, [bare])
 
 
-def test_a_description_that_is_null_is_left_out() -> None:
+@pytest.mark.parametrize("name", EVERY)
+def test_a_tool_may_be_no_more_than_a_name(name: str) -> None:
     tools = [{"type": "function", "function": {"name": "f", "description": None, "parameters": None}}]
-    assert normalize_tools(tools) == [{"type": "function", "function": {"name": "f"}}]
-    assert "None" not in EVERY["pocket"].render_text([user("q")], tools)
+    function = {"name": "f", "parameters": {"type": "object", "properties": {}}}
+    assert normalize_tools(tools) == [{"type": "function", "function": function}]
+    assert "None" not in EVERY[name].render_text([user("q")], tools)
 
 
 @pytest.mark.parametrize(
