@@ -38,6 +38,7 @@ from jinja2 import nodes
 
 from refute_runtime.chat_sandbox import Sandbox
 from refute_runtime.errors import RequestError
+from refute_runtime.messages import normalize_tools
 from refute_runtime.serving.tool_values import Kinds, parameter_kinds, strict_json, typed
 
 _CALL, _CALL_END = "<tool_call>", "</tool_call>"
@@ -99,6 +100,7 @@ def parser_for(
 
     tools: as the request has them; their schemas give the types of XML's values. A call of another function
     is a call too: the client knows best how to tell the model. call_id: makes the id of the call of an index.
+    Raises RequestError for tools of another form, naming the tool.
     """
     if tool_format is ToolFormat.JSON:
         return _JsonParser(call_id)
@@ -295,11 +297,9 @@ class _XmlParser(CallParser):
 
     def __init__(self, call_id: Callable[[int], str], tools: Sequence[Mapping[str, object]]) -> None:
         super().__init__(call_id)
-        functions = (tool.get("function", tool) for tool in tools)
+        functions = (tool.get("function", tool) for tool in normalize_tools(tools))
         self._kinds: dict[str, Mapping[str, Kinds]] = {
-            function["name"]: parameter_kinds(function.get("parameters"))
-            for function in functions
-            if isinstance(function, Mapping)
+            function["name"]: parameter_kinds(function["parameters"]) for function in functions
         }
 
     def _call(self, opening: str) -> _Reading[tuple[str, Mapping[str, object]] | None]:

@@ -25,6 +25,7 @@ from tool_texts import (
     whole,
 )
 
+from refute_runtime.errors import RequestError
 from refute_runtime.messages import normalize_messages
 from refute_runtime.serving.tool_calls import (
     Call,
@@ -282,6 +283,18 @@ def test_a_call_is_given_out_when_it_is_closed() -> None:
 def test_one_text_gives_its_ids_to_its_calls() -> None:
     parser = parser_for(XML, TOOLS, lambda index: f"id of {index}")
     assert [event.id for event in parser.push(F + F) if isinstance(event, Call)] == ["id of 0", "id of 1"]
+
+
+def test_values_have_the_types_of_the_tool_that_is_called() -> None:
+    call = F.replace("<parameter=a>", "<parameter=s>").replace("\n1\n", "\n2\n")
+    bare = parser_for(XML, [{"name": "f", "parameters": {"properties": {"a": {"type": "integer"}}}}], id_of)
+    assert bare.push(F + call) == [called("f", '{"a": 1}'), called("f", '{"s": "2"}', 1)]
+    assert whole(XML, F.replace("=f>", "=other>")) == [called("other", '{"a": "1"}')]
+
+
+def test_tools_of_another_form_are_refused() -> None:
+    with pytest.raises(RequestError, match=r"tools\[0\]\.name is None"):
+        parser_for(XML, [{}], id_of)
 
 
 @pytest.mark.parametrize("tool_format", ToolFormat)
