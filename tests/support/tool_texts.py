@@ -9,7 +9,8 @@ from typing import Any
 from chat_parts import EVERY, user
 from hypothesis import strategies as st
 
-from refute_runtime.serving.tool_calls import Call, Content, Event, ToolFormat, format_of, parser_for
+from refute_runtime.serving.tool_calls import Call, Content, Event, parser_for
+from refute_runtime.serving.tool_format import ToolFormat, format_of
 
 SCHEMAS: dict[str, dict[str, Any]] = {
     "s": {"type": "string"},
@@ -76,12 +77,6 @@ def merged(events: Iterable[Event]) -> list[Event]:
 
 def whole(tool_format: ToolFormat, text: str) -> list[Event]:
     return parsed(tool_format, [text])
-
-
-def asked_to_write(instruction: str, quoted: bool) -> str:
-    """Make a template that tells a model this, in a string of Jinja or as it stands."""
-    text = f"{{{{ {json.dumps(instruction)} }}}}" if quoted else instruction
-    return f"{{# <tool_call>[x] #}}{{% if tools %}}{text}{{% endif %}}{{{{ messages[0].content }}}}"
 
 
 def turn(template: str, content: str | None, calls: list[dict[str, Any]], *after: dict[str, Any]) -> str:

@@ -5,13 +5,10 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from chat_parts import EVERY
-from chat_templates import CODER, JSON
 from hypothesis import given
 from hypothesis import strategies as st
 from tool_texts import (
     TOOLS,
-    asked_to_write,
     calls_in,
     content_in,
     id_of,
@@ -27,15 +24,8 @@ from tool_texts import (
 
 from refute_runtime.errors import RequestError
 from refute_runtime.messages import normalize_messages
-from refute_runtime.serving.tool_calls import (
-    Call,
-    CallParser,
-    Content,
-    Event,
-    ToolFormat,
-    format_of,
-    parser_for,
-)
+from refute_runtime.serving.tool_calls import Call, CallParser, Content, Event, parser_for
+from refute_runtime.serving.tool_format import ToolFormat
 
 XML, JSON_FORMAT = ToolFormat.XML, ToolFormat.JSON
 F = "<tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n</function>\n</tool_call>"
@@ -53,60 +43,6 @@ def value_in(text: str) -> object:
     )
     assert isinstance(event, Call)
     return json.loads(event.arguments)["s"]
-
-
-# --- which format
-
-
-def test_the_format_of_templates_that_are_there() -> None:
-    assert format_of(CODER) is XML
-    assert format_of(JSON) is JSON_FORMAT
-    assert format_of(EVERY["pocket"].source) is XML
-
-
-@pytest.mark.parametrize(
-    "instruction",
-    [
-        "These functions exist. Begin each call with <tool_call> as in <tool_call>\n<function=example>\n…",
-        "Nest a <function=...></function> block within <tool_call></tool_call>:\n\n<tool_call>\n<function=x>",
-        "<tool_call><function=NAME><parameter=ARG>VALUE</parameter></function></tool_call>",
-    ],
-)
-@pytest.mark.parametrize("quoted", [False, True])
-def test_revisions_of_the_coder_template(instruction: str, quoted: bool) -> None:
-    assert format_of(asked_to_write(instruction, quoted)) is XML
-
-
-@pytest.mark.parametrize(
-    "instruction",
-    [
-        'Within <tool_call></tool_call> tags:\n<tool_call>\n{"name": <name>, "arguments": <object>}',
-        '<tool_call>{"arguments": <object>, "name": <name>}</tool_call>',
-        'Write no <function=x> but this: <tool_call>\n{"name": <name>}',
-    ],
-)
-@pytest.mark.parametrize("quoted", [False, True])
-def test_revisions_of_the_json_template(instruction: str, quoted: bool) -> None:
-    assert format_of(asked_to_write(instruction, quoted)) is JSON_FORMAT
-
-
-def test_an_instruction_in_pieces_is_put_together() -> None:
-    assert format_of("{{ tools }}{{ '<tool_call>' }}{{ '\\n' + '<function=' ~ name ~ '>' }}") is XML
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        "{{ messages[0].content }}",
-        "{{ tools }}",
-        "{{ tools }}{# <tool_call>\n<function=x> #}",
-        "{# tools #}<tool_call>\n<function=x>",
-        "{{ tools }}[TOOL_CALLS][{'name': 'x'}]",
-        "{% for tool in tools %}{{ tool }}{% endfor %}<|python_tag|>",
-    ],
-)
-def test_templates_of_no_known_format(source: str) -> None:
-    assert format_of(source) is None
 
 
 # --- what is a call
