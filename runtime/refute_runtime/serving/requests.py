@@ -14,6 +14,8 @@ from refute_runtime.sampling import SamplingParams
 from refute_runtime.serving.fields import Schema
 from refute_runtime.serving.refusals import Refusal
 
+_LONGEST_SHOWN = 100  # characters of a value in a sentence
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -117,7 +119,7 @@ def _no_number(name: str) -> NoReturn:
 def _finite(text: str) -> float:
     value = float(text)
     if value in (float("inf"), float("-inf")):
-        raise ValueError(f"{text} is too large")
+        raise ValueError(f"{_shown(text)} is too large")
     return value
 
 
@@ -137,7 +139,7 @@ def _refused(error: ValidationError) -> Refusal:
     if error.validator == "additionalProperties" and "properties" in schema:
         unknown = next(name for name in found if name not in schema["properties"])
         param = f"{where}.{unknown}" if where else unknown
-        shown = param if param.isprintable() and len(param) <= 80 else _shown(param)
+        shown = param if param.isprintable() and len(param) <= _LONGEST_SHOWN else _shown(param)
         return Refusal(
             400, f"{shown} is not supported; leave it out", param=shown, code="unsupported_parameter"
         )
@@ -158,8 +160,9 @@ def _where(path: Iterable[str | int]) -> str:
 def _shown(value: object) -> str:
     """Write a value, however large it is, as part of a sentence."""
     short = reprlib.Repr()
-    short.maxstring = short.maxother = short.maxlong = 80
-    return short.repr(value)
+    short.maxstring = short.maxother = short.maxlong = _LONGEST_SHOWN
+    shown = short.repr(value)
+    return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]} ..."
 
 
 def _present(value: Mapping[str, Any]) -> dict[str, Any]:
