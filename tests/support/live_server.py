@@ -4,7 +4,7 @@ import http.client
 import json
 import socket
 import threading
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 
 from refute_runtime.serving.main import Server
 from refute_runtime.serving.service import Limits, Service
@@ -15,33 +15,48 @@ PATIENCE = 30  # seconds until a test gives a server up; no measure of anything
 
 @contextmanager
 def serving(load, *, key=None, max_body=2**20, timeout=600.0, grace=30.0):
-    """Run a server; yields it, with `port`, `ready` (set when the model is loaded) and `join`."""
+    """Run a server; yields it, with `port`, `ready` (set when the model is loaded), `join`, `ended_with`."""
     ready = threading.Event()
     service = Service(MODEL, load, Limits(max_body, timeout))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = Server(service, key, grace, lambda _: ready.set())
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        server.ended_with = None
+
+        def run():
+            try:
+                server.run(sockets=[listening])
+            except Exception as error:  # noqa: BLE001 (the test's own thread asks)
+                server.ended_with = error
+
+        thread = threading.Thread(target=run)
         server.port, server.ready, server.join = listening.getsockname()[1], ready, thread.join
         thread.start()
         try:
-            with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)) as first:
-                first.request("GET", "/health")  # it answers as soon as it has started
-                first.getresponse().read()
+            told(server.port, "/health")  # which is answered as soon as it has started
             yield server
         finally:
-            server.end()
-            server.end()
+            if thread.is_alive():
+                server.end()
+                server.end()  # what still runs is not waited for
             thread.join(PATIENCE)
             assert not thread.is_alive()
 
 
 def ask(port, path, body=None, **headers):
-    """Send one request; return the response, whose body can be read as it comes."""
+    """Send one request; return the response, open: its body can be read as it comes."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     data = None if body is None else json.dumps(body)
     kind = {} if body is None else {"Content-Type": "application/json"}
-    connection.request("GET" if body is None else "POST", path, data, {**kind, **headers})
+    connection.request(
+        "GET" if body is None else "POST", path, data, {"Connection": "close", **kind, **headers}
+    )
     return connection.getresponse()
+
+
+def told(port, path, body=None, **headers):
+    """Send one request; return the status and the body's JSON."""
+    with ask(port, path, body, **headers) as response:
+        return response.status, json.load(response)
 
 
 def next_event(response):

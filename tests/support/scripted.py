@@ -1,4 +1,4 @@
-"""Schedules that compute nothing: every job is given the same steps, at once or one by one as a test lets them."""
+"""Schedules that compute nothing: every job is given the same steps, at once or as a test lets them out."""
 
 import threading
 from dataclasses import replace
@@ -26,63 +26,72 @@ def said(*texts, finish="stop"):
 
 
 class Scripted:
-    """Plays a script to every job. gated: each step waits for `let`; otherwise all come with the submission."""
+    """Plays a script to every job. gated: each step waits for `let`; otherwise all come when a job does."""
 
     def __init__(self, script, *, gated=False):
         self.script = script
         self.jobs = []
-        self.cancelled = threading.Event()
         self.refuse = None  # an exception, raised instead of taking a job in
-        self._permits = threading.Semaphore(0) if gated else None
-        self._threads = []
-        self._deliveries = []
-        self._closed = threading.Event()
+        self.submitted, self.cancelled, self.closing = (threading.Event() for _ in range(3))
+        self._gated = gated
+        self._changed = threading.Condition()
+        self._permits = 0
+        self._running = {}  # what delivers, by handle
 
     def let(self, count=1):
         """Let so many steps out."""
-        self._permits.release(count)
+        with self._changed:
+            self._permits += count
+            self._changed.notify_all()
 
     def submit(self, job, deliver):
         if self.refuse is not None:
             raise self.refuse
         self.jobs.append(job)
         handle = _Handle(self)
-        if self._permits is None:
+        if self._gated:
+            self._running[handle] = deliver
+            threading.Thread(target=self._play, args=(deliver, handle)).start()
+        else:
             for result in self.script:
                 deliver(result)
-        else:
-            thread = threading.Thread(target=self._play, args=(deliver, handle), daemon=True)
-            self._threads.append(thread)
-            self._deliveries.append(deliver)
-            thread.start()
+        self.submitted.set()
         return handle
 
     def close(self, grace):
-        for thread in self._threads:
-            thread.join(grace)
-        self._closed.set()
-        for thread, deliver in zip(self._threads, self._deliveries, strict=True):
-            if thread.is_alive():
-                deliver(Failure("given up", of_request=False))
+        self.closing.set()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._running, grace)
+            given_up, self._running = self._running, {}
+            self._changed.notify_all()
+        for deliver in given_up.values():
+            deliver(Failure("given up", of_request=False))
+
+    def end(self, handle):
+        with self._changed:
+            self._running.pop(handle, None)
+            self._changed.notify_all()
 
     def served(self, engine):
         return Served(engine, self, self.close)
 
     def _play(self, deliver, handle):
         for result in self.script:
-            self._permits.acquire()
-            if handle.cancelled or self._closed.is_set():
-                return
+            with self._changed:
+                self._changed.wait_for(lambda: self._permits or handle not in self._running)
+                if handle not in self._running:
+                    return
+                self._permits -= 1
             deliver(result)
+        self.end(handle)
 
 
 class _Handle:
     def __init__(self, owner):
         self._owner = owner
-        self.cancelled = False
 
     def cancel(self):
-        self.cancelled = True
+        self._owner.end(self)
         self._owner.cancelled.set()
 
 

@@ -195,7 +195,9 @@ def test_a_body_is_an_object(body):
 
 
 def test_a_refusal_says_what_was_found_and_what_was_expected():
-    assert refusal(chat(top_p=3)).message == "top_p is 3, expected a number above 0 and at most 1; by default 1"
+    assert (
+        refusal(chat(top_p=3)).message == "top_p is 3, expected a number above 0 and at most 1; by default 1"
+    )
     assert refusal(chat(mirostat=2)).message == "mirostat is not supported; leave it out"
 
 
