@@ -124,7 +124,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     _add_model(parser.add_argument_group("what is served"))
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument(
-        "--port", type=_count(0), default=8080, metavar="N", help="0: any that is free (default: 8080)"
+        "--port", type=_count(0, 65535), default=8080, metavar="N", help="0: any that is free (default: 8080)"
     )
     key = parser.add_mutually_exclusive_group()
     key.add_argument("--api-key", metavar="KEY", help="what clients must show; visible to users of the host")
@@ -143,10 +143,10 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def _count(least: int) -> Callable[[str], int]:
+def _count(least: int, most: int = 10**9) -> Callable[[str], int]:
     def count(text: str) -> int:
-        if not text.isdecimal() or len(text) > 9 or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least {least}")
+        if not text.isdecimal() or len(text) > 10 or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from {least} to {most}")
         return int(text)
 
     return count

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -53,9 +54,11 @@ def serve(options: Options, say: Callable[[str], None]) -> None:
     """
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     with socket.create_server((options.host, options.port), family=family) as listening:
-        port = listening.getsockname()[1]
+        address, port, *_ = listening.getsockname()
         host = f"[{options.host}]" if ":" in options.host else options.host
         say(f"listening on http://{host}:{port}, loading {options.path}")
+        if options.key is None and not ip_address(address).is_loopback:
+            say("without a key: whoever reaches this address can use the server")
         service = Service(options.model, lambda: _load(options), Limits(options.max_body, options.timeout))
         Server(service, options.key, options.grace, say).run(sockets=[listening])
 
