@@ -16,12 +16,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from refute_runtime.engine import Engine
 from refute_runtime.errors import RuntimeFailure
 from refute_runtime.serving import prepare
-from refute_runtime.serving.fields import Schema, chat_body, completion_body
+from refute_runtime.serving.fields import chat_body, completion_body
 from refute_runtime.serving.jobs import Busy
 from refute_runtime.serving.openapi import document
 from refute_runtime.serving.refusals import INTERNAL, Refusal, refusal_of
 from refute_runtime.serving.requests import unknown_model
 from refute_runtime.serving.responses import model_list, model_object
+from refute_runtime.serving.schema import Schema
 from refute_runtime.serving.sending import Answer
 from refute_runtime.serving.service import Service
 

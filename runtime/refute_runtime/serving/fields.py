@@ -7,7 +7,7 @@ which is as if it were not there. What would change an answer and is not here is
 from collections.abc import Mapping
 from typing import Any, Final
 
-Schema = Mapping[str, Any]
+from refute_runtime.serving.schema import Schema
 
 _LONGEST_PROMPT: Final = 2**20  # token ids; no model that the runtime reads has as many positions
 _MOST_TOOLS: Final = 128
@@ -131,7 +131,7 @@ _TOOL: Final = _object(
         "type": _only("'function'", "string", "function"),
         "function": _object(
             "the function's name, description and parameters",
-            {"name": _field("up to 64 letters, digits, _ or -", "string", pattern="^[a-zA-Z0-9_-]{1,64}\\Z")},
+            {"name": _field("up to 64 letters, digits, _ or -", "string", pattern="^[a-zA-Z0-9_-]{1,64}$")},
             {
                 "description": _TEXT,
                 "parameters": _field("a JSON Schema of the arguments, an object", "object"),

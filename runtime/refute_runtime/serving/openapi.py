@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from refute_runtime.serving.fields import Schema
+from refute_runtime.serving.schema import Schema
 
 _JSON = "application/json"
 _STRING = {"type": "string"}

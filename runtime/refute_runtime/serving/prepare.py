@@ -8,11 +8,11 @@ from typing import Any
 from refute_runtime.engine import Engine
 from refute_runtime.errors import ContextOverflow
 from refute_runtime.serving.answers import Telling
-from refute_runtime.serving.fields import Schema
 from refute_runtime.serving.jobs import Job
 from refute_runtime.serving.refusals import Refusal
 from refute_runtime.serving.requests import Options, read_chat, read_completion
 from refute_runtime.serving.responses import ChatShape, CompletionShape, Shape, Writing
+from refute_runtime.serving.schema import Schema
 from refute_runtime.serving.tool_calls import CallParser, format_of, parser_for
 
 _COMPLETION_TOKENS = 16  # as many as OpenAI's API gives where max_tokens is not said

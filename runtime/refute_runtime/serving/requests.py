@@ -3,16 +3,13 @@
 import json
 import reprlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, cast
-
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
+from typing import Any, NoReturn
 
 from refute_runtime.sampling import SamplingParams
-from refute_runtime.serving.fields import Schema
 from refute_runtime.serving.refusals import Refusal
+from refute_runtime.serving.schema import Departure, Schema, departure
 
 _LONGEST_SHOWN = 100  # characters of a value in a sentence
 
@@ -75,12 +72,9 @@ def _checked(raw: bytes, schema: Schema, model: str) -> dict[str, Any]:
     asked = body.get("model") if isinstance(body, dict) else None
     if isinstance(asked, str) and asked != model:
         raise unknown_model(asked, model)
-    try:
-        error = next(Draft202012Validator(schema).iter_errors(body), None)
-    except RecursionError:  # jsonschema writes out what it refuses
-        raise _no_json("it is nested too deeply") from None
-    if error is not None:
-        raise _refused(error)
+    found = departure(body, schema)
+    if found:
+        raise _refused(found)
     return _present(body)
 
 
@@ -131,30 +125,17 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return whole
 
 
-def _refused(error: ValidationError) -> Refusal:
-    """Say which field a schema refuses, and what it expects there."""
-    where = _where(error.absolute_path)
-    found = cast("Any", error.instance)
-    schema = cast("Mapping[str, Any]", error.schema)
-    if error.validator == "additionalProperties" and "properties" in schema:
-        unknown = next(name for name in found if name not in schema["properties"])
-        param = f"{where}.{unknown}" if where else unknown
-        shown = param if param.isprintable() and len(param) <= _LONGEST_SHOWN else _shown(param)
-        return Refusal(
-            400, f"{shown} is not supported; leave it out", param=shown, code="unsupported_parameter"
-        )
-    if error.validator == "required":
-        missing = next(name for name in schema["required"] if name not in found)
-        param = f"{where}.{missing}" if where else missing
-        expected = schema["properties"][missing]["description"]
-        return Refusal(400, f"{param} is missing, expected {expected}", param=param, code="missing_parameter")
-    shown = f"{where or 'the body'} is {_shown(found)}, expected {schema['description']}"
-    return Refusal(400, shown, param=where or None, code="invalid_value")
-
-
-def _where(path: Iterable[str | int]) -> str:
-    """Write a path as fields are named here: messages[0].content."""
-    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).lstrip(".")
+def _refused(found: Departure) -> Refusal:
+    """Say which field departs from what the server takes, and what it expects there."""
+    param = found.where
+    if not param.isprintable() or len(param) > _LONGEST_SHOWN:
+        param = _shown(param)
+    if found.kind == "unknown":
+        return Refusal(400, f"{param} is not supported; leave it out", param, "unsupported_parameter")
+    if found.kind == "missing":
+        return Refusal(400, f"{param} is missing, expected {found.expected}", param, "missing_parameter")
+    message = f"{param or 'the body'} is {_shown(found.found)}, expected {found.expected}"
+    return Refusal(400, message, param or None, "invalid_value")
 
 
 def _shown(value: object) -> str:
