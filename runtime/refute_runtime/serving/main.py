@@ -93,8 +93,8 @@ class Server(uvicorn.Server):
             raise self._failure
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
         self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
         self._go(self._load())
 
     def end(self) -> None:

@@ -97,8 +97,8 @@ async def _left(receive: Receive) -> None:
 
 
 def event(data: Json) -> bytes:
-    """Write an event of one line."""
-    return b"data: " + json.dumps(data, ensure_ascii=False, allow_nan=False).encode() + b"\n\n"
+    """Write an event of one line, in ASCII: some clients take U+2028 for the end of a line."""
+    return b"data: " + json.dumps(data, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n\n"
 
 
 def _body(data: bytes, *, more: bool = True) -> dict[str, object]:

@@ -168,7 +168,7 @@ def test_a_job_that_fails_later_is_an_error_in_the_stream(engine):
     response = client.post("/v1/chat/completions", json=chat(stream=True))
     *_, last, end = response.text.split("\n\n")
     assert (response.status_code, end) == (200, "")
-    assert last.startswith('data: {"error": {"message": "it broke", "type": "server_error"')
+    assert last.startswith('data: {"error":{"message":"it broke","type":"server_error"')
 
 
 def test_a_failure_of_the_server_is_a_plain_sentence(engine):

@@ -11,7 +11,7 @@ from refute_runtime.serving.answers import Telling
 from refute_runtime.serving.jobs import Failure, Job
 from refute_runtime.serving.refusals import Refusal
 from refute_runtime.serving.responses import ChatShape, Writing
-from refute_runtime.serving.sending import Answer
+from refute_runtime.serving.sending import Answer, event
 from refute_runtime.serving.service import Running
 
 JOB = Job(prompt=(1,), max_tokens=9, sampling=SamplingParams())
@@ -112,3 +112,10 @@ def test_a_whole_answer_of_a_job_that_fails_late_is_an_error():
     with pytest.raises(Refusal, match="it broke"):
         exchange.run(take)
     assert exchange.sent == []
+
+
+def test_an_event_is_one_line_whatever_it_says():
+    text = "é\n\r\u2028\x85\U0001f600"
+    data = event({"text": text}).decode("ascii")
+    assert len(data.splitlines()) == 2  # the second is empty: the event's end
+    assert json.loads(data.removeprefix("data: ")) == {"text": text}
