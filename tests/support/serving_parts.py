@@ -13,6 +13,11 @@ from refute_runtime.serving.jobs import Failure, Job
 WAIT = 60.0  # seconds that a test waits for what must come; nothing is judged by it
 
 
+def job(tokens=4, prompt=(1, 2, 3), **sampling):
+    """A greedy answer to this prompt meets no stop token."""
+    return Job(tuple(prompt), tokens, SamplingParams(**sampling))
+
+
 class Watched:
     """A backend that counts forwards, knows its caches, and does `before` with the tokens of each forward."""
 
@@ -92,7 +97,7 @@ class Gate:
 def held(scheduler):
     """Hold the computing thread, with no job running, while jobs are submitted."""
     gate = Gate()
-    scheduler.submit(Job((1,), 1, SamplingParams()), gate.hold)
+    scheduler.submit(job(1, (1,)), gate.hold)
     gate.wait()
     try:
         yield
@@ -103,5 +108,5 @@ def held(scheduler):
 def finished(scheduler):
     """Run one more job of one forward to its end: whatever was cancelled before is dropped by then."""
     last = Inbox()
-    scheduler.submit(Job((1,), 1, SamplingParams()), last)
+    scheduler.submit(job(1, (1,)), last)
     return last.wait()

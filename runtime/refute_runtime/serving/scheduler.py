@@ -12,8 +12,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 from refute_runtime.engine import Engine
 from refute_runtime.errors import RequestError, RuntimeFailure
@@ -154,14 +152,6 @@ class Scheduler:
             self._deadline = deadline if self._deadline is None else min(deadline, self._deadline)
             self._changed.notify()
         self._thread.join()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _work(self) -> None:
         while True:

@@ -107,7 +107,7 @@ def test_logprobs_come_where_they_are_asked_for(engine, top, chosen, likeliest):
     ],
 )
 def test_a_prompt_in_chunks_gives_the_tokens_of_the_engine(engine, sampling):
-    """Penalties too: the sampler sees the chunks that were computed before, and that they are the prompt."""
+    """With penalties too: the sampler sees the chunks that were computed before the last one."""
     alone = engine.generate(LONG, sampling, max_tokens=12, chunks=(CHUNK,))
     computed = [step for step in steps(engine, Job(LONG, 12, sampling)) if step]
     assert [(s.id, s.text, s.counters, s.finish) for s in computed] == [
