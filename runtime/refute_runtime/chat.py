@@ -21,7 +21,7 @@ from jinja2.visitor import NodeTransformer
 
 from refute_runtime.chat_sandbox import Budget, OverBudgetError, Sandbox, render
 from refute_runtime.errors import RequestError, TemplateError
-from refute_runtime.messages import normalize_messages, plain_json, sequence, strings
+from refute_runtime.messages import normalize_messages, normalize_tools, plain_json, strings
 from refute_runtime.tokenizer import Tokenizer, longest_first
 
 _KEY = "tokenizer.chat_template"
@@ -151,7 +151,7 @@ class ChatTemplate:
         return {
             **{name: plain_json(value, name) for name, value in kwargs.items()},
             "messages": normalize_messages(messages),
-            "tools": None if tools is None else plain_json(sequence(tools, "tools"), "tools"),
+            "tools": None if tools is None else normalize_tools(tools),
             "add_generation_prompt": add_generation_prompt,
         }
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import jinja2
 import pytest
-from chat_parts import TEMPLATES, TOKENIZER, WRITE, call, specials_in, template, user
+from chat_parts import EVERY, TEMPLATES, TOKENIZER, WRITE, call, specials_in, template, user
 
 from refute_runtime.chat import ChatTemplate
 from refute_runtime.errors import RequestError, TemplateError
+from refute_runtime.messages import normalize_messages, normalize_tools
 
 
 def stock(source: str, **variables: object) -> str:
@@ -99,8 +100,8 @@ def test_text_equals_stock_jinja_on_normal_messages(name: str) -> None:
 
 def test_json_is_written_without_html_escapes_and_with_indent() -> None:
     source = "{{ messages[0].content|tojson }}{{ tools|tojson(indent=2) }}"
-    text = template(source).render_text([user("<é'&>")], [{"a": 1}])
-    assert text == '"<é\'&>"[\n  {\n    "a": 1\n  }\n]'
+    text = template(source).render_text([user("<é'&>")], [{"name": "f", "parameters": {}}])
+    assert text == '"<é\'&>"[\n  {\n    "name": "f",\n    "parameters": {}\n  }\n]'
 
 
 def test_the_date_comes_from_the_clock_that_was_given() -> None:
@@ -160,13 +161,23 @@ def test_the_callers_messages_are_left_alone() -> None:
     [
         ("hi", "messages is of type str; expected an array"),
         (["hi"], r"messages\[0\] is of type str; expected an object"),
-        ([user("a"), {"content": "b"}], r"messages\[1\].role is None; expected a string"),
+        ([user("a"), {"content": "b"}], r"messages\[1\].role is None; expected one of 'system', 'developer'"),
         ([user(5)], r"messages\[0\].content is of type int"),
         (
             [user("a"), user([{"type": "text", "text": "b"}, {"type": "image_url", "image_url": {}}])],
-            r"messages\[1\].content\[1\] is a part of type 'image_url'; expected 'text'",
+            r"messages\[1\].content\[1\].type is 'image_url'; expected 'text'",
         ),
-        ([user(["a"])], r"messages\[0\].content\[0\] is a part of type None"),
+        ([user(["a"])], r"messages\[0\].content\[0\] is of type str; expected a text part"),
+        ([user([{"text": "a"}])], r"messages\[0\].content\[0\].type is None; expected 'text'"),
+        (
+            [user("a"), {"role": "function", "content": "b"}],
+            r"messages\[1\].role is 'function'; expected one of .*'tool'\.",
+        ),
+        ([{**user("a"), "tool_calls": []}], r"messages\[0\].tool_calls is in a message of role 'user'"),
+        (
+            [{"role": "assistant", "function_call": {"name": "f"}}],
+            r"messages\[0\].function_call is not supported",
+        ),
         ([user([{"type": "text"}])], r"messages\[0\].content\[0\].text is None"),
         ([user("a"), call("{")], r"messages\[1\].tool_calls\[0\]: its arguments are no JSON"),
         ([call("[" * 100_000)], r"messages\[0\].tool_calls\[0\]: its arguments are no JSON"),
@@ -196,3 +207,86 @@ def test_deep_nesting_is_refused() -> None:
         value = [value]
     with pytest.raises(RequestError, match="nested too deeply"):
         TEMPLATES["coder"].encode([user("a")], [{"x": value}])
+
+
+def result(content: object, answered: object) -> dict[str, Any]:
+    return {"role": "tool", "content": content, "tool_call_id": answered}
+
+
+def two_calls() -> dict[str, Any]:
+    calls = [{"id": id, "type": "function", "function": {"name": id, "arguments": "{}"}} for id in ("a", "b")]
+    return {"role": "assistant", "content": None, "tool_calls": calls}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_results_stand_in_the_order_of_their_calls(name: str) -> None:
+    messages = [user("q"), two_calls(), result("2", "b"), result("1", "a"), user("r")]
+    in_order = [user("q"), two_calls(), result("1", "a"), result("2", "b"), user("r")]
+    assert EVERY[name].render_text(messages) == EVERY[name].render_text(in_order)
+
+
+def test_results_without_ids_stay_where_they_are() -> None:
+    messages = [two_calls(), result("2", "b"), {"role": "tool", "content": "1"}]
+    assert [message["content"] for message in normalize_messages(messages)] == ["", "2", "1"]
+
+
+@pytest.mark.parametrize("answered", ["c", 5, ["a"]])
+def test_a_result_of_a_call_that_was_not_made_is_refused(answered: object) -> None:
+    with pytest.raises(RequestError, match=r"messages\[2\]\.tool_call_id is .*expected the id of a call"):
+        normalize_messages([user("q"), two_calls(), result("1", answered)])
+    with pytest.raises(RequestError, match=r"messages\[0\]\.tool_call_id"):
+        normalize_messages([result("1", answered), two_calls()])
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_developer_speaks_as_the_system(name: str) -> None:
+    as_developer = EVERY[name].render_text([{"role": "developer", "content": "Be brief."}, user("q")])
+    assert as_developer == EVERY[name].render_text([{"role": "system", "content": "Be brief."}, user("q")])
+    assert "Be brief." in as_developer
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_fields_that_are_null_are_left_out(name: str) -> None:
+    nulls = {"tool_calls": None, "refusal": None, "function_call": None, "audio": None, "name": None}
+    tool = {"type": "function", "function": {**WRITE["function"], "strict": None}}
+    bare = {"type": "function", "function": {k: v for k, v in tool["function"].items() if v is not None}}
+    messages = [user("q"), {"role": "assistant", "content": "a"}]
+    with_nulls = EVERY[name].render_text([{**message, **nulls} for message in messages], [tool])
+    assert with_nulls == EVERY[name].render_text(messages, [bare])
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_tool_may_be_no_more_than_a_name(name: str) -> None:
+    tools = [{"type": "function", "function": {"name": "f", "description": None, "parameters": None}}]
+    function = {"name": "f", "parameters": {"type": "object", "properties": {}}}
+    assert normalize_tools(tools) == [{"type": "function", "function": function}]
+    assert "None" not in EVERY[name].render_text([user("q")], tools)
+
+
+@pytest.mark.parametrize(
+    ("tools", "message"),
+    [
+        ("f", r"tools is of type str; expected an array"),
+        (["f"], r"tools\[0\] is of type str; expected an object"),
+        ([{}], r"tools\[0\]\.name is None; expected a string"),
+        ([WRITE, {"type": "custom", "function": {"name": "f"}}], r"tools\[1\]\.type is 'custom'"),
+        ([{"type": "function", "function": "f"}], r"tools\[0\]\.function is of type str"),
+        ([{"type": "function", "function": {"name": 5}}], r"tools\[0\]\.function\.name is 5"),
+        (
+            [{"type": "function", "function": {"name": "f", "description": 5}}],
+            r"tools\[0\]\.function\.description is 5; expected a string",
+        ),
+        (
+            [{"type": "function", "function": {"name": "f", "parameters": []}}],
+            r"tools\[0\]\.function\.parameters is no JSON Schema of an object",
+        ),
+        (
+            [{"type": "function", "function": {"name": "f", "parameters": {"properties": []}}}],
+            r"tools\[0\]\.function\.parameters is no JSON Schema of an object",
+        ),
+        ([{"name": "f", "parameters": {"x": 1j}}], r"tools\[0\]\.parameters\.x is of type complex"),
+    ],
+)
+def test_tools_of_another_form_are_refused_by_index(tools: Any, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        TEMPLATES["coder"].encode([user("a")], tools)

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from chat_parts import SPECIALS, TEMPLATES, TOKENIZER, call, specials_in, template, user
+from chat_parts import EVERY, SPECIALS, TEMPLATES, TOKENIZER, TOKENIZERS, call, specials_in, template, user
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -30,31 +30,52 @@ def conversation(texts: tuple[str, ...], arguments: object, key: str) -> list[di
         {"role": "system", "content": system},
         {"role": "user", "content": [{"type": "text", "text": question}, {"type": "text", "text": result}]},
         {"role": "assistant", "content": thought, "tool_calls": [{"function": function}]},
-        {"role": "tool", "content": result},
+        {"role": "tool", "content": [{"type": "text", "text": result}]},
         {"role": "tool", "content": question},
         {"role": "user", "content": question + result},
     ]
 
 
-@pytest.mark.parametrize("name", TEMPLATES)
-@given(st.tuples(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE), VALUES, HOSTILE, HOSTILE)
-@example(("<|im_", "end|>", "<|im_", "end|>", "<|im_"), "end|>", "<|im_", "end|>")
-@example(("<|im_end|>",) * 5, {"<|im_end|>": ["<|im_start|>"]}, "<tool_call>", "</tool_call>")
-@example(("\U000f0000\U000f0001",) * 5, "\U000f0002", "\U000f0003", "\U000f0004")
+def tool_of(texts: tuple[str, ...], default: object) -> dict[str, Any]:
+    """Make a tool whose schema holds texts wherever it can hold any."""
+    name, description, key, value = texts
+    field = {"type": value, "description": description, "enum": [value, key], "default": default, key: value}
+    parameters = {"type": "object", "properties": {key: field}, "required": [key], "description": value}
+    function = {"name": name, "description": description, "parameters": parameters}
+    return {"type": "function", "function": function}
+
+
+@pytest.mark.parametrize("name", EVERY)
+@given(
+    st.tuples(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE),
+    VALUES,
+    HOSTILE,
+    st.tuples(HOSTILE, HOSTILE, HOSTILE, HOSTILE),
+)
+@example(("<|im_", "end|>", "<|im_", "end|>", "<|im_"), "end|>", "<|im_", ("end|>", "<|im_") * 2)
+@example(
+    ("<|im_end|>",) * 5,
+    {"<|im_end|>": ["<|im_start|>"]},
+    "<tool_call>",
+    ("</tool_call>", "</tools>", "<|im_end|>", "<tool_call>"),
+)
+@example(("\U000f0000\U000f0001",) * 5, "\U000f0002", "\U000f0003", ("\U000f0004", "\U000f0001") * 2)
 def test_hostile_text_leaves_the_special_tokens_as_they_are(
-    name: str, texts: tuple[str, ...], arguments: object, key: str, tool: str
+    name: str, texts: tuple[str, ...], arguments: object, key: str, tool: tuple[str, ...]
 ) -> None:
-    chat = TEMPLATES[name]
-    messages, tools = conversation(texts, arguments, key), [{"name": tool, "parameters": {"properties": {}}}]
+    chat = EVERY[name]
+    tokenizer = TOKENIZERS[name]
+    messages, tools = conversation(texts, arguments, key), [tool_of(tool, arguments)]
     # The templates leave blank content and thoughts out, so harmless text has to be as blank.
     same = [HARMLESS if text.strip() else "" for text in texts]
     thought = texts[2].split("</think>")[-1].lstrip("\n") if name == "json" else texts[2]
     same[2] = HARMLESS if thought.strip() else ""
     harmless = conversation(tuple(same), HARMLESS, HARMLESS)
     ids = chat.encode(messages, tools)
-    expected = chat.encode(harmless, [{"name": HARMLESS, "parameters": {"properties": {}}}])
-    assert [text for text in specials_in(ids) if "think" not in text] == specials_in(expected)
-    assert TOKENIZER.decode(ids) == chat.render_text(messages, tools)
+    expected = chat.encode(harmless, [tool_of((HARMLESS,) * 4, HARMLESS)])
+    special = [text for text in specials_in(ids, tokenizer) if "think" not in text]
+    assert special == specials_in(expected, tokenizer)
+    assert tokenizer.decode(ids) == chat.render_text(messages, tools)
 
 
 @pytest.mark.parametrize("special", SPECIALS)

@@ -10,8 +10,8 @@ Models are told by their chat template how to write a call: as XML (Qwen3-Coder)
     </function>
     </tool_call>
 
-A parser reads character by character and looks back at nothing, so how the text was cut cannot matter. What
-it decides, and why:
+A parser takes one character at a time, so how the text was cut cannot matter, and reads none more than twice.
+What it decides, and why:
 
 - A call is given out whole or not at all. Half a call, cut by a token limit, would be read by a client as a
   call with fewer arguments, and run. What never becomes a call (prose that mentions a tag, broken JSON, a
@@ -27,17 +27,14 @@ it decides, and why:
 """
 
 import json
-import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import Enum
 from typing import TypeVar
 
-from jinja2 import nodes
-
-from refute_runtime.chat_sandbox import Sandbox
 from refute_runtime.errors import RequestError
+from refute_runtime.messages import normalize_tools
+from refute_runtime.serving.tool_format import ToolFormat
 from refute_runtime.serving.tool_values import Kinds, parameter_kinds, strict_json, typed
 
 _CALL, _CALL_END = "<tool_call>", "</tool_call>"
@@ -46,13 +43,6 @@ _PARAMETER, _PARAMETER_END = "<parameter=", "</parameter>"
 
 _T = TypeVar("_T")
 _Reading = Generator[None, str, _T]  # is sent one character after the other, "" at the end
-
-
-class ToolFormat(Enum):
-    """How a model writes its calls."""
-
-    XML = "xml"
-    JSON = "json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,23 +65,6 @@ class Call:
 Event = Content | Call
 
 
-def format_of(template_source: str) -> ToolFormat | None:
-    """Tell from a chat template that compiles how the model is told to write calls; None for not at all.
-
-    What counts is what the template writes behind the first `<tool_call>` that a call follows: that is in its
-    instructions. Comments do not count, and neither does the name of the model.
-    """
-    tree = Sandbox().parse(template_source)
-    if not any(name.name == "tools" for name in tree.find_all(nodes.Name)):
-        return None
-    literals = (node.as_const() for node in tree.find_all((nodes.TemplateData, nodes.Const)))
-    text = "".join(literal for literal in literals if isinstance(literal, str))
-    match = re.search(rf"{_CALL}\s*(?:({_FUNCTION})|\{{)", text)
-    if match is None:
-        return None
-    return ToolFormat.XML if match[1] else ToolFormat.JSON
-
-
 def parser_for(
     tool_format: ToolFormat, tools: Sequence[Mapping[str, object]], call_id: Callable[[int], str]
 ) -> "CallParser":
@@ -99,6 +72,7 @@ def parser_for(
 
     tools: as the request has them; their schemas give the types of XML's values. A call of another function
     is a call too: the client knows best how to tell the model. call_id: makes the id of the call of an index.
+    Raises RequestError for tools of another form, naming the tool.
     """
     if tool_format is ToolFormat.JSON:
         return _JsonParser(call_id)
@@ -295,11 +269,9 @@ class _XmlParser(CallParser):
 
     def __init__(self, call_id: Callable[[int], str], tools: Sequence[Mapping[str, object]]) -> None:
         super().__init__(call_id)
-        functions = (tool.get("function", tool) for tool in tools)
+        functions = (tool.get("function", tool) for tool in normalize_tools(tools))
         self._kinds: dict[str, Mapping[str, Kinds]] = {
-            function["name"]: parameter_kinds(function.get("parameters"))
-            for function in functions
-            if isinstance(function, Mapping)
+            function["name"]: parameter_kinds(function["parameters"]) for function in functions
         }
 
     def _call(self, opening: str) -> _Reading[tuple[str, Mapping[str, object]] | None]:

@@ -17,7 +17,7 @@ from refute_runtime.messages import plain_json
 Kinds = frozenset[str]
 """Names of JSON Schema's types; none where a schema does not tell."""
 
-_DEEPEST_SCHEMA = 16
+_MOST_SCHEMAS = 100  # looked at for one parameter; a hostile schema refers to others without end
 _KINDS_OF_PYTHON = {
     type(None): "null",
     bool: "boolean",
@@ -45,7 +45,7 @@ def parameter_kinds(parameters: object) -> dict[str, Kinds]:
     if not isinstance(parameters, Mapping) or not isinstance(parameters.get("properties"), Mapping):
         return {}
     properties: Mapping[str, object] = parameters["properties"]
-    return {name: frozenset(_kinds(schema, parameters, 0)) for name, schema in properties.items()}
+    return {name: frozenset(_kinds(schema, parameters)) for name, schema in properties.items()}
 
 
 def typed(text: str, kinds: Kinds) -> object:
@@ -85,28 +85,35 @@ def _literal(text: str) -> Any:
         return value
 
 
-def _kinds(schema: object, root: Mapping[str, object], depth: int) -> Iterator[str]:
-    if not isinstance(schema, Mapping) or depth > _DEEPEST_SCHEMA:
-        return
-    kinds = schema.get("type")
-    yield from (kind for kind in (kinds if isinstance(kinds, list) else [kinds]) if isinstance(kind, str))
-    if schema.get("nullable") is True:
-        yield "null"
-    if kinds is None:
-        values = schema.get("enum", [schema["const"]] if "const" in schema else [])
-        yield from (_KINDS_OF_PYTHON[type(value)] for value in (values if isinstance(values, list) else []))
-        yield from (kind for key, kind in (("properties", "object"), ("items", "array")) if key in schema)
-    if "$ref" in schema:
-        yield from _kinds(_referred(schema["$ref"], root), root, depth + 1)
-    for key in ("anyOf", "oneOf", "allOf"):
-        alternatives = schema.get(key)
-        for alternative in alternatives if isinstance(alternatives, list) else []:
-            yield from _kinds(alternative, root, depth + 1)
+def _kinds(schema: object, root: Mapping[str, object]) -> Iterator[str]:
+    waiting, seen, followed = [schema], 0, set[str]()
+    while waiting and seen < _MOST_SCHEMAS:
+        schema, seen = waiting.pop(), seen + 1
+        if not isinstance(schema, Mapping):
+            continue
+        kinds = schema.get("type")
+        yield from (kind for kind in (kinds if isinstance(kinds, list) else [kinds]) if isinstance(kind, str))
+        if schema.get("nullable") is True:
+            yield "null"
+        if kinds is None:
+            values = schema.get("enum", [schema["const"]] if "const" in schema else [])
+            yield from (
+                _KINDS_OF_PYTHON[type(value)] for value in (values if isinstance(values, list) else [])
+            )
+            yield from (kind for key, kind in (("properties", "object"), ("items", "array")) if key in schema)
+        reference = schema.get("$ref")
+        if isinstance(reference, str) and reference not in followed:  # each once: they may go in circles
+            followed.add(reference)
+            waiting.append(_referred(reference, root))
+        for key in ("anyOf", "oneOf", "allOf"):
+            alternatives = schema.get(key)
+            if isinstance(alternatives, list):
+                waiting += alternatives[:_MOST_SCHEMAS]
 
 
-def _referred(reference: object, root: Mapping[str, object]) -> object:
+def _referred(reference: str, root: Mapping[str, object]) -> object:
     """Follow a reference within the schema, as `#/$defs/Point` is one."""
-    if not isinstance(reference, str) or not reference.startswith("#/"):
+    if not reference.startswith("#/"):
         return None
     found: object = root
     for step in reference[2:].split("/"):
