@@ -13,7 +13,8 @@ from refute_runtime.serving.refusals import Refusal
 from refute_runtime.serving.requests import Options, read_chat, read_completion
 from refute_runtime.serving.responses import ChatShape, CompletionShape, Shape, Writing
 from refute_runtime.serving.schema import Schema
-from refute_runtime.serving.tool_calls import CallParser, format_of, parser_for
+from refute_runtime.serving.tool_calls import CallParser, parser_for
+from refute_runtime.serving.tool_format import format_of
 
 _COMPLETION_TOKENS = 16  # as many as OpenAI's API gives where max_tokens is not said
 _SETTINGS = ("backend", "device", "numerics")

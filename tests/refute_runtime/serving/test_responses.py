@@ -11,7 +11,8 @@ from scripted import WORK, said
 from refute_runtime.serving.answers import Telling
 from refute_runtime.serving.jobs import Likelihood
 from refute_runtime.serving.responses import ChatShape, CompletionShape, Writing
-from refute_runtime.serving.tool_calls import ToolFormat, parser_for
+from refute_runtime.serving.tool_calls import parser_for
+from refute_runtime.serving.tool_format import ToolFormat
 
 WHERE = {"backend": "array", "device": "cpu", "numerics": "f32"}
 CALL = '<tool_call>\n{"name": "look", "arguments": {"at": "%s"}}\n</tool_call>'
