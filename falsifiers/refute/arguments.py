@@ -1,6 +1,7 @@
 """What the `refute` command takes: its commands, their arguments, and what help says of them."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -93,6 +94,8 @@ def parser() -> argparse.ArgumentParser:
     mutate.add_argument("--fault", required=True, metavar="NAME[=DOSE]", help="rope-base=1.01, for example")
     mutate.add_argument("--force", action="store_true", help="replace OUT.gguf if it is there")
 
+    _add_serve(commands.add_parser("serve", help="serve a model over HTTP, as OpenAI's API"))
+
     status = commands.add_parser("status", help="what the records say of every claim")
     _add_paths(status)
     _add_evidence(status)
@@ -111,6 +114,42 @@ def parser() -> argparse.ArgumentParser:
 
 def _fault(spec: FaultSpec) -> str:
     return f"  {spec.name} ({written_dose(spec.default, spec.unit)}): {spec.breaks}"
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Serve a GGUF model over HTTP as a subset of OpenAI's API, described at /openapi.json. What is not "
+        "supported is refused. SIGINT or SIGTERM ends it: new requests are refused, running answers finish."
+    )
+    _add_model(parser.add_argument_group("what is served"))
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument(
+        "--port", type=_count(0, 65535), default=8080, metavar="N", help="0: any that is free (default: 8080)"
+    )
+    key = parser.add_mutually_exclusive_group()
+    key.add_argument("--api-key", metavar="KEY", help="what clients must show; visible to users of the host")
+    key.add_argument("--api-key-env", metavar="VAR", help="the environment variable that holds the key")
+    limits = parser.add_argument_group("limits")
+    for name, default, least, what in (
+        ("--active", 16, 1, "requests computed at once, token by token in turns"),
+        ("--queue", 64, 0, "requests that wait beside them; one more is refused with 429"),
+        ("--memory", 4096, 1, "MiB that KV caches may take together"),
+        ("--max-body", 4096, 1, "KiB of a request's body; a larger one is refused with 413"),
+        ("--timeout", 600, 1, "seconds for one request and its answer; then 504, or an error in the stream"),
+        ("--grace", 30, 0, "seconds for running answers once the server is told to end"),
+    ):
+        limits.add_argument(
+            name, type=_count(least), default=default, metavar="N", help=f"{what} (default: {default})"
+        )
+
+
+def _count(least: int, most: int = 10**9) -> Callable[[str], int]:
+    def count(text: str) -> int:
+        if not text.isdecimal() or len(text) > 10 or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from {least} to {most}")
+        return int(text)
+
+    return count
 
 
 def _add_lint(parser: argparse.ArgumentParser) -> None:
@@ -145,15 +184,19 @@ def _add_paths(parser: argparse.ArgumentParser) -> None:
 
 def _add_target(parser: argparse.ArgumentParser) -> None:
     target = parser.add_argument_group("what is attacked")
-    target.add_argument(
+    _add_model(target)
+    target.add_argument("--target", choices=ENGINES, help=ENGINES_HELP)
+
+
+def _add_model(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--model",
         type=Path,
         metavar="FILE",
         help="a GGUF file (default: $QWEN3_MOE_GGUF_PATH, else the embedded model)",
     )
-    target.add_argument("--backend", metavar="NAME", help="the runtime's backend (default: array)")
-    target.add_argument("--device", metavar="NAME", help="the backend's device (default: auto)")
-    target.add_argument("--target", choices=ENGINES, help=ENGINES_HELP)
+    group.add_argument("--backend", metavar="NAME", help="the runtime's backend (default: array)")
+    group.add_argument("--device", metavar="NAME", help="the backend's device (default: auto)")
 
 
 def _add_evidence(parser: argparse.ArgumentParser) -> None:

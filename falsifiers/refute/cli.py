@@ -174,6 +174,65 @@ def _mutate(arguments: argparse.Namespace) -> Exit:
     return Exit.OK
 
 
+def _serve(arguments: argparse.Namespace) -> Exit:
+    from refute.select import select
+    from refute_runtime.errors import RuntimeFailure
+
+    try:
+        from refute_runtime.serving.main import Options, serve
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("refute"):
+            raise
+        raise _Refused(
+            Exit.MISSING, f"refute: serving needs {error.name}; install it with: pip install 'refute[serve]'"
+        ) from None
+    selection = select(
+        engine="bundled",
+        model=arguments.model,
+        backend=arguments.backend or "array",
+        device=arguments.device or "auto",
+        environ=os.environ,
+    )
+    if selection.missing:
+        raise _Refused(Exit.MISSING, f"refute: {selection.missing}")
+    assert selection.model is not None
+    options = Options(
+        path=selection.model,
+        backend=selection.backend,
+        device=selection.device,
+        host=arguments.host,
+        port=arguments.port,
+        key=_api_key(arguments),
+        active=arguments.active,
+        queue=arguments.queue,
+        memory=arguments.memory * 2**20,
+        grace=arguments.grace,
+        max_body=arguments.max_body * 2**10,
+        timeout=arguments.timeout,
+    )
+    try:
+        serve(options, lambda line: print(line, flush=True))
+    except RuntimeFailure as error:
+        raise _Refused(Exit.MISSING, f"refute: {error}") from None
+    except OSError as error:
+        where = f"{arguments.host}, port {arguments.port}"
+        raise _Refused(Exit.USAGE, f"refute: cannot listen on {where}: {error.strerror or error}") from None
+    return Exit.OK
+
+
+def _api_key(arguments: argparse.Namespace) -> str | None:
+    """The key that clients must show: an empty one would be none, and that is not what was asked for."""
+    variable, key = arguments.api_key_env, arguments.api_key
+    if variable is not None:
+        key = os.environ.get(variable, "")
+    if key is None:
+        return None
+    if not key.strip():
+        where = "--api-key" if variable is None else f"--api-key-env {variable}"
+        raise _Refused(Exit.USAGE, f"refute: {where}: the key is empty, expected some characters")
+    return str(key)
+
+
 def _status(arguments: argparse.Namespace) -> Exit:
     from refute.report.terminal import show_status
     from refute.status import status
@@ -245,6 +304,7 @@ _COMMANDS = {
     "run": _run,
     "replay": _replay,
     "mutate": _mutate,
+    "serve": _serve,
     "status": _status,
     "gate": _gate,
 }

@@ -1,9 +1,19 @@
+from pathlib import Path
+
 import pytest
 from serving_parts import Watched
 from tiny_gguf import TinyModel, write_tiny
 
+import refute_runtime
 from refute_runtime import Engine
 from refute_runtime.serving.scheduler import Scheduler
+
+
+@pytest.fixture(scope="session")
+def engine():
+    """The embedded model, which has a real tokenizer and template."""
+    with Engine.load(Path(refute_runtime.__file__).parent / "pocket/pocket.gguf", device="cpu") as engine:
+        yield engine
 
 
 @pytest.fixture(scope="session")
