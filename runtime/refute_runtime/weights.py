@@ -15,6 +15,7 @@ from refute_runtime.gguf_reader import GgufFile, TensorInfo
 from refute_runtime.quant import Array, dequantizable, dequantize
 
 _F32 = 4  # bytes
+_SMALL_PARTS = 8  # a small matrix fits so many times into what may be kept
 
 __all__ = ["GgufFile", "TensorInfo", "Weights"]
 
@@ -42,11 +43,10 @@ class Weights:
         """Return one expert's matrix (rows, columns) of a tensor (experts, rows, columns)."""
         return self._kept(name, expert)
 
-    def most_kept(self, *, unkept: Sequence[str] = ()) -> int:
-        """Bytes of dequantized tensors kept at most; `unkept` names those that `rows` alone reads."""
-        tensors = self._file.tensors.items()
-        every = sum(math.prod(info.shape) for name, info in tensors if name not in unkept)
-        return min(_F32 * every, self._cache_bytes)
+    def most_kept(self, *, by_rows: Sequence[str] = ()) -> int:
+        """Bytes of dequantized tensors kept at most; `by_rows` names those that `rows` alone reads."""
+        kept = [name for name in self._file.tensors if name not in by_rows or self._whole(name)]
+        return min(sum(map(self._bytes, kept)), self._cache_bytes)
 
     def largest(self) -> int:
         """Bytes of the largest matrix that is dequantized at once: a tensor, or one expert of it."""
@@ -54,7 +54,7 @@ class Weights:
         return _F32 * max(math.prod(shape[-2:]) for shape in shapes)
 
     def rows(self, name: str, ids: Sequence[int] | np.ndarray) -> Array:
-        """Return some rows (ids, columns) of a matrix, for embeddings; nothing is kept.
+        """Return some rows (ids, columns) of a matrix, for embeddings; a small matrix is kept whole.
 
         Raises RequestError for an id that is not a row.
         """
@@ -63,7 +63,16 @@ class Weights:
         wrong = index[(index < 0) | (index >= len(raw))]
         if wrong.size:
             raise RequestError(f"token {wrong[0]} is not in the vocabulary; expected 0 to {len(raw) - 1}")
+        if self._whole(name):
+            return self.tensor(name)[index]
         return dequantize(raw[index], self._file.tensors[name].type, self._xp)
+
+    def _whole(self, name: str) -> bool:
+        """Whether `rows` keeps a matrix: to dequantize one row takes as many steps as to dequantize all."""
+        return self._bytes(name) * _SMALL_PARTS <= self._cache_bytes
+
+    def _bytes(self, name: str) -> int:
+        return _F32 * math.prod(self._file.tensors[name].shape)
 
     def _kept(self, name: str, expert: int | None) -> Array:
         key = (name, expert)

@@ -58,10 +58,11 @@ def test_an_expert_is_a_slice_of_its_tensor(mixed: Path, expert: int) -> None:
     assert np.array_equal(loaded(mixed).expert(EXPERTS, expert), loaded(mixed).tensor(EXPERTS)[expert])
 
 
-def test_rows_are_rows_of_the_tensor(mixed: Path) -> None:
+@pytest.mark.parametrize("cache_bytes", [0, 1 << 30])
+def test_rows_are_rows_of_the_tensor(mixed: Path, cache_bytes: int) -> None:
     ids = [272, 0, 5, 5]
-    found = loaded(mixed)
-    assert np.array_equal(found.rows("token_embd.weight", ids), found.tensor("token_embd.weight")[ids])
+    rows = loaded(mixed, cache_bytes=cache_bytes).rows("token_embd.weight", ids)
+    assert np.array_equal(rows, loaded(mixed).tensor("token_embd.weight")[ids])
 
 
 @pytest.mark.parametrize("token", [-1, 273])
@@ -151,8 +152,17 @@ def test_what_is_kept_never_exceeds_what_is_said(mixed: Path) -> None:
         if len(info.shape) == 3
         for expert in range(info.shape[0])
     )
-    assert weights.most_kept(unkept=("token_embd.weight",)) == held
+    embedding = weights.tensor("token_embd.weight").nbytes
+    assert weights.most_kept() == weights.most_kept(by_rows=("token_embd.weight",)) == held + embedding
     assert loaded(mixed, cache_bytes=1000).most_kept() == 1000
+
+
+def test_a_matrix_that_is_read_by_rows_is_kept_where_it_takes_little(mixed: Path) -> None:
+    size = loaded(mixed).tensor("token_embd.weight").nbytes
+    for cache_bytes, kept in ((8 * size, size), (8 * size - 1, 0)):
+        weights = loaded(mixed, cache_bytes=cache_bytes)
+        weights.rows("token_embd.weight", [0, 3])
+        assert weights._cached_bytes == kept
 
 
 def test_the_largest_matrix_is_no_stack_of_experts(mixed: Path) -> None:

@@ -98,9 +98,9 @@ class ArrayBackend:
         a matrix while it is dequantized, as values and as the parts that they are made of.
         """
         config = self._config
-        unkept = () if config.tied else ("token_embd.weight",)
+        by_rows = () if config.tied else ("token_embd.weight",)
         scores = config.heads * min(tokens, QUERY_BLOCK) * rows * 4
-        return self._weights.most_kept(unkept=unkept), 4 * scores + 2 * self._weights.largest()
+        return self._weights.most_kept(by_rows=by_rows), 4 * scores + 2 * self._weights.largest()
 
     def embed(self, tokens: Sequence[int]) -> Array:
         """Rows of the embedding: (T, H)."""
