@@ -80,7 +80,7 @@ def chat_segments(messages: Sequence[Mapping[str, object]]) -> list[str | int]:
 
 def token_vectors() -> TokenVectors:
     """Ids by arithmetic on code points, the definition of UTF-8, for texts from all planes."""
-    points = [*range(0x20, 0xD800, 500), *range(0xE000, 0x110000, 5_600)]
+    points = [*range(0x20, 0xD800, 450), *range(0xE000, 0x110000, 5_600)]
     texts = [f"{chr(point)} is {point}{' ' * (point % 80)}." for point in points]
     texts += [f"{count}{END_TEXT}{' ' * count}" for count in range(20)]
     composed = {"e\u0301": "\u00e9", "\u212b": "\u00c5", "\u1100\u1161": "\uac00"}
