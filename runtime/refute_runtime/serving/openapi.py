@@ -55,7 +55,8 @@ def document(chat: Schema, completion: Schema, *, protected: bool) -> dict[str, 
 
 
 def _answering(summary: str, name: str, body: Schema) -> dict[str, Any]:
-    answers = {_JSON: _named(name), "text/event-stream": {"schema": _STRING}}
+    # OpenAPI 3.1 has no schema of single events, and readers take one of the whole stream for that.
+    answers = {_JSON: _named(name), "text/event-stream": {}}
     about = "An answer; as events where `stream` is true: chunks, then [DONE], or an error and nothing more"
     return {
         "summary": summary,
