@@ -200,7 +200,10 @@ def test_processes_share_one_record(project):
     assert json.loads(summary.read_text())["state"] == "complete"
 
 
-def test_ctrl_c_seals_the_record(project):
+@pytest.mark.parametrize("conftest", ["", "def pytest_keyboard_interrupt(): raise TypeError('no line')"])
+def test_ctrl_c_seals_the_record(project, conftest):
+    """Also where pytest fails at it, as it does where an interrupt comes between two lines of Python."""
+    (project / "conftest.py").write_text(conftest)
     (project / "contracts/small-v1.yaml").write_text(
         contract(*(falsifier(f"repeats-{n}") for n in range(60)))
     )
