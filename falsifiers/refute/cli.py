@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from refute.contract import Contract
-    from refute.select import Engine
+    from refute.select import Engine, Selection
 
 # Commands import what they need themselves: `refute --help` is not to wait for numpy.
 # ruff: noqa: PLC0415
@@ -119,21 +119,12 @@ def _run(arguments: argparse.Namespace) -> Exit:
 def _replay(arguments: argparse.Namespace) -> Exit:
     from refute.explain import fields
     from refute.replay import CannotReplay, load_counterexample, replay
-    from refute.select import select
     from refute.targets.base import TargetError
 
     try:
         known = load_counterexample(arguments.file)
         recorded: Engine = next((name for name in ENGINES if name == known.target), "bundled")
-        selection = select(
-            engine=arguments.target or recorded,
-            model=arguments.model,
-            backend=arguments.backend or "array",
-            device=arguments.device or "auto",
-            environ=os.environ,
-        )
-        if selection.missing:
-            raise _Refused(Exit.MISSING, f"refute: {selection.missing}")
+        selection = _selected(arguments, arguments.target or recorded)
         print(f"{known.contract}/{known.falsifier} on {selection}")
         again = replay(known, selection.open())
     except CannotReplay as error:
@@ -175,7 +166,6 @@ def _mutate(arguments: argparse.Namespace) -> Exit:
 
 
 def _serve(arguments: argparse.Namespace) -> Exit:
-    from refute.select import select
     from refute_runtime.errors import RuntimeFailure
 
     try:
@@ -186,15 +176,7 @@ def _serve(arguments: argparse.Namespace) -> Exit:
         raise _Refused(
             Exit.MISSING, f"refute: serving needs {error.name}; install it with: pip install 'refute[serve]'"
         ) from None
-    selection = select(
-        engine="bundled",
-        model=arguments.model,
-        backend=arguments.backend or "array",
-        device=arguments.device or "auto",
-        environ=os.environ,
-    )
-    if selection.missing:
-        raise _Refused(Exit.MISSING, f"refute: {selection.missing}")
+    selection = _selected(arguments, "bundled")
     assert selection.model is not None
     options = Options(
         path=selection.model,
@@ -218,6 +200,22 @@ def _serve(arguments: argparse.Namespace) -> Exit:
         where = f"{arguments.host}, port {arguments.port}"
         raise _Refused(Exit.USAGE, f"refute: cannot listen on {where}: {error.strerror or error}") from None
     return Exit.OK
+
+
+def _selected(arguments: argparse.Namespace, engine: "Engine") -> "Selection":
+    """The model that the arguments name, for this engine. Raises `_Refused` where it is not there."""
+    from refute.select import select
+
+    selection = select(
+        engine=engine,
+        model=arguments.model,
+        backend=arguments.backend or "array",
+        device=arguments.device or "auto",
+        environ=os.environ,
+    )
+    if selection.missing:
+        raise _Refused(Exit.MISSING, f"refute: {selection.missing}")
+    return selection
 
 
 def _api_key(arguments: argparse.Namespace) -> str | None:
