@@ -20,6 +20,7 @@ from refute.targets.scores import Scores, Session, Stopped
 
 Make = Callable[[int], FakeTarget]
 """Makes the engine of a seed."""
+Alter = Callable[[Scores], Scores]
 
 
 def near_bound(falsifier: Falsifier, share: float) -> Make | None:
@@ -95,7 +96,44 @@ class Leaking(FakeTarget):
         return super().resident() + round(self._leak * self._generations)
 
 
-class Forgetful(FakeTarget):
+class _Altered(FakeTarget):
+    """Sequences that show other scores than they computed."""
+
+    def alteration(self, *, forked: bool) -> Alter:
+        """What changes the scores of a new sequence; forked: it goes on from another one."""
+        raise NotImplementedError
+
+    def session(
+        self, capacity: int, *, prompt: int, cache: bool = True, threads: int | None = None
+    ) -> Session:
+        honest = super().session(capacity, prompt=prompt, cache=cache, threads=threads)
+        return _AlteredSession(honest, self, forked=False)
+
+
+class _AlteredSession:
+    def __init__(self, honest: Session, target: _Altered, *, forked: bool) -> None:
+        self._honest = honest
+        self._target = target
+        self._alter = target.alteration(forked=forked)
+
+    @property
+    def length(self) -> int:
+        return self._honest.length
+
+    def extend(self, tokens: Sequence[int], *, routing: bool = False) -> Scores:
+        return self._alter(self._honest.extend(tokens, routing=routing))
+
+    def fork(self) -> Session:
+        return _AlteredSession(self._honest.fork(), self._target, forked=True)
+
+    def trim(self, length: int) -> None:
+        self._honest.trim(length)
+
+    def stop(self, token: int, *, after: int, of: int, routing: bool = False) -> Stopped:
+        return self._honest.stop(token, after=after, of=of, routing=routing)
+
+
+class Forgetful(_Altered):
     """Recalls a fact with this probability: a sequence that was forked answers one question."""
 
     def __init__(self, recall: float, seed: int) -> None:
@@ -103,38 +141,13 @@ class Forgetful(FakeTarget):
         self._recall = recall
         self._draw = random.Random(f"recall {seed}")  # noqa: S311
 
-    def session(
-        self, capacity: int, *, prompt: int, cache: bool = True, threads: int | None = None
-    ) -> Session:
-        honest = super().session(capacity, prompt=prompt, cache=cache, threads=threads)
-        return _ForgetfulSession(honest, lambda: self._draw.random() >= self._recall)
+    def alteration(self, *, forked: bool) -> Alter:
+        if forked and self._draw.random() >= self._recall:
+            return lambda scores: replace(scores, logits=np.roll(scores.logits, 1, axis=-1))
+        return lambda scores: scores
 
 
-class _ForgetfulSession:
-    def __init__(self, honest: Session, forgets: Callable[[], bool], *, forgot: bool = False) -> None:
-        self._honest = honest
-        self._forgets = forgets
-        self._forgot = forgot
-
-    @property
-    def length(self) -> int:
-        return self._honest.length
-
-    def extend(self, tokens: Sequence[int], *, routing: bool = False) -> Scores:
-        scores = self._honest.extend(tokens, routing=routing)
-        return replace(scores, logits=np.roll(scores.logits, 1, axis=-1)) if self._forgot else scores
-
-    def fork(self) -> Session:
-        return _ForgetfulSession(self._honest.fork(), self._forgets, forgot=self._forgets())
-
-    def trim(self, length: int) -> None:
-        self._honest.trim(length)
-
-    def stop(self, token: int, *, after: int, of: int, routing: bool = False) -> Stopped:
-        return self._honest.stop(token, after=after, of=of, routing=routing)
-
-
-class Lopsided(FakeTarget):
+class Lopsided(_Altered):
     """Sends this share of the tokens of layer 0 to its expert 0."""
 
     def __init__(self, load: float, seed: int) -> None:
@@ -142,40 +155,17 @@ class Lopsided(FakeTarget):
         self._load = load
         self._draw = random.Random(f"load {seed}")  # noqa: S311
 
-    def session(
-        self, capacity: int, *, prompt: int, cache: bool = True, threads: int | None = None
-    ) -> Session:
-        honest = super().session(capacity, prompt=prompt, cache=cache, threads=threads)
-        return _LopsidedSession(honest, lambda: self._draw.random() < self._load)
+    def alteration(self, *, forked: bool) -> Alter:  # noqa: ARG002 (all sequences alike)
+        return self._sent
 
-
-class _LopsidedSession:
-    def __init__(self, honest: Session, hits: Callable[[], bool]) -> None:
-        self._honest = honest
-        self._hits = hits
-
-    @property
-    def length(self) -> int:
-        return self._honest.length
-
-    def extend(self, tokens: Sequence[int], *, routing: bool = False) -> Scores:
-        scores = self._honest.extend(tokens, routing=routing)
+    def _sent(self, scores: Scores) -> Scores:
         if scores.experts is None:
             return scores
         experts = scores.experts.copy()  # (T, L, K)
         for chosen in experts[:, 0]:  # (K,) each; expert 0 stands first, where it is chosen at all
-            if self._hits():
+            if self._draw.random() < self._load:
                 chosen[0] = 0
             elif chosen[0] == 0:
                 chosen[0] = next(expert for expert in range(1, len(chosen) + 1) if expert not in chosen)
                 chosen.sort()
         return replace(scores, experts=experts)
-
-    def fork(self) -> Session:
-        return _LopsidedSession(self._honest.fork(), self._hits)
-
-    def trim(self, length: int) -> None:
-        self._honest.trim(length)
-
-    def stop(self, token: int, *, after: int, of: int, routing: bool = False) -> Stopped:
-        return self._honest.stop(token, after=after, of=of, routing=routing)
