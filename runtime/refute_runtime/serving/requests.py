@@ -53,7 +53,7 @@ def read_chat(raw: bytes, schema: Schema, model: str) -> ChatRequest:
     messages = tuple(map(_present, body["messages"]))
     for index, message in enumerate(messages):
         _check_message(message, f"messages[{index}]")
-    tools = () if body.get("tool_choice") == "none" else tuple(map(_tool, body.get("tools", ())))
+    tools = () if body.get("tool_choice") == "none" else tuple(body.get("tools", ()))
     return ChatRequest(messages, tools, _options(body, _chat_max_tokens(body), _chat_logprobs(body)))
 
 
@@ -149,10 +149,6 @@ def _shown(value: object) -> str:
 def _present(value: Mapping[str, Any]) -> dict[str, Any]:
     """Drop what is null: it is as if it were not there."""
     return {name: item for name, item in value.items() if item is not None}
-
-
-def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
-    return {**tool, "function": _present(tool["function"])}
 
 
 def _check_message(message: Mapping[str, Any], where: str) -> None:

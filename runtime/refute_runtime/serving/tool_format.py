@@ -1,5 +1,6 @@
 """The formats in which Qwen3 models write tool calls, told apart by what their chat template asks for."""
 
+import functools
 import re
 from enum import Enum
 
@@ -15,6 +16,7 @@ class ToolFormat(Enum):
     JSON = "json"
 
 
+@functools.cache  # a server asks for one template, with every request
 def format_of(template_source: str) -> ToolFormat | None:
     """Tell from a chat template that compiles how the model is told to write calls; None for not at all.
 
