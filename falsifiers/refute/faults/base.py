@@ -2,14 +2,15 @@
 
 A fault never lives in the runtime. `seam` says where a target has to wrap or change something: `model`
 changes the file, `cache`, `sampler` and `backend` wrap an object of one request, `stream` the way in which
-tokens are handed out, `tokenizer` the tokenizer, `memory` what is held, `clock` the clock that is read.
+tokens are handed out, `tokenizer` the tokenizer, `memory` what is held, `clock` the clock that is read,
+`wire` what passes between a client and a server.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Seam = Literal["model", "cache", "sampler", "backend", "stream", "tokenizer", "memory", "clock"]
+Seam = Literal["model", "cache", "sampler", "backend", "stream", "tokenizer", "memory", "clock", "wire"]
 
 ALL_LAYERS = 1000.0
 """A dose that counts layers is clipped to those that the model has."""

@@ -8,5 +8,6 @@ the slow twin stays honest.
 from refute.faults.specs_answers import CLOCK, SAMPLER, STREAM, TOKENIZER
 from refute.faults.specs_cache import CACHE, MEMORY
 from refute.faults.specs_logits import BACKEND, MODEL
+from refute.faults.specs_wire import WIRE
 
-SPECS = (*MODEL, *CACHE, *SAMPLER, *BACKEND, *STREAM, *TOKENIZER, *MEMORY, *CLOCK)
+SPECS = (*MODEL, *CACHE, *SAMPLER, *BACKEND, *STREAM, *TOKENIZER, *MEMORY, *CLOCK, *WIRE)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from refute.contract import Bound
     from refute.faults.base import Fault
     from refute.targets.scores import Reference, Session, TokenVectors
+    from refute.wire.endpoint import Endpoint
 
 
 Clock = Callable[[], int]
@@ -203,6 +204,11 @@ CAPABILITIES = frozenset(
         "threads",
         "bitwise",
         "memory",
+        "http",
+        "http_seed",
+        "http_logprobs",
+        "http_tools",
+        "http_counters",
     }
 )
 """What a target can promise, and a contract can require; `Target` says what each means."""
@@ -218,7 +224,9 @@ class Target(Protocol):
     template, also as `Request.messages`), token_reference (ids of another implementation), f32 (activations
     are float32: no rounding to fewer bits than the reference's), stream (`Request.delivery`), threads (a
     session runs on as many threads as it asks for), bitwise (a token's logits are the same bits however its
-    past came in), memory (what is held can be read).
+    past came in), memory (what is held can be read). Of a server: http (it answers as OpenAI's API does),
+    http_seed, http_logprobs, http_tools (requests may ask for that), http_counters (what the engine did for a
+    request).
     """
 
     @property
@@ -295,6 +303,14 @@ class Target(Protocol):
 
     def fresh_peak(self, request: Request) -> Peak:
         """Load the model in a process of its own, serve the request there, and read what that took."""
+        ...
+
+    @property
+    def endpoint(self) -> "Endpoint":
+        """Where this engine answers over HTTP; its server starts when first asked for.
+
+        Only with the capability `http`. Raises `TargetError` where the server does not come up.
+        """
         ...
 
     def plant(self, fault: "Fault", bound: "Bound | None" = None) -> AbstractContextManager["Target"]:

@@ -5,6 +5,7 @@ from typing import NoReturn
 
 from refute.targets.base import Footprint, Peak, Request, TargetError
 from refute.targets.scores import TokenVectors
+from refute.wire.endpoint import Endpoint
 
 
 class PartialTarget:
@@ -32,6 +33,10 @@ class PartialTarget:
 
     def fresh_peak(self, request: Request) -> Peak:  # noqa: ARG002
         _refuse("memory")
+
+    @property
+    def endpoint(self) -> Endpoint:
+        _refuse("http")
 
 
 def _refuse(capability: str) -> NoReturn:
