@@ -85,4 +85,28 @@ WIRE = (
     _shared("wire-cached", "A prompt that was answered is answered so again, whatever else is asked.", 0.5),
     _shared("wire-client-kept", "The engine is not told that a client left.", 0.5),
     _shared("wire-counters-zero", "What the engine tells of its work is 0.", 0.5),
+    FaultSpec(
+        name="wire-gaps-stretched",
+        seam="wire",
+        breaks="The times shown have gaps of this multiple of the bound between events; nothing sleeps.",
+        default=1.1,
+        doses=(1.02, 1.05),
+        unit="x bound",
+    ),
+    FaultSpec(
+        name="wire-first-late",
+        seam="wire",
+        breaks="The times shown have the first content at this multiple of the bound; nothing sleeps.",
+        default=1.1,
+        doses=(1.02, 1.05),
+        unit="x bound",
+    ),
+    FaultSpec(
+        name="wire-rate-lowered",
+        seam="wire",
+        breaks="The times shown make the rate of requests this multiple of the floor; nothing sleeps.",
+        default=0.9,
+        doses=(0.98, 0.95),
+        unit="x floor",
+    ),
 )

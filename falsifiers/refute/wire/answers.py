@@ -1,6 +1,6 @@
-"""What a reply says, streamed or whole, on both routes: read leniently, so that any claim can be judged on it.
+"""What a reply says, streamed or whole, on both routes: read leniently, so that any claim can judge it.
 
-Pure functions of what was stored. Whether a reply has the right form is another question, and another claim's.
+Pure functions of what was stored. Whether a reply has the right form is another question, another claim's.
 """
 
 import json
