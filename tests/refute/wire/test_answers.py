@@ -97,10 +97,23 @@ def test_what_was_not_served_to_its_end(got):
     assert not got.served
 
 
-KEYS = (
-    "choices delta message text content role usage error tool_calls index logprobs finish_reason function "
-    "arguments completion_tokens"
-).split()
+KEYS = [
+    "choices",
+    "delta",
+    "message",
+    "text",
+    "content",
+    "role",
+    "usage",
+    "error",
+    "tool_calls",
+    "index",
+    "logprobs",
+    "finish_reason",
+    "function",
+    "arguments",
+    "completion_tokens",
+]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=3),
     lambda inner: (
