@@ -19,7 +19,7 @@ from refute.wire.endpoint import Endpoint
 
 T = TypeVar("T")
 _EVENTS_SEEN = 3  # by a client that leaves a stream: the role and some text
-_PATIENCE = 0.05  # seconds that a client waits for a whole answer before it leaves
+_PATIENCE = 0.5  # of the time of the request before: how long a client waits for a whole answer, and leaves
 _MOST_CLIENTS = 64
 
 
@@ -117,8 +117,12 @@ class ClientsLeave(Timed[LeavingParameters]):
         """One request, clients that leave, another request as soon as they have left."""
         endpoint, leaving = target.endpoint, case["leaving"]
         before = _asking(endpoint, case["before"])()
+        impatient = replace(endpoint, silence=_PATIENCE * before["end_ns"] / 1e9)
         left = _together(
-            [_leaving(endpoint, request, stream=bool(place % 2)) for place, request in enumerate(leaving)]
+            [
+                _leaving_stream(endpoint, request) if place % 2 else _leaving_whole(impatient, request)
+                for place, request in enumerate(leaving)
+            ]
         )
         return Observation(
             case, {"before": before, "left": left, "after": _asking(endpoint, case["after"])()}
@@ -146,14 +150,16 @@ def _asking(endpoint: Endpoint, request: Case) -> Callable[[], dict[str, Any]]:
     return lambda: times_of(Answer.of_reply(chat(endpoint, request, stream=True)))
 
 
-def _leaving(endpoint: Endpoint, request: Case, *, stream: bool) -> Callable[[], bool]:
-    """What sends a request and leaves before all of the answer is there; it tells whether that came true."""
-    if stream:
-        return lambda: chat(endpoint, request, stream=True, leaves=lambda n: n >= _EVENTS_SEEN).left
-    impatient = replace(endpoint, silence=_PATIENCE)
+def _leaving_stream(endpoint: Endpoint, request: Case) -> Callable[[], bool]:
+    """What leaves a stream once it has begun; it tells whether that was before its end."""
+    return lambda: chat(endpoint, request, stream=True, leaves=lambda events: events >= _EVENTS_SEEN).left
+
+
+def _leaving_whole(endpoint: Endpoint, request: Case) -> Callable[[], bool]:
+    """What leaves when nothing came for the endpoint's time of silence; it tells whether that came true."""
 
     def wait() -> bool:
-        reply = chat(impatient, request, stream=False)
+        reply = chat(endpoint, request, stream=False)
         return reply.status == 0 and reply.broken is not None
 
     return wait
