@@ -49,7 +49,8 @@ REACH = {
     "router-collapsed": EVERY_ARM,
     "logits-perturbed": EVERY_ARM,
     "logits-not-finite": EVERY_ARM,
-    **{name: NOTHING for name, spec in FAULTS.items() if spec.seam == "tokenizer"},  # text alone
+    # Those of text alone, and of what passes between a client and a server.
+    **{name: NOTHING for name, spec in FAULTS.items() if spec.seam in ("tokenizer", "wire")},
     # These show in sessions alone.
     "fork-shared": NOTHING,
     "trim-short": NOTHING,

@@ -81,7 +81,7 @@ WIRE = (
     _shared("wire-error-once", "The first request is answered with 500, or that share of all.", 0.5),
     _shared("wire-errors-hidden", "Refusals come with status 200.", 0.5),
     _shared("wire-errors-plain", "Refusals come as plain text instead of an error object.", 0.5),
-    _shared("wire-limits-hidden", "max_tokens is lowered to what was never asked for: 1."),
+    _shared("wire-limits-hidden", "Answers end after one token, whatever max_tokens says."),
     _shared("wire-cached", "A prompt that was answered is answered so again, whatever else is asked.", 0.5),
     _shared("wire-client-kept", "The engine is not told that a client left.", 0.5),
     _shared("wire-counters-zero", "What the engine tells of its work is 0.", 0.5),

@@ -73,8 +73,6 @@ class _Receiving:
                 self.body += event.data
             case h11.EndOfMessage():
                 self.whole = True
-            case h11.ConnectionClosed():
-                raise h11.RemoteProtocolError("the connection was closed before an answer began")
 
 
 def _exchange(endpoint: Endpoint, method: str, route: str, body: bytes, leaves: Leaves | None) -> Reply:
@@ -97,6 +95,9 @@ def _exchange(endpoint: Endpoint, method: str, route: str, body: bytes, leaves: 
             while not got.whole and not left:
                 piece = connection.recv(_RECEIVE)
                 now = clock()
+                if not piece and not got.status:
+                    broken = "the connection was closed before an answer began"
+                    break
                 protocol.receive_data(piece)
                 while not got.whole and (event := protocol.next_event()) is not h11.NEED_DATA:
                     got.take(event, now)

@@ -1,0 +1,180 @@
+"""One exchange on a real socket: what is sent, what is kept of the answer, and how it can end."""
+
+import json
+import socket
+import threading
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from refute.targets.base import TargetError
+from refute.wire.client import get, post
+from refute.wire.endpoint import Dialect, Endpoint, Reply
+
+STREAM = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
+)
+PLAIN = Dialect("plain", frozenset())
+
+
+def chunk(data):
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+@contextmanager
+def answering(*pieces):
+    """Serve one connection: read a request, send the pieces; a function among them gets the socket."""
+    got = {}
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(30)
+
+        def serve():
+            connection, _ = listening.accept()
+            with connection:
+                request = b""
+                while b"\r\n\r\n" not in request:
+                    request += connection.recv(65536)
+                head, _, body = request.partition(b"\r\n\r\n")
+                length = [line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")]
+                while length and len(body) < int(length[0].split(b":")[1]):
+                    body += connection.recv(65536)
+                got["head"], got["body"] = head.decode(), body
+                for piece in pieces:
+                    piece(connection) if callable(piece) else connection.sendall(piece)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield Endpoint(f"http://127.0.0.1:{listening.getsockname()[1]}/v1", "m", PLAIN, silence=30), got
+        finally:
+            thread.join(30)
+            assert not thread.is_alive()
+
+
+def test_the_request_is_json_with_a_key():
+    with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}") as (endpoint, got):
+        keyed = Endpoint(endpoint.base, "m", PLAIN, key="s3cret")
+        reply = post(keyed, "/chat/completions", {"a": "é"})
+
+    assert got["head"].startswith("POST /v1/chat/completions HTTP/1.1")
+    assert "authorization: bearer s3cret" in got["head"].lower()
+    assert json.loads(got["body"]) == {"a": "é"}
+    assert (reply.status, reply.body, reply.broken) == (200, "{}", None)
+
+
+def test_no_key_is_sent_where_there_is_none():
+    with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}") as (endpoint, got):
+        get(endpoint, "/models")
+
+    assert got["head"].startswith("GET /v1/models HTTP/1.1")
+    assert "authorization" not in got["head"].lower()
+
+
+def test_a_key_is_not_in_the_repr():
+    assert "s3cret" not in repr(Endpoint("http://h/v1", "m", PLAIN, key="s3cret"))
+
+
+def test_events_have_the_time_of_their_last_byte():
+    seen = threading.Event()
+
+    def first_was_read(_):
+        assert seen.wait(30)
+
+    def leaves(events):
+        if events == 1:
+            seen.set()
+        return False
+
+    pieces = chunk(b"data: one\n\n"), first_was_read, chunk(b"data: two\n\ndata: three\n\n"), b"0\r\n\r\n"
+    with answering(STREAM, *pieces) as (endpoint, _):
+        reply = post(endpoint, "/c", {}, leaves=leaves)
+
+    assert [event.data for event in reply.events] == ["one", "two", "three"]
+    one, two, three = (event.ns for event in reply.events)
+    assert 0 < reply.head_ns <= one < two == three <= reply.end_ns
+    assert (reply.content_type, reply.broken, reply.left) == ("text/event-stream", None, False)
+
+
+def test_a_client_that_leaves_closes_the_connection():
+    closed = []
+
+    def until_closed(connection):
+        closed.append(connection.recv(1))
+
+    with answering(STREAM, chunk(b"data: one\n\n"), until_closed) as (endpoint, _):
+        reply = post(endpoint, "/c", {}, leaves=lambda events: events >= 1)
+
+    assert reply.left
+    assert len(reply.events) == 1
+    assert closed in ([b""], [])
+
+
+@pytest.mark.parametrize(
+    ("pieces", "why"),
+    [
+        ((STREAM, chunk(b"data: one\n\n")), "peer closed connection without sending complete message body"),
+        ((b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}",), "received 2 bytes, expected 9"),
+        ((), "the connection was closed before an answer began"),
+        ((b"no HTTP at all\r\n\r\n",), "illegal status line"),
+    ],
+)
+def test_an_answer_that_is_not_whole_says_why(pieces, why):
+    with answering(*pieces) as (endpoint, _):
+        reply = post(endpoint, "/c", {})
+
+    assert reply.broken is not None
+    assert why in reply.broken
+
+
+def test_silence_breaks_an_answer_off():
+    done = threading.Event()
+    with answering(STREAM, lambda _: done.wait(30)) as (endpoint, _):
+        reply = post(Endpoint(endpoint.base, "m", PLAIN, silence=0.05), "/c", {})
+        done.set()
+
+    assert reply.broken == "not a byte came for 0.05 s"
+    assert reply.status == 200
+
+
+@pytest.mark.parametrize("status", [b"429 Too Many Requests", b"503 Service Unavailable"])
+def test_a_busy_server_has_not_answered(status):
+    head = b"HTTP/1.1 " + status + b"\r\nContent-Length: 4\r\n\r\nlate"
+    with answering(head) as (endpoint, _), pytest.raises(TargetError, match=r"\((429|503)\): late"):
+        post(endpoint, "/c", {})
+
+
+def test_nobody_listens():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    with pytest.raises(TargetError, match=f"cannot reach http://127.0.0.1:{port}/v1: "):
+        get(Endpoint(f"http://127.0.0.1:{port}/v1", "m", PLAIN), "/models")
+
+
+def test_times_can_be_shown_otherwise():
+    with answering(STREAM, chunk(b"data: one\n\n"), b"0\r\n\r\n") as (endpoint, _):
+        shifted = Endpoint(endpoint.base, "m", PLAIN, retimed=lambda times: tuple(range(1, len(times) + 1)))
+        reply = post(shifted, "/c", {})
+
+    assert (reply.events[0].ns, reply.head_ns, reply.end_ns) == (1, 2, 3)
+
+
+TEXTS = st.text(max_size=5)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(st.integers(0, 9), TEXTS), max_size=3), TEXTS, st.none() | TEXTS, st.booleans())
+def test_samples_are_read_back(events, body, broken, left):
+    data = {
+        "status": 200,
+        "content_type": "text/event-stream",
+        "events": [list(event) for event in events],
+        "body": body,
+        "head_ns": 1,
+        "end_ns": 10,
+        "broken": broken,
+        "left": left,
+    }
+
+    assert json.loads(json.dumps(Reply.of_samples(data).to_samples())) == data
