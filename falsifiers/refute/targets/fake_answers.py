@@ -88,7 +88,8 @@ class Writing:
         if piece.text:
             choices.append(self._said(piece.text))
         if piece.finish:
-            choices.append(({"delta": {}} if self._chat else {"text": ""}) | {"finish_reason": piece.finish})
+            said: Json = {"delta": {}} if self._chat else {"text": ""}
+            choices.append({**said, "finish_reason": piece.finish})
         choices[0]["logprobs"] = self._logprobs(piece.steps)
         self._tokens += len(piece.steps)
         chunks = [self._chunk(choice) for choice in choices]

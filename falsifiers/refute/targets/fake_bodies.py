@@ -1,4 +1,4 @@
-"""What the simulated engine's server is asked for: a request's body becomes a prompt, and how to answer it."""
+"""What the simulated engine's server is asked: a request's body becomes a prompt, and how to answer it."""
 
 import json
 from collections.abc import Mapping

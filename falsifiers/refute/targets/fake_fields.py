@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 MODEL = "fake"
+_ROLES = ("system", "user", "assistant", "tool")
 Check = tuple[Callable[[Any], bool], str]
 """Whether a value is right; and what would be, after the word "expected"."""
 
@@ -39,7 +40,7 @@ def _whole(least: int, most: int) -> Check:
 def _only(*values: Any) -> Check:
     return (
         lambda value: any(value == each and type(value) is type(each) for each in values),
-        " or ".join(map(json.dumps, values)),
+        " or ".join(json.dumps(each) for each in values),
     )
 
 
@@ -74,7 +75,7 @@ def _messages(value: object) -> bool:
 
 
 def _message(value: object) -> bool:
-    if not isinstance(value, dict) or value.get("role") not in {"system", "user", "assistant", "tool"}:
+    if not isinstance(value, dict) or value.get("role") not in _ROLES:
         return False
     if value.get("content") is None:
         return value["role"] == "assistant" and bool(value.get("tool_calls"))
@@ -84,7 +85,7 @@ def _message(value: object) -> bool:
 def content(value: object) -> str | None:
     """Return the text of a message's content, a string or parts of text; None where it is neither."""
     parts = value if isinstance(value, list) else [{"type": "text", "text": value}]
-    texts = [
+    texts: list[str] = [
         part["text"]
         for part in parts
         if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)

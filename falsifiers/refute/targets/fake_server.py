@@ -170,7 +170,7 @@ class FakeServer:
                 self._running -= 1
 
     def _forward(self, exchange: Exchange, work: Work) -> Callable[[int], None]:
-        """Return what a forward does: it takes time, and is counted. None is begun once the client has left."""
+        """Return what a forward does: take time, and be counted. Once the client has left, none begins."""
         rows = 0
 
         def forward(tokens: int) -> None:

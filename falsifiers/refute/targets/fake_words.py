@@ -13,11 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-_WORDS = (
-    b" the| a| of| and| is| to| in| light| river| stone| seven| green| paper| moon| quiet|ing|ed|ly".split(
-        b"|"
-    )
-)
+_WORDS = b" the| a| of| and| is| to| in| light| river| stone| seven| green| paper| moon|ing|ed|ly".split(b"|")
 _CHARACTERS = tuple(map(str.encode, "éßñ中文語🙂👍🌍"))
 _LEADS = sorted({character[0] for character in _CHARACTERS})
 VOCABULARY: tuple[bytes, ...] = (*(bytes([byte]) for byte in range(256)), b"", *_WORDS)
@@ -72,10 +68,8 @@ class Step:
         whole = highest + math.log(math.fsum(math.exp(score - highest) for score in self.scores.values()))
         others = (token for token in range(len(VOCABULARY)) if token not in self.scores)
         likeliest = itertools.islice(itertools.chain(_ranked(self.scores), others), top)
-        return [
-            (VOCABULARY[each], self.scores.get(each, _IMPOSSIBLE) - whole)
-            for each in (self.token, *likeliest)
-        ]
+        named = (self.token, *likeliest)
+        return [(VOCABULARY[each], self.scores.get(each, _IMPOSSIBLE) - whole) for each in named]
 
 
 def answer(prompt: Prompt, settings: Settings, draw: random.Random) -> Iterator[Step]:
@@ -106,19 +100,15 @@ def _scores(prompt: Prompt, place: int, begun: bytes, noise: random.Random) -> d
         possible = list(_BEGINNINGS)
         if place == 0 or wanted is not None:
             possible.remove(END)  # an answer says something, and what it is asked to
-        if wanted not in {None, *possible} and not _continues(wanted):
-            possible.append(wanted)
+        if wanted is not None and wanted not in possible and not 0x80 <= wanted < 0xC0:
+            possible.append(wanted)  # but for a byte that cannot begin a character
     scores = {
-        token: _LIKING.get(token, 0.0) - math.log(-math.log(noise.random() or 0.5)) for token in possible
+        token: _LIKING.get(token, 0.0) - math.log(-math.log(noise.random() or 0.5))  # a Gumbel distribution
+        for token in possible
     }
     if wanted in scores:
         scores[wanted] = max(scores.values()) + _REPEATING
     return scores
-
-
-def _continues(token: int) -> bool:
-    """Whether it is a byte within a character, and cannot begin one."""
-    return 0x80 <= token < 0xC0
 
 
 def _penalized(
