@@ -13,7 +13,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from refute.kinds.base import Case, Measured, Observation
-from refute.kinds.wire_requests import Repeated, chat, long_question, unserved
+from refute.kinds.wire_requests import Repeated, chat, long_question, tokens_of, unserved
 from refute.targets.base import Target
 from refute.verdict import Judgement, Outcome
 from refute.wire.answers import Answer
@@ -76,7 +76,8 @@ class Streamed(Timed[R]):
 
     def observe(self, target: Target, case: Case) -> Observation:
         """One stream."""
-        return Observation(case, times_of(Answer.of_reply(chat(target.endpoint, case, stream=True))))
+        answer = Answer.of_reply(chat(target.endpoint, case, stream=True))
+        return Observation(case, {**times_of(answer), "tokens": tokens_of(target.endpoint, case, answer)})
 
     def failed(self, observation: Observation) -> str | None:
         """A reply that was not served, or that ended long before it was as long as was asked for."""
@@ -129,7 +130,7 @@ class SseGap(Streamed[GapParameters]):
         if why is not None:
             return why
         if samples["tokens"] is None:
-            return "usage does not say how many tokens came, so that a gap may be one of many tokens"
+            return "nothing tells how many tokens came, so that a gap may be one of many tokens"
         events = len(samples["content_ns"])
         if events < max(2, _PER_TOKEN * samples["tokens"]):
             return f"{events} events with content for {samples['tokens']} tokens: a gap is not one of a token"
@@ -163,10 +164,9 @@ class FirstContent(Streamed[Repeated]):
 
 
 def times_of(answer: Answer) -> dict[str, Any]:
-    """Reduce an answer to when its content came and how many tokens it was, if its usage says so."""
+    """Reduce an answer to when its content came, or to why it is none."""
     return {
         "failed": unserved(answer),
         "content_ns": list(answer.text_ns),
         "end_ns": answer.reply.end_ns,
-        "tokens": answer.completion_tokens,
     }
