@@ -3,7 +3,6 @@
 Each client has a connection and a thread of its own. Replies are reduced to times, as in `wire_times`.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -79,10 +78,8 @@ class RequestRate(Timed[LoadParameters]):
         span = endpoint.clock() - started
         return Observation(case, {"span_ns": span, "replies": replies})
 
-    def measure(self, observation: Observation) -> float:
+    def figure_of(self, observation: Observation) -> float:
         """Requests per second."""
-        if self.failed(observation) is not None:
-            return math.nan
         return float(len(observation.samples["replies"]) * 1e9 / observation.samples["span_ns"])
 
     def judge(self, observations: Sequence[Observation], bound: "Bound") -> Judgement:
@@ -138,10 +135,8 @@ class ClientsLeave(Timed[LeavingParameters]):
             case, {"before": before, "left": left, "after": _asking(endpoint, case["after"])()}
         )
 
-    def measure(self, observation: Observation) -> float:
+    def figure_of(self, observation: Observation) -> float:
         """The time of the request after over that of the one before."""
-        if self.failed(observation) is not None:
-            return math.nan
         samples = observation.samples
         return float(samples["after"]["end_ns"] / samples["before"]["end_ns"])
 
