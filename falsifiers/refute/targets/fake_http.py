@@ -62,6 +62,12 @@ class Exchange:
         content = [] if self._method == "HEAD" else [h11.Data(data=raw)]
         self._send(h11.Response(status_code=status, headers=[*known.items()]), *content, h11.EndOfMessage())
 
+    def hang_up(self) -> None:
+        """Say nothing more, and read on to the end: bytes left unread would cost the client the response."""
+        self._connection.shutdown(socket.SHUT_WR)
+        while self._connection.recv(_RECEIVE):
+            pass
+
     @contextmanager
     def stream(self) -> Iterator[Callable[[str], None]]:
         """Respond with server-sent events: gives what sends one, at once."""

@@ -1,6 +1,6 @@
 """The simulated engine on the wire: an honest server of OpenAI's API on the loopback, the known-good control.
 
-One thread for each connection, one answer at a time on it, a token at most every `_PACE`: streams are real.
+One thread for each connection, one answer at a time on it, a little time for every token: streams are real.
 """
 
 import random
@@ -20,7 +20,7 @@ from refute.targets.fake_http import Exchange, text_of
 from refute.targets.fake_model import CONTEXT, LAYERS
 from refute.targets.fake_work import VirtualClock, Work
 
-_PACE = 0.0003  # seconds
+_PACE = 0.0003  # seconds for a token
 _PATIENCE = 10.0  # seconds until a thread that does not end is left alone
 _READS: Mapping[str, Callable[[bytes], Asked]] = {
     "/v1/chat/completions": chat,
@@ -42,10 +42,18 @@ class FakeServer:
     """Serves from when it is made until it is closed, on a free port.
 
     dense: the simulated model has no MoE layer. dense_layers: how many of its layers run as dense ones, by
-    a fault. seed: of all answers that are asked for without one.
+    a fault. seed: of all answers that are asked for without one. rest: called once for each token.
     """
 
-    def __init__(self, *, dense: bool = False, dense_layers: int = 0, seed: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        dense: bool = False,
+        dense_layers: int = 0,
+        seed: int = 0,
+        rest: Callable[[], object] = lambda: time.sleep(_PACE),
+    ) -> None:
+        self._rest = rest
         self._dense = dense
         self._dense_layers = dense_layers
         self._seeds = random.Random(seed)  # noqa: S311
@@ -111,6 +119,7 @@ class FakeServer:
                 refused = Refused(400, f"this is no HTTP: {error}", code="invalid_http")
                 with suppress(OSError, h11.ProtocolError):
                     exchange.whole(refused.status, refused.body, refused.headers)
+                    exchange.hang_up()
         except (OSError, h11.LocalProtocolError):
             pass  # the client has left, or wants no further answer
         finally:
@@ -187,7 +196,7 @@ class FakeServer:
         def forward(tokens: int) -> None:
             nonlocal rows
             exchange.check()
-            time.sleep(_PACE)
+            self._rest()
             work.forward(tokens, LAYERS * rows, self._dense_layers, guards=0)
             rows += tokens
 
