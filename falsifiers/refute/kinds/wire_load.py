@@ -3,19 +3,22 @@
 Each client has a connection and a thread of its own. Replies are reduced to times, as in `wire_times`.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from refute.kinds.base import Case, Observation
 from refute.kinds.parameters import whole_number
-from refute.kinds.wire_requests import Repeated, chat, long_question
+from refute.kinds.wire_requests import Repeated, chat, long_question, unserved
 from refute.kinds.wire_times import Timed, times_of
 from refute.targets.base import Target
+from refute.verdict import Judgement, Outcome
 from refute.wire.answers import Answer
-from refute.wire.endpoint import Endpoint
+from refute.wire.endpoint import Endpoint, Reply
+
+if TYPE_CHECKING:
+    from refute.contract import Bound
 
 T = TypeVar("T")
 _EVENTS_SEEN = 3  # by a client that leaves a stream: the role and some text
@@ -75,11 +78,15 @@ class RequestRate(Timed[LoadParameters]):
         span = endpoint.clock() - started
         return Observation(case, {"span_ns": span, "replies": replies})
 
-    def measure(self, observation: Observation) -> float:
+    def figure_of(self, observation: Observation) -> float:
         """Requests per second."""
-        if self.failed(observation) is not None:
-            return math.nan
         return float(len(observation.samples["replies"]) * 1e9 / observation.samples["span_ns"])
+
+    def judge(self, observations: Sequence[Observation], bound: "Bound") -> Judgement:
+        """As all times are judged, but that a client who was left out contradicts the claim."""
+        judgement = super().judge(observations, bound)
+        failures = sum(self.failed(each) is not None for each in observations)
+        return replace(judgement, outcome=Outcome.FALSIFIED) if failures else judgement
 
     def failed(self, observation: Observation) -> str | None:
         """One reply that was not served, or has no content: that client was left out."""
@@ -128,10 +135,8 @@ class ClientsLeave(Timed[LeavingParameters]):
             case, {"before": before, "left": left, "after": _asking(endpoint, case["after"])()}
         )
 
-    def measure(self, observation: Observation) -> float:
+    def figure_of(self, observation: Observation) -> float:
         """The time of the request after over that of the one before."""
-        if self.failed(observation) is not None:
-            return math.nan
         samples = observation.samples
         return float(samples["after"]["end_ns"] / samples["before"]["end_ns"])
 
@@ -141,8 +146,9 @@ class ClientsLeave(Timed[LeavingParameters]):
         for name in ("before", "after"):
             if samples[name]["failed"] is not None:
                 return str(samples[name]["failed"])
-        stayed = samples["left"].count(False)
-        return f"{stayed} clients had all of their answers before they left" if stayed else None
+        return next(
+            (f"a client that was to leave: {why}" for why in samples["left"] if why is not None), None
+        )
 
 
 def _asking(endpoint: Endpoint, request: Case) -> Callable[[], dict[str, Any]]:
@@ -150,19 +156,28 @@ def _asking(endpoint: Endpoint, request: Case) -> Callable[[], dict[str, Any]]:
     return lambda: times_of(Answer.of_reply(chat(endpoint, request, stream=True)))
 
 
-def _leaving_stream(endpoint: Endpoint, request: Case) -> Callable[[], bool]:
-    """What leaves a stream once it has begun; it tells whether that was before its end."""
-    return lambda: chat(endpoint, request, stream=True, leaves=lambda events: events >= _EVENTS_SEEN).left
+def _leaving_stream(endpoint: Endpoint, request: Case) -> Callable[[], str | None]:
+    """What leaves a stream once it has begun; it tells why that could not be, None where it was so."""
+
+    def leave() -> str | None:
+        reply = chat(endpoint, request, stream=True, leaves=lambda events: events >= _EVENTS_SEEN)
+        return None if reply.left else _stayed(reply)
+
+    return leave
 
 
-def _leaving_whole(endpoint: Endpoint, request: Case) -> Callable[[], bool]:
-    """What leaves when nothing came for the endpoint's time of silence; it tells whether that came true."""
+def _leaving_whole(endpoint: Endpoint, request: Case) -> Callable[[], str | None]:
+    """What leaves when nothing came for the endpoint's time of silence; it tells why that could not be."""
 
-    def wait() -> bool:
+    def leave() -> str | None:
         reply = chat(endpoint, request, stream=False)
-        return reply.status == 0 and reply.broken is not None
+        return None if reply.status == 0 and reply.broken is not None else _stayed(reply)
 
-    return wait
+    return leave
+
+
+def _stayed(reply: Reply) -> str:
+    return unserved(Answer.of_reply(reply)) or "its answer was there before it left"
 
 
 def _together(calls: Sequence[Callable[[], T]]) -> list[T]:

@@ -146,6 +146,17 @@ def common(endpoint: Endpoint, case: Case, *, stream: bool) -> dict[str, Any]:
     }
 
 
+def tokens_of(endpoint: Endpoint, case: Case, streamed: Answer) -> int | None:
+    """How many tokens the stream of a case was; None where nothing tells.
+
+    Some servers give usage with whole answers alone: then one is asked for, and counts if it says the same.
+    """
+    if streamed.completion_tokens is not None or unserved(streamed) is not None:
+        return streamed.completion_tokens
+    whole = Answer.of_reply(chat(endpoint, case, stream=False))
+    return whole.completion_tokens if whole.served and whole.text == streamed.text else None
+
+
 def unserved(answer: Answer) -> str | None:
     """Say why an answer does not count as one; None where it was served to its end."""
     reply = answer.reply

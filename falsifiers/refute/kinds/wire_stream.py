@@ -11,7 +11,17 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from refute.kinds.base import Case, Observation
-from refute.kinds.wire_requests import Answers, Asked, chat, greedy, questions, seeded, shown, unserved
+from refute.kinds.wire_requests import (
+    Answers,
+    Asked,
+    chat,
+    greedy,
+    questions,
+    seeded,
+    shown,
+    tokens_of,
+    unserved,
+)
 from refute.targets.base import Target
 from refute.verdict import Judgement
 from refute.wire.answers import Answer, likelihoods, message_of
@@ -55,28 +65,30 @@ class SseEvents(Answers[Asked]):
 
     def observe(self, target: Target, case: Case) -> Observation:
         """Ask for a stream, and keep every event."""
-        reply = chat(target.endpoint, case, stream=True, logprobs=case["logprobs"])
-        return Observation(case, {"reply": reply.to_samples()})
+        endpoint = target.endpoint
+        reply = chat(endpoint, case, stream=True, logprobs=case["logprobs"])
+        tokens = tokens_of(endpoint, case, Answer.of_reply(reply))
+        return Observation(case, {"reply": reply.to_samples(), "tokens": tokens})
 
     def wrong(self, observation: Observation) -> str | None:
         """The first departure from what a stream is."""
-        answer = _answer(observation)
-        merged = _merged(answer) if _all_named(answer) else _too_few(answer)
-        return unserved(answer) or _misformed(answer) or _too_many(answer) or merged
+        answer, tokens = _answer(observation), observation.samples["tokens"]
+        merged = _merged(answer) if _all_named(answer, tokens) else _too_few(answer, tokens)
+        return unserved(answer) or _misformed(answer) or _too_many(answer, tokens) or merged
 
     def informative(self, observation: Observation) -> bool:
         """A case counts when text came in two events or more, and how many tokens it was is known."""
-        answer = _answer(observation)
-        return len(answer.texts) > 1 and (_all_named(answer) or answer.completion_tokens is not None)
+        answer, tokens = _answer(observation), observation.samples["tokens"]
+        return len(answer.texts) > 1 and (_all_named(answer, tokens) or tokens is not None)
 
     def judge(self, observations: Sequence[Observation], bound: "Bound") -> Judgement:
         """As every search is judged; the reason says how many tokens an event with text stands for."""
         judgement = super().judge(observations, bound)
-        known = [each for each in map(_answer, observations) if each.completion_tokens is not None]
-        events = sum(len(answer.texts) for answer in known)
+        known = [each for each in observations if each.samples["tokens"] is not None]
+        events = sum(len(_answer(each).texts) for each in known)
         if not events:
             return judgement
-        tokens = sum(answer.completion_tokens or 0 for answer in known)
+        tokens = sum(each.samples["tokens"] for each in known)
         return replace(judgement, reason=f"{judgement.reason}; {tokens / events:.2f} tokens per event")
 
 
@@ -155,24 +167,23 @@ def _misformed(answer: Answer) -> str | None:
     return None if early is None else f"finish_reason is {shown(early)} before the end"
 
 
-def _all_named(answer: Answer) -> bool:
+def _all_named(answer: Answer, tokens: int | None) -> bool:
     """Whether log probabilities name every token, but perhaps the one that ended the answer."""
     named = len(answer.logprobs)
-    return named > 0 and named >= (answer.completion_tokens or 0) - 1
+    return named > 0 and named >= (tokens or 0) - 1
 
 
-def _too_many(answer: Answer) -> str | None:
+def _too_many(answer: Answer, tokens: int | None) -> str | None:
     """Say what a stream tells more often than there were tokens."""
-    tokens = answer.completion_tokens
     for what, found in (("events with text", answer.texts), ("log probabilities", answer.logprobs)):
         if tokens is not None and len(found) > tokens:
             return f"{len(found)} {what} for {tokens} tokens"
     return None
 
 
-def _too_few(answer: Answer) -> str | None:
+def _too_few(answer: Answer, tokens: int | None) -> str | None:
     """Say how many tokens have no event. In text of ASCII each completes some, but for the one that ends."""
-    tokens, events = answer.completion_tokens, len(answer.texts)
+    events = len(answer.texts)
     if tokens is not None and answer.text.isascii() and events < tokens - 1:
         return f"{events} events with text for {tokens} tokens"
     return None

@@ -6,17 +6,19 @@ survives beside it.
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from refute.kinds.base import Case, Measured, Observation
-from refute.kinds.wire_requests import Repeated, chat, long_question, unserved
+from refute.kinds.wire_requests import Repeated, chat, long_question, tokens_of, unserved
 from refute.targets.base import Target
 from refute.verdict import Judgement, Outcome
 from refute.wire.answers import Answer
+from refute.wire.instrument import check_instrument
 
 if TYPE_CHECKING:
     from refute.contract import Bound
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 P = TypeVar("P")
 R = TypeVar("R", bound=Repeated)
 _PER_TOKEN = 0.8  # events for each token: with fewer, times between events say nothing of tokens
+_SMALL = 0.1  # of the bound: what the instrument may err by
+_CHECKED_EVENTS, _CHECKED_GAP = 20, 1.0  # ms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +43,21 @@ class GapParameters(Repeated):
 
 
 class Timed(Measured[P]):
-    """A claim about times over HTTP; whoever derives from it says in `failed` which runs have no figure."""
+    """A claim about times over HTTP."""
 
     requires = frozenset({"http"})
 
+    @abstractmethod
     def failed(self, observation: Observation) -> str | None:
         """Say why this run has no figure; None where it has one."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def figure_of(self, observation: Observation) -> float:
+        """The figure of a run that did not fail, in the bound's base unit."""
+
+    def measure(self, observation: Observation) -> float:
+        """The figure; a failed run has none."""
+        return math.nan if self.failed(observation) is not None else self.figure_of(observation)
 
     def judge(self, observations: Sequence[Observation], bound: "Bound") -> Judgement:
         """As every measured claim is judged, but inconclusive beside a failed run."""
@@ -65,10 +77,6 @@ class Timed(Measured[P]):
 class Streamed(Timed[R]):
     """A claim about the events of one stream a run."""
 
-    bound_fields = Timed.bound_fields - {"above"}
-    unit = "s"
-    timing = True
-
     def plan(self, target: Target, runs: int, seed: int) -> Sequence[Case]:  # noqa: ARG002 (all are asked alike)
         """Other words to repeat for every run."""
         most = self.parameters.max_tokens
@@ -76,7 +84,8 @@ class Streamed(Timed[R]):
 
     def observe(self, target: Target, case: Case) -> Observation:
         """One stream."""
-        return Observation(case, times_of(Answer.of_reply(chat(target.endpoint, case, stream=True))))
+        answer = Answer.of_reply(chat(target.endpoint, case, stream=True))
+        return Observation(case, {**times_of(answer), "tokens": tokens_of(target.endpoint, case, answer)})
 
     def failed(self, observation: Observation) -> str | None:
         """A reply that was not served, or that ended long before it was as long as was asked for."""
@@ -98,25 +107,56 @@ class SseSpread(Streamed[Repeated]):
     bound_fields = Timed.bound_fields - {"below", "testbeds"}
     unit = "%"
     measured = "streamed-share"
-    timing = False
 
-    def measure(self, observation: Observation) -> float:
+    def figure_of(self, observation: Observation) -> float:
         """The share, from 0 to 1; 0 where all content came in one event."""
-        if self.failed(observation) is not None:
-            return math.nan
         times, end = observation.samples["content_ns"], observation.samples["end_ns"]
         return float((times[-1] - times[0]) / end) if times and end > 0 else 0.0
 
 
-class SseGap(Streamed[GapParameters]):
+class Clocked(Streamed[R]):
+    """A claim about seconds, which counts only where the instrument errs little against the bound.
+
+    The first run also checks the instrument: its samples have the largest errors of a stream whose sender is
+    known, of a gap and of a time since the request. The other runs have null there.
+    """
+
+    bound_fields = Timed.bound_fields - {"above"}
+    unit = "s"
+    timing = True
+    error: ClassVar[Literal["gap_ns", "lag_ns"]]
+
+    def observe(self, target: Target, case: Case) -> Observation:
+        """One stream, and perhaps the instrument's own."""
+        seen = super().observe(target, case)
+        checked = _instrument() if case["run"] == 0 else None
+        return Observation(case, {**seen.samples, "instrument": checked})
+
+    def judge(self, observations: Sequence[Observation], bound: "Bound") -> Judgement:
+        """As all times are judged; inconclusive where the instrument was not checked, or errs too much."""
+        judgement, limit = super().judge(observations, bound), bound.below
+        assert limit is not None
+        checks = [each.samples["instrument"] for each in observations]
+        errors = [check[self.error] for check in checks if check is not None]
+        if not errors:
+            return replace(
+                judgement,
+                outcome=Outcome.INCONCLUSIVE,
+                reason=f"the instrument was not checked; {judgement.reason}",
+            )
+        reason = f"{judgement.reason}; the instrument errs by up to {max(errors) / 1e3:.0f} us"
+        fine = max(errors) <= _SMALL * limit * 1e9
+        return replace(judgement, outcome=judgement.outcome if fine else Outcome.INCONCLUSIVE, reason=reason)
+
+
+class SseGap(Clocked[GapParameters]):
     """The time between one event with content and the next; of each request the median, or the longest."""
 
     measured = "content-event-gap"
+    error = "gap_ns"
 
-    def measure(self, observation: Observation) -> float:
+    def figure_of(self, observation: Observation) -> float:
         """Seconds."""
-        if self.failed(observation) is not None:
-            return math.nan
         times = observation.samples["content_ns"]
         gaps = [later - sooner for sooner, later in pairwise(times)]
         figure: float = median(gaps) if self.parameters.gap == "median" else max(gaps)
@@ -129,7 +169,7 @@ class SseGap(Streamed[GapParameters]):
         if why is not None:
             return why
         if samples["tokens"] is None:
-            return "usage does not say how many tokens came, so that a gap may be one of many tokens"
+            return "nothing tells how many tokens came, so that a gap may be one of many tokens"
         events = len(samples["content_ns"])
         if events < max(2, _PER_TOKEN * samples["tokens"]):
             return f"{events} events with content for {samples['tokens']} tokens: a gap is not one of a token"
@@ -145,15 +185,14 @@ class SseGap(Streamed[GapParameters]):
         return replace(judgement, reason=f"{judgement.reason}; {tokens / events:.2f} tokens per event")
 
 
-class FirstContent(Streamed[Repeated]):
+class FirstContent(Clocked[Repeated]):
     """The time from the last byte of a request to its first event with content."""
 
     measured = "time-to-first-content"
+    error = "lag_ns"
 
-    def measure(self, observation: Observation) -> float:
+    def figure_of(self, observation: Observation) -> float:
         """Seconds."""
-        if self.failed(observation) is not None:
-            return math.nan
         return float(observation.samples["content_ns"][0] / 1e9)
 
     def failed(self, observation: Observation) -> str | None:
@@ -163,10 +202,16 @@ class FirstContent(Streamed[Repeated]):
 
 
 def times_of(answer: Answer) -> dict[str, Any]:
-    """Reduce an answer to when its content came and how many tokens it was, if its usage says so."""
+    """Reduce an answer to when its content came, or to why it is none."""
     return {
         "failed": unserved(answer),
         "content_ns": list(answer.text_ns),
         "end_ns": answer.reply.end_ns,
-        "tokens": answer.completion_tokens,
     }
+
+
+def _instrument() -> dict[str, int]:
+    """The largest errors that the reader of streams makes here and now, in nanoseconds."""
+    found = check_instrument(_CHECKED_EVENTS, _CHECKED_GAP)
+    errors = {"gap_ns": found["gap_error_us"], "lag_ns": found["lag_us"]}
+    return {name: round(error["worst"] * 1e3) for name, error in errors.items()}

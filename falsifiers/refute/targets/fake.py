@@ -235,6 +235,8 @@ class FakeTarget:
             yield self._with(mutant(fault, dense=self.dense))
             return
         if fault.name in FAULTS and FAULTS[fault.name].seam == "wire":
+            if "http" not in self.capabilities:
+                raise CannotPlant(f"{fault}: this target has no server")
             from refute.faults import wire  # noqa: PLC0415
 
             with wire.planted(self.endpoint, fault, bound) as endpoint:

@@ -6,7 +6,7 @@ from typing import Any
 
 from refute.faults.planted import HEALTHY, Planted
 from refute.targets.base import TargetError
-from refute.targets.fake_bodies import MODEL
+from refute.targets.fake_fields import MODEL
 from refute.targets.fake_model import LAYERS
 from refute.targets.fake_server import FakeServer
 from refute.wire.endpoint import Dialect, Endpoint

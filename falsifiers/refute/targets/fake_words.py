@@ -1,8 +1,7 @@
 """The toy language model behind the simulated engine's server: pieces of text, drawn one by one.
 
-Its scores are noise of what came before, so any change of a prompt changes the answer. It only ever says
-whole characters, though some of them take several tokens, and it repeats what it is asked to repeat.
-Letters: V vocabulary.
+Its scores are noise that follows from all that was said before, so any change of a prompt changes the answer.
+Some of its characters take several tokens, and it repeats what it is asked to repeat.
 """
 
 import codecs
@@ -11,29 +10,24 @@ import itertools
 import math
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-_WORDS = (
-    b" the| a| of| and| is| to| in| light| river| stone| seven| green| paper| moon| quiet|ing|ed|ly".split(
-        b"|"
-    )
-)
+_WORDS = b" the| a| of| and| is| to| in| light| river| stone| seven| green| paper| moon|ing|ed|ly".split(b"|")
 _CHARACTERS = tuple(map(str.encode, "éßñ中文語🙂👍🌍"))
 _LEADS = sorted({character[0] for character in _CHARACTERS})
-VOCABULARY: tuple[bytes, ...] = (*(bytes([byte]) for byte in range(256)), *_WORDS, b"")
-"""What each token says: single bytes first, then words; the last one ends the answer and says nothing."""
-END = len(VOCABULARY) - 1
-_BEGINNINGS = (*range(256, END), *b" \n.,", *_LEADS, END)
-_LIKED = dict.fromkeys(_LEADS, 1.3) | {END: -1.0}  # a quarter are beginnings of characters, 1 in 100 an end
-_UNTHINKABLE = -60.0  # the score of what would break a character
-_REPEATING = 1.0  # how far what is to be repeated lies above all else: every second draw
-_SURE = 60.0  # the same, of what no temperature may change
+VOCABULARY: tuple[bytes, ...] = (*(bytes([byte]) for byte in range(256)), b"", *_WORDS)
+"""What each token says: single bytes, `END`, which says nothing, and words."""
+END = 256
+_BEGINNINGS = (*range(END, len(VOCABULARY)), *b" \n.,", *_LEADS)
+_LIKING = dict.fromkeys(_LEADS, 1.3) | {END: -1.0}  # a quarter begin such a character, 1 in 100 ends
+_IMPOSSIBLE = -1000.0  # the score that is told of tokens that cannot follow
+_REPEATING = 1.0  # how far what is to be repeated lies above all else: about every second draw
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How tokens are drawn. temperature 0 is greedy; seed None: anew each time.
+    """How tokens are drawn. temperature 0 is greedy; seed None draws anew.
 
     Order: repetition penalty (of prompt and answer), presence and frequency penalty (of the answer),
     temperature, top-k, top-p, min-p.
@@ -51,120 +45,99 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What is answered. said: what the answer shall be; sure: at any temperature, not only at 0."""
+    """What is answered.
+
+    text: what the answer is asked to be; "" leaves it to the model. sure: nothing else can be drawn.
+    """
 
     tokens: tuple[int, ...]
-    said: tuple[int, ...] = ()
+    text: str = ""
     sure: bool = False
-
-    @property
-    def characters(self) -> tuple[bytes, ...]:
-        """All that can be said and takes several tokens."""
-        return (*_CHARACTERS, *map(str.encode, decode(self.said)))
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One token, and the scores (V,) that it was drawn from, before penalties and temperature."""
+    """One token, and the scores of all that could follow: before penalties and temperature."""
 
     token: int
-    scores: tuple[float, ...]
+    scores: Mapping[int, float]
 
-    @property
-    def ends(self) -> bool:
-        return self.token == END
-
-    def logprobs(self, top: int) -> tuple[tuple[bytes, float], list[tuple[bytes, float]]]:
-        """Log-softmax: of the token, and of the `top` likeliest, sorted."""
-        highest = max(self.scores)
-        whole = highest + math.log(math.fsum(math.exp(score - highest) for score in self.scores))
-        likeliest = sorted(range(len(self.scores)), key=lambda each: -self.scores[each])[:top]
-        chosen, *others = [(VOCABULARY[each], self.scores[each] - whole) for each in (self.token, *likeliest)]
-        return chosen, others
-
-
-def encode(text: str) -> tuple[int, ...]:
-    """The longest word that fits, else one byte. Lone surrogates become question marks."""
-    raw, tokens, place = text.encode("utf-8", "replace"), [], 0
-    while place < len(raw):
-        fits = [each for each in range(256, END) if raw.startswith(VOCABULARY[each], place)]
-        tokens.append(max(fits, key=lambda each: len(VOCABULARY[each]), default=raw[place]))
-        place += len(VOCABULARY[tokens[-1]])
-    return tuple(tokens)
-
-
-def decode(tokens: Sequence[int]) -> str:
-    return b"".join(VOCABULARY[token] for token in tokens).decode("utf-8", "replace")
-
-
-def prompt_of(text: str, asked: str) -> Prompt:
-    """Tokens of all `text`; `asked`, its last question, may be `Repeat: ...`."""
-    order, _, quoted = asked.partition(":")
-    return Prompt(encode(text), said=encode(quoted.strip()) if "repeat" in order.lower() else ())
+    def logprobs(self, top: int) -> list[tuple[bytes, float]]:
+        """Log-softmax of the scores: of this token, then of the `top` likeliest in order."""
+        highest = max(self.scores.values())
+        whole = highest + math.log(math.fsum(math.exp(score - highest) for score in self.scores.values()))
+        others = (token for token in range(len(VOCABULARY)) if token not in self.scores)
+        likeliest = itertools.islice(itertools.chain(_ranked(self.scores), others), top)
+        named = (self.token, *likeliest)
+        return [(VOCABULARY[each], self.scores.get(each, _IMPOSSIBLE) - whole) for each in named]
 
 
 def answer(prompt: Prompt, settings: Settings, draw: random.Random) -> Iterator[Step]:
-    """Draw tokens until one ends the answer; it is the last."""
-    asked = hashlib.blake2b(repr(prompt.tokens).encode(), digest_size=16)
+    """Draw tokens until one is `END`, the last."""
     said: list[int] = []
+    past = hashlib.blake2b(repr(prompt.tokens).encode(), digest_size=16)
+    text = codecs.getincrementaldecoder("utf-8")("replace")
     while END not in said[-1:]:
-        noise = asked.copy()
-        noise.update(repr(said).encode())
-        scores = _scores(prompt, said, random.Random(noise.digest()))  # noqa: S311
-        said.append(_drawn(_penalized(scores, prompt, said, settings), settings, draw))
-        yield Step(said[-1], tuple(scores))
+        noise = random.Random(past.digest())  # noqa: S311
+        scores = _scores(prompt, len(said), text.getstate()[0], noise)
+        token = _drawn(_penalized(scores, prompt, said, settings), settings, draw)
+        yield Step(token, scores)
+        said.append(token)
+        past.update(f",{token}".encode())
+        text.decode(VOCABULARY[token])
 
 
-def _scores(prompt: Prompt, said: Sequence[int], noise: random.Random) -> list[float]:
-    """Scores (V,): noise for all that can follow; what is to be said lies above all others."""
-    scores = [_UNTHINKABLE] * len(VOCABULARY)
-    wanted = (*prompt.said, END)[min(len(said), len(prompt.said))] if prompt.said else None
-    possible = _possible(said, prompt, wanted)
-    for token in possible:
-        scores[token] = _LIKED.get(token, 0.0) - math.log(-math.log(noise.random() or 0.5))
-    if not said or wanted not in {None, END}:
-        scores[END] = _UNTHINKABLE
-    if wanted is not None and wanted in possible:
-        sure = prompt.sure or wanted == END
-        scores[wanted] = max(scores) + (_SURE if sure else _REPEATING)
+def _scores(prompt: Prompt, place: int, begun: bytes, noise: random.Random) -> dict[int, float]:
+    """Scores of what can stand at this place of the answer, where a character has begun with these bytes."""
+    asked = prompt.text.encode()
+    wanted = (*asked, END)[min(place, len(asked))] if asked else None
+    if wanted is not None and (prompt.sure or (wanted == END and not begun)):
+        possible = [wanted]
+    elif begun:
+        characters = (*_CHARACTERS, *map(str.encode, prompt.text))
+        possible = sorted({each[len(begun)] for each in characters if each.startswith(begun)})
+    else:
+        possible = list(_BEGINNINGS)
+        if place == 0 or wanted is not None:
+            possible.remove(END)  # an answer says something, and what it is asked to
+        if wanted is not None and wanted not in possible and not 0x80 <= wanted < 0xC0:
+            possible.append(wanted)  # but for a byte that cannot begin a character
+    scores = {
+        token: _LIKING.get(token, 0.0) - math.log(-math.log(noise.random() or 0.5))  # a Gumbel distribution
+        for token in possible
+    }
+    if wanted in scores:
+        scores[wanted] = max(scores.values()) + _REPEATING
     return scores
 
 
-def _possible(said: Sequence[int], prompt: Prompt, wanted: int | None) -> list[int]:
-    """Return what can follow: within a character, a next byte of one that is known."""
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    decoder.decode(b"".join(VOCABULARY[token] for token in said))
-    begun = decoder.getstate()[0]
-    if begun:
-        return sorted({each[len(begun)] for each in prompt.characters if each.startswith(begun)})
-    more = wanted is not None and wanted not in _BEGINNINGS and not 0x80 <= wanted < 0xC0
-    return [*_BEGINNINGS, wanted] if wanted is not None and more else [*_BEGINNINGS]
-
-
 def _penalized(
-    scores: Sequence[float], prompt: Prompt, said: Sequence[int], settings: Settings
-) -> list[float]:
-    """Scores (V,) after the penalties."""
-    changed, times = list(scores), Counter(said)
-    for token in {*prompt.tokens, *times} if settings.repetition_penalty != 1 else ():
-        factor = settings.repetition_penalty
+    scores: Mapping[int, float], prompt: Prompt, said: Sequence[int], settings: Settings
+) -> dict[int, float]:
+    """Return the scores after the penalties."""
+    changed, times, factor = dict(scores), Counter(said), settings.repetition_penalty
+    for token in changed.keys() & {*prompt.tokens, *said}:
         changed[token] = changed[token] / factor if changed[token] > 0 else changed[token] * factor
-    for token, count in times.items():
-        changed[token] -= settings.presence_penalty + settings.frequency_penalty * count
+    for token in changed.keys() & times.keys():
+        changed[token] -= settings.presence_penalty + settings.frequency_penalty * times[token]
     return changed
 
 
-def _drawn(scores: Sequence[float], settings: Settings, draw: random.Random) -> int:
-    ranked = sorted(range(len(scores)), key=lambda token: -scores[token])
+def _drawn(scores: Mapping[int, float], settings: Settings, draw: random.Random) -> int:
+    ranked = _ranked(scores)
     if settings.temperature == 0:
         return ranked[0]
-    ranked = ranked[: settings.top_k or None]
     highest = scores[ranked[0]]
+    ranked = ranked[: settings.top_k or None]
     weights = [math.exp((scores[token] - highest) / settings.temperature) for token in ranked]
-    before = [0.0, *itertools.accumulate(weights)]
+    *before, whole = itertools.accumulate(weights, initial=0.0)
     kept = [
-        place
-        for place, weight in enumerate(weights)
-        if before[place] < settings.top_p * before[-1] and weight >= settings.min_p
+        weight if above < settings.top_p * whole and weight >= settings.min_p else 0.0
+        for weight, above in zip(weights, before, strict=True)
     ]
-    return draw.choices([ranked[place] for place in kept], [weights[place] for place in kept])[0]
+    return draw.choices(ranked, kept)[0]
+
+
+def _ranked(scores: Mapping[int, float]) -> list[int]:
+    """The tokens of these scores, the likeliest first."""
+    return sorted(scores, key=scores.__getitem__, reverse=True)

@@ -6,13 +6,16 @@ from typing import Any
 import pytest
 from wire_replies import MS
 
+from refute.contract import Bound
 from refute.kinds.base import Observation
 from refute.kinds.wire_load import ClientsLeave, LeavingParameters, LoadParameters, RequestRate
 from refute.targets.fake import FakeTarget
+from refute.verdict import Outcome
 
 RATE = RequestRate(LoadParameters(max_tokens=8, clients=3))
 LEAVE = ClientsLeave(LeavingParameters(max_tokens=8, clients=4, left_tokens=32))
-SERVED = {"failed": None, "content_ns": [MS], "end_ns": 40 * MS, "tokens": 8}
+FLOOR = Bound(confidence=0.9, of="x", statistic="median", runs=4, above=0.5, unit="req/s")
+SERVED = {"failed": None, "content_ns": [MS], "end_ns": 40 * MS}
 FAILED = {**SERVED, "failed": "status 500"}
 
 
@@ -20,8 +23,8 @@ def rated(*replies: Any, span: int = 2000) -> Observation:
     return Observation({}, {"span_ns": span * MS, "replies": list(replies)})
 
 
-def left(after: Any, *gone: bool, before: Any = SERVED) -> Observation:
-    return Observation({}, {"before": before, "left": list(gone), "after": after})
+def left(after: Any, *stayed: str | None, before: Any = SERVED) -> Observation:
+    return Observation({}, {"before": before, "left": list(stayed), "after": after})
 
 
 def test_the_rate_is_that_of_all_requests() -> None:
@@ -39,6 +42,8 @@ def test_the_rate_is_that_of_all_requests() -> None:
 def test_a_client_that_is_left_out_makes_the_run_a_failed_one(observation: Observation, why: str) -> None:
     assert RATE.failed(observation) == why
     assert math.isnan(RATE.measure(observation))
+    judgement = RATE.judge([observation], FLOOR)
+    assert (judgement.outcome, why in judgement.reason) == (Outcome.FALSIFIED, True)
 
 
 def test_all_clients_are_served_at_once() -> None:
@@ -51,15 +56,15 @@ def test_all_clients_are_served_at_once() -> None:
 
 
 def test_what_is_computed_for_those_who_left_shows_as_a_ratio() -> None:
-    assert LEAVE.measure(left({**SERVED, "end_ns": 60 * MS}, True, True)) == pytest.approx(1.5)
+    assert LEAVE.measure(left({**SERVED, "end_ns": 60 * MS}, None, None)) == pytest.approx(1.5)
 
 
 @pytest.mark.parametrize(
     ("observation", "why"),
     [
-        (left(FAILED, True), "status 500"),
-        (left(SERVED, True, before=FAILED), "status 500"),
-        (left(SERVED, True, False), "1 clients had all of their answers before they left"),
+        (left(FAILED, None), "status 500"),
+        (left(SERVED, None, before=FAILED), "status 500"),
+        (left(SERVED, None, "its answer was there"), "a client that was to leave: its answer was there"),
     ],
 )
 def test_a_run_in_which_nobody_left_is_a_failed_one(observation: Observation, why: str) -> None:
@@ -71,7 +76,7 @@ def test_clients_leave_streams_and_whole_answers() -> None:
     target = FakeTarget(0)
     (case,) = LEAVE.plan(target, 1, seed=1)
     observation = LEAVE.observe(target, case)
-    assert observation.samples["left"] == [True] * 4
+    assert observation.samples["left"] == [None] * 4
     assert LEAVE.failed(observation) is None
 
 

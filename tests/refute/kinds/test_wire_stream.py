@@ -11,6 +11,7 @@ from refute.kinds.base import Observation
 from refute.kinds.wire_requests import Asked
 from refute.kinds.wire_stream import SseAsWhole, SseEvents, WholeParameters
 from refute.verdict import Outcome
+from refute.wire.answers import Answer
 
 EVENTS = SseEvents(Asked(max_tokens=12, pieces=2))
 WHOLE = SseAsWhole(WholeParameters(max_tokens=12, pieces=2, mode="greedy"))
@@ -26,13 +27,19 @@ NAMED = (
 )
 
 
+def seen(answer: Any, tokens: int | None = None) -> Observation:
+    """tokens: where usage does not tell."""
+    told = Answer.of(answer).completion_tokens
+    return Observation({}, {"reply": answer, "tokens": tokens if told is None else told})
+
+
 def wrong(*events: Any, **how: Any) -> str | None:
-    return EVENTS.wrong(Observation({}, {"reply": stream(*events, **how)}))
+    return EVENTS.wrong(seen(stream(*events, **how)))
 
 
 @pytest.mark.parametrize("events", [GOOD, NAMED])
 def test_a_stream_as_it_should_be(events: Sequence[Any]) -> None:
-    observation = Observation({}, {"reply": stream(*events)})
+    observation = seen(stream(*events))
     assert EVENTS.wrong(observation) is None
     assert EVENTS.informative(observation)
 
@@ -63,8 +70,7 @@ def test_a_stream_that_breaks_off_refutes() -> None:
 
 
 def test_an_object_instead_of_a_stream_refutes() -> None:
-    observation = Observation({}, {"reply": whole("ab")})
-    assert "application/json" in (EVENTS.wrong(observation) or "")
+    assert "application/json" in (EVENTS.wrong(seen(whole("ab"))) or "")
 
 
 @pytest.mark.parametrize(
@@ -110,13 +116,13 @@ def test_an_event_that_comes_twice_refutes(events: Sequence[Any]) -> None:
     "events", [(*GOOD[:4], DONE), (ROLE, delta(content="a"), delta("stop"), usage(2), DONE)]
 )
 def test_a_case_counts_only_with_two_events_and_a_number_of_tokens(events: Sequence[Any]) -> None:
-    assert not EVENTS.informative(Observation({}, {"reply": stream(*events)}))
+    assert not EVENTS.informative(seen(stream(*events)))
 
 
 def test_the_reason_tells_tokens_per_event_and_what_was_wrong() -> None:
-    good = EVENTS.judge([Observation({}, {"reply": stream(*NAMED)})], BOUND)
+    good = EVENTS.judge([seen(stream(*NAMED))], BOUND)
     assert (good.outcome, good.reason[-21:]) == (Outcome.SURVIVED, "2.00 tokens per event")
-    bad = EVENTS.judge([Observation({}, {"reply": stream(*GOOD[:-1])})], BOUND)
+    bad = EVENTS.judge([seen(stream(*GOOD[:-1]))], BOUND)
     assert (bad.outcome, "[DONE]" in bad.reason) == (Outcome.FALSIFIED, True)
 
 

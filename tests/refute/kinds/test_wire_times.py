@@ -28,9 +28,10 @@ def timed(*content: int, end: int = 100, tokens: int | None = 4, failed: str | N
     """Times in ms."""
     samples = {
         "failed": failed,
-        "content_ns": [t * MS for t in content],
+        "content_ns": [moment * MS for moment in content],
         "end_ns": end * MS,
         "tokens": tokens,
+        "instrument": {"gap_ns": 7_000, "lag_ns": 9_000},
     }
     return Observation(CASE, samples)
 
@@ -51,14 +52,13 @@ def test_times_are_those_of_events_with_content() -> None:
         "failed": None,
         "content_ns": [20 * MS, 30 * MS],
         "end_ns": 70 * MS,
-        "tokens": 3,
     }
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("answer", [reply("{}", 500), stream(ROLE, delta(content="a"), broken="it broke")])
 def test_a_reply_that_was_not_served_is_a_failed_run(kind: Timed[Any], answer: Mapping[str, Any]) -> None:
-    observation = Observation(CASE, times_of(Answer.of(answer)))
+    observation = Observation(CASE, {**times_of(Answer.of(answer)), "tokens": None})
     assert kind.failed(observation)
     assert math.isnan(kind.measure(observation))
 
@@ -78,7 +78,7 @@ def test_all_content_in_one_event_is_a_share_of_nothing() -> None:
 @pytest.mark.parametrize("kind", [MEDIAN, LONGEST])
 @pytest.mark.parametrize(
     ("events", "tokens", "why"),
-    [([10, 20, 30], 4, "3 events with content for 4 tokens"), ([10, 20, 30, 40], None, "usage")],
+    [([10, 20, 30], 4, "3 events with content for 4 tokens"), ([10, 20, 30, 40], None, "nothing tells")],
 )
 def test_a_gap_that_may_be_one_of_several_tokens_is_no_figure(
     kind: SseGap, events: list[int], tokens: int | None, why: str
@@ -113,6 +113,30 @@ def test_a_fault_is_caught_by_a_failed_run_or_by_slow_ones() -> None:
 def test_the_reason_tells_tokens_per_event() -> None:
     runs = [timed(10, 20, 30, 40, tokens=5)] * 4
     assert MEDIAN.judge(runs, BELOW).reason.endswith("1.25 tokens per event")
+
+
+def checked(error_ms: int) -> Observation:
+    check = {"gap_ns": error_ms * MS, "lag_ns": error_ms * MS}
+    return Observation(CASE, {**GOOD.samples, "instrument": check})
+
+
+@pytest.mark.parametrize("kind", [MEDIAN, LONGEST, FIRST])
+def test_an_instrument_that_errs_by_much_lets_nothing_survive(kind: Timed[Any]) -> None:
+    unchecked = Observation(CASE, {**GOOD.samples, "instrument": None})
+    for runs, outcome, why in (
+        ([checked(50), *[unchecked] * 3], Outcome.SURVIVED, "the instrument errs by up to 50000 us"),
+        ([checked(51), *[unchecked] * 3], Outcome.INCONCLUSIVE, "the instrument errs by up to 51000 us"),
+        ([unchecked] * 4, Outcome.INCONCLUSIVE, "the instrument was not checked"),
+    ):
+        judgement = kind.judge(runs, BELOW)
+        assert (judgement.outcome, why in judgement.reason) == (outcome, True)
+
+
+def test_the_first_run_checks_the_instrument() -> None:
+    target = FakeTarget(0)
+    first, second = (MEDIAN.observe(target, case) for case in MEDIAN.plan(target, 2, seed=1))
+    assert first.samples["instrument"]["gap_ns"] >= 0
+    assert second.samples["instrument"] is None
 
 
 @pytest.mark.parametrize("kind", KINDS)
