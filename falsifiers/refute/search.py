@@ -125,9 +125,9 @@ def _plainer(kind: Searched[Any], target: Target, found: Observation) -> Observa
 
     Hypothesis cannot do that with tokens that came from a text: it knows which text, not which tokens.
     """
-    plain, calls = target.ordinary_tokens[0], 0
+    calls = 0
     for path in list(_token_lists(found.case)):
-        length = len(_at(found.case, path))
+        plain, length = target.ordinary_tokens[0], len(_at(found.case, path))
         for places in (range(length), *([place] for place in range(length))):
             tokens = _at(found.case, path)
             if calls < _SIMPLIFY_CALLS and any(tokens[place] != plain for place in places):

@@ -3,6 +3,7 @@
 | written | base unit | value of `1 unit` |
 |---|---|---|
 | tok/s | tok/s | 1 |
+| req/s | req/s | 1 |
 | s, ms, us | s | 1, 0.001, 0.000001 |
 | x | x (a ratio of two times or rates) | 1 |
 | % | % (kept as a fraction) | 0.01 |
@@ -18,6 +19,7 @@ from fractions import Fraction
 
 UNITS: dict[str, tuple[str, Fraction]] = {
     "tok/s": ("tok/s", Fraction(1)),
+    "req/s": ("req/s", Fraction(1)),
     "s": ("s", Fraction(1)),
     "ms": ("s", Fraction(1, 1_000)),
     "us": ("s", Fraction(1, 1_000_000)),
@@ -31,7 +33,7 @@ UNITS: dict[str, tuple[str, Fraction]] = {
 }
 
 # Quantities that depend on the host: a bound in these units has to name its testbeds.
-HOST_UNITS = frozenset({"tok/s", "s"})
+HOST_UNITS = frozenset({"tok/s", "req/s", "s"})
 
 # Digits are limited so that no literal can ask for a number of a billion digits.
 _QUANTITY = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?(?:[eE][+-]?[0-9]{1,3})?) ?([^\s0-9.+-][^\s]{0,15})?")
@@ -39,7 +41,7 @@ _QUANTITY = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?(?:[eE][+-]?[0-9]{1,3})?)
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A value in a base unit: tok/s, s, x, logit, B, or % (the value is then the fraction: 6 % is 0.06)."""
+    """A value in a base unit: tok/s, req/s, s, x, logit, B, or % (the value is the fraction: 6 % is 0.06)."""
 
     value: float
     unit: str

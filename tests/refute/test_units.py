@@ -9,6 +9,7 @@ from refute.units import UNITS, Quantity, format_quantity, parse_quantity
     ("text", "value", "unit"),
     [
         ("5 tok/s", 5.0, "tok/s"),
+        ("0.5 req/s", 0.5, "req/s"),
         ("500 ms", 0.5, "s"),
         ("250 us", 0.00025, "s"),
         ("1.5 s", 1.5, "s"),
@@ -31,7 +32,7 @@ def test_a_quantity_is_read_into_its_base_unit(text, value, unit):
     "text", ["5", "5 parsec", "ms", "", "-5 ms", "nan s", "inf s", "5 5 s", "1_0 s", "٣ s"]
 )
 def test_what_is_no_quantity_names_the_units_that_exist(text):
-    with pytest.raises(ValueError, match="units are tok/s, s, ms, us, x, %, logit, B, KiB, MiB, GiB"):
+    with pytest.raises(ValueError, match="units are tok/s, req/s, s, ms, us, x, %, logit, B, KiB, MiB, GiB"):
         parse_quantity(text)
 
 

@@ -15,16 +15,25 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
 
+Check = Literal["layers", "guards"]
+"""`layers`: every layer of every forward is run as the file has it; `guards`: none fires."""
+
+
+def known_check(check: str) -> None:
+    """Refuse another one. Raises ValueError with a sentence."""
+    if check not in {"layers", "guards"}:
+        raise ValueError(f"check is {check!r}, expected 'layers' or 'guards'")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryParameters(Lengths):
-    """check: `layers`, every layer of every forward as the file has it, or `guards`, none of which fires."""
+    """check: what of the counters is judged."""
 
-    check: Literal["layers", "guards"]
+    check: Check
 
     def __post_init__(self) -> None:
         Lengths.__post_init__(self)
-        if self.check not in {"layers", "guards"}:
-            raise ValueError(f"check is {self.check!r}, expected 'layers' or 'guards'")
+        known_check(self.check)
 
 
 class LayerDispatch(Searched[Lengths]):
@@ -114,7 +123,7 @@ class EntryDispatch(Searched[EntryParameters]):
         """One entry point on which the counters tell of other layers, or of a guard, or of too little."""
         samples = observation.samples
         return any(
-            self._wrong(ran, samples["least_forwards"][name], samples["file"])
+            misrun(ran, samples["least_forwards"][name], samples["file"], self.parameters.check)
             for name, ran in samples["counters"].items()
         )
 
@@ -122,17 +131,21 @@ class EntryDispatch(Searched[EntryParameters]):
         """A case counts when there are entry points, and the file has MoE layers for them to run."""
         return bool(observation.samples["counters"]) and observation.samples["file"]["moe_layers"] > 0
 
-    def _wrong(self, ran: Mapping[str, int], least: int, file: Mapping[str, int]) -> bool:
-        """No guard fired proves nothing of forwards that were not counted, or ran no expert."""
-        if ran["forwards"] < least or ran["experts_run"] == 0:
-            return True
-        if self.parameters.check == "guards":
-            return ran["guards_fired"] > 0 or ran["moe_layers"] == 0
-        return (
-            ran["moe_layers"] != ran["forwards"] * file["moe_layers"]
-            or ran["dense_layers"] != ran["forwards"] * file["dense_layers"]
-            or ran["experts_run"] < ran["moe_layers"]
-        )
+
+def misrun(ran: Mapping[str, int], least: int, file: Mapping[str, int], check: Check) -> bool:
+    """Whether counters tell of fewer forwards than `least`, of other layers than the file's, or of a guard.
+
+    No guard fired proves nothing of forwards that were not counted, or ran no expert.
+    """
+    if ran["forwards"] < least or ran["experts_run"] == 0:
+        return True
+    if check == "guards":
+        return ran["guards_fired"] > 0 or ran["moe_layers"] == 0
+    return (
+        ran["moe_layers"] != ran["forwards"] * file["moe_layers"]
+        or ran["dense_layers"] != ran["forwards"] * file["dense_layers"]
+        or ran["experts_run"] < ran["moe_layers"]
+    )
 
 
 def _generated(target: Target, case: Case, **how: Any) -> tuple[Counters, int]:

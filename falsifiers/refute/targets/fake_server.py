@@ -26,6 +26,16 @@ _READS: Mapping[str, Callable[[bytes], Asked]] = {
     "/v1/chat/completions": chat,
     "/v1/completions": completion,
 }
+_DOCUMENT = {
+    "paths": {
+        path: {"post": {"requestBody": {"content": {"application/json": {"schema": {"required": required}}}}}}
+        for path, required in (
+            ("/v1/chat/completions", ["model", "messages"]),
+            ("/v1/completions", ["model", "prompt"]),
+        )
+    }
+}
+"""Which routes generate, and what a body for them must have; the rest of it is left out."""
 
 
 class FakeServer:
@@ -143,6 +153,7 @@ class FakeServer:
             "/health": {"status": "ok", "running": self._running},
             "/v1/models": {"object": "list", "data": [model]},
             f"/v1/models/{MODEL}": model,
+            "/openapi.json": _DOCUMENT,
         }
         if path in told:
             return told[path]

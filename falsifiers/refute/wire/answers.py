@@ -40,6 +40,11 @@ class Answer:
         return "".join(self.texts)
 
     @property
+    def choices(self) -> tuple[Mapping[str, Any], ...]:
+        """Every choice of every chunk, in order."""
+        return tuple(choice for _, chunk in self.chunks for choice in _choices(chunk))
+
+    @property
     def streamed(self) -> bool:
         return self.reply.content_type == "text/event-stream"
 
@@ -65,7 +70,7 @@ class Answer:
         sent = [(event.ns, event.data) for event in reply.events] or [(reply.head_ns, reply.body)]
         chunks = tuple((ns, value) for ns, data in sent if isinstance(value := _json(data), Mapping))
         choices = [(ns, choice) for ns, chunk in chunks for choice in _choices(chunk)]
-        said = [(ns, _said(choice)) for ns, choice in choices]
+        said = [(ns, message_of(choice)) for ns, choice in choices]
         texts = [(ns, text) for ns, each in said if isinstance(text := each.get("content"), str) and text]
         return cls(
             reply=reply,
@@ -77,7 +82,7 @@ class Answer:
             finish=next((c["finish_reason"] for _, c in choices[::-1] if c.get("finish_reason")), None),
             usage=next((c["usage"] for _, c in chunks[::-1] if isinstance(c.get("usage"), Mapping)), None),
             error=next((c["error"] for _, c in chunks if isinstance(c.get("error"), Mapping)), None),
-            logprobs=tuple(token for _, choice in choices for token in _likelihoods(choice)),
+            logprobs=tuple(token for _, choice in choices for token in likelihoods(choice)),
             calls=_calls([each for _, each in said]),
         )
 
@@ -94,7 +99,7 @@ def _choices(chunk: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     return (each for each in (choices if isinstance(choices, list) else ()) if isinstance(each, Mapping))
 
 
-def _said(choice: Mapping[str, Any]) -> Mapping[str, Any]:
+def message_of(choice: Mapping[str, Any]) -> Mapping[str, Any]:
     """The delta or message of a choice; the older route's text as content."""
     for name in ("delta", "message"):
         if isinstance(choice.get(name), Mapping):
@@ -103,7 +108,7 @@ def _said(choice: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"content": choice.get("text")}
 
 
-def _likelihoods(choice: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+def likelihoods(choice: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     logprobs = choice.get("logprobs")
     content = logprobs.get("content") if isinstance(logprobs, Mapping) else None
     return [each for each in content if isinstance(each, Mapping)] if isinstance(content, list) else []

@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import h11
 
@@ -87,7 +87,7 @@ def _exchange(endpoint: Endpoint, method: str, route: str, body: bytes, leaves: 
     head = protocol.send(h11.Request(method=method, target=path, headers=list(headers.items())))
     content = protocol.send(h11.Data(data=body)) or b""
     broken, left = None, False
-    with _connected(url, endpoint) as connection:
+    with connect(endpoint) as connection:
         started = clock()
         try:
             connection.sendall((head or b"") + content + (protocol.send(h11.EndOfMessage()) or b""))
@@ -124,8 +124,12 @@ def _exchange(endpoint: Endpoint, method: str, route: str, body: bytes, leaves: 
     )
 
 
-def _connected(url: SplitResult, endpoint: Endpoint) -> socket.socket:
-    """Connect; TCP_NODELAY, as a request must not wait for the answer to an earlier packet."""
+def connect(endpoint: Endpoint) -> socket.socket:
+    """Open a connection to where an endpoint is; raises `TargetError` where nobody listens.
+
+    TCP_NODELAY: a request must not wait for the answer to an earlier packet.
+    """
+    url = urlsplit(endpoint.base)
     host, secure = url.hostname or "", url.scheme == "https"
     try:
         connection = socket.create_connection((host, url.port or (443 if secure else 80)), _CONNECT_SECONDS)

@@ -1,0 +1,173 @@
+"""Requests to a chat endpoint as kinds draw, plan and send them, and what every reply is asked first.
+
+A request is plain: one message of a user, settings that any server of OpenAI's API takes, and whatever the
+server's dialect needs for reusing nothing of earlier requests. So a reply that was not served contradicts
+whatever was claimed of it.
+"""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from random import Random
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from refute.kinds.base import Case, Observation, Searched
+from refute.kinds.parameters import whole_number
+from refute.kinds.texts import texts
+from refute.verdict import Judgement
+from refute.wire.answers import Answer
+from refute.wire.client import Leaves, post
+from refute.wire.endpoint import Endpoint, Reply
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+    from refute.contract import Bound
+
+P = TypeVar("P")
+CHAT = "/chat/completions"
+_LARGEST_SEED = 2**31 - 1  # some servers keep seeds in 32 bits with a sign
+_SHOWN = 160  # characters of a value in a sentence
+_WORDS = (
+    "apple",
+    "river",
+    "seven",
+    "stone",
+    "light",
+    "orange",
+    "window",
+    "under",
+    "garden",
+    "paper",
+    "music",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """How much is asked for. max_tokens: the largest; pieces: of which a text is made, at most."""
+
+    max_tokens: int
+    pieces: int
+
+    def __post_init__(self) -> None:
+        whole_number("max_tokens", self.max_tokens, 2)
+        whole_number("pieces", self.pieces, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeated:
+    """Requests to repeat some words, so that an answer is as long as it may be. max_tokens: that length."""
+
+    max_tokens: int
+
+    def __post_init__(self) -> None:
+        whole_number("max_tokens", self.max_tokens, 4)
+
+
+class Answers(Searched[P]):
+    """A claim about answers to single requests; `wrong` says what contradicts it."""
+
+    @abstractmethod
+    def wrong(self, observation: Observation) -> str | None:
+        """Say in a few words how this case contradicts the claim; None where it does not."""
+
+    def refutes(self, observation: Observation) -> bool:
+        """Whether anything is wrong."""
+        return self.wrong(observation) is not None
+
+    def judge(self, observations: Sequence[Observation], bound: "Bound") -> Judgement:
+        """As every search is judged; the reason names the first thing that was wrong."""
+        judgement = super().judge(observations, bound)
+        first = next(filter(None, map(self.wrong, observations)), None)
+        return judgement if first is None else replace(judgement, reason=f"{judgement.reason}; {first}")
+
+
+def questions(asked: Asked, sampling: "SearchStrategy[dict[str, Any]]") -> "SearchStrategy[dict[str, Any]]":
+    """Cases of one message each: texts of every kind, and words to repeat, for answers of some length."""
+    from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
+
+    repeat = st.lists(st.sampled_from(_WORDS), min_size=1, max_size=asked.max_tokens).map(_repeat)
+    return st.fixed_dictionaries(
+        {
+            "content": repeat | repeat | texts(asked.pieces),
+            "max_tokens": st.integers(min(4, asked.max_tokens), asked.max_tokens),
+            "sampling": sampling,
+        }
+    )
+
+
+def greedy() -> "SearchStrategy[dict[str, Any]]":
+    """Temperature 0."""
+    from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
+
+    return st.just({"temperature": 0})
+
+
+def seeded() -> "SearchStrategy[dict[str, Any]]":
+    """Temperatures at which answers differ, with a seed; only for servers that promise seeds."""
+    from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
+
+    temperatures = st.sampled_from([1.0, 0.7, 1.5])
+    return st.fixed_dictionaries({"temperature": temperatures, "seed": st.integers(0, _LARGEST_SEED)})
+
+
+def long_question(max_tokens: int, seed: int, *, words: int | None = None) -> dict[str, Any]:
+    """A case that asks to repeat words, as many as the answer may have tokens, so that it takes them all."""
+    chosen = Random(seed).choices(_WORDS, k=words or max_tokens)  # noqa: S311
+    return {"content": _repeat(chosen), "max_tokens": max_tokens, "sampling": {"temperature": 0}}
+
+
+def _repeat(words: Sequence[str]) -> str:
+    return f"Repeat: {' '.join(words)}"
+
+
+def chat(
+    endpoint: Endpoint, case: Case, *, stream: bool, logprobs: bool = False, leaves: Leaves | None = None
+) -> Reply:
+    """Send what a case asks; streams also ask for usage."""
+    body = {
+        "model": endpoint.model,
+        "messages": [{"role": "user", "content": case["content"]}],
+        **common(endpoint, case, stream=stream),
+        **({"logprobs": True} if logprobs else {}),
+    }
+    return post(endpoint, CHAT, body, leaves=leaves)
+
+
+def common(endpoint: Endpoint, case: Case, *, stream: bool) -> dict[str, Any]:
+    """The fields that a body has on every route."""
+    streaming: Mapping[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
+    return {
+        "max_tokens": case["max_tokens"],
+        **case["sampling"],
+        **(endpoint.dialect.fresh or {}),
+        **(streaming if stream else {"stream": False}),
+    }
+
+
+def tokens_of(endpoint: Endpoint, case: Case, streamed: Answer) -> int | None:
+    """How many tokens the stream of a case was; None where nothing tells.
+
+    Some servers give usage with whole answers alone: then one is asked for, and counts if it says the same.
+    """
+    if streamed.completion_tokens is not None or unserved(streamed) is not None:
+        return streamed.completion_tokens
+    whole = Answer.of_reply(chat(endpoint, case, stream=False))
+    return whole.completion_tokens if whole.served and whole.text == streamed.text else None
+
+
+def unserved(answer: Answer) -> str | None:
+    """Say why an answer does not count as one; None where it was served to its end."""
+    reply = answer.reply
+    if answer.served:
+        return None
+    if reply.broken is not None:
+        return reply.broken
+    return f"status {reply.status}, body {shown(answer.error or reply.body)}"
+
+
+def shown(value: object) -> str:
+    """Write a value, however long, as part of a sentence."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ..."

@@ -1,0 +1,193 @@
+"""The proxy on real sockets: bytes go through as they come, and who leaves is let go on the other side."""
+
+import gc
+import socket
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from scripted_server import STREAM, answering, chunk
+
+from refute.targets.base import TargetError
+from refute.targets.fake import FakeTarget
+from refute.wire.client import get, post
+from refute.wire.exchange import Canned, Cut, Exchange, Pause
+from refute.wire.proxy import proxied
+
+PATIENCE = 30
+
+
+def test_a_whole_answer_and_its_request_pass():
+    with (
+        answering(b"HTTP/1.1 418 Pot\r\nX-A: 1\r\nContent-Length: 2\r\n\r\n{}") as (endpoint, got),
+        proxied(endpoint) as behind,
+    ):
+        reply = post(behind, "/c?q=1", b'{"a" :1}')
+
+    assert got["head"].startswith("POST /v1/c?q=1 HTTP/1.1")
+    assert got["body"] == b'{"a" :1}'
+    assert (reply.status, reply.body, reply.headers["x-a"], reply.broken) == (418, "{}", "1", None)
+
+
+def test_a_body_that_is_no_json_passes():
+    with (
+        answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}") as (endpoint, got),
+        proxied(endpoint) as behind,
+    ):
+        post(behind, "/c", b"{no")
+
+    assert got["body"] == b"{no"
+
+
+def test_events_pass_one_by_one():
+    seen = threading.Event()
+
+    def first_was_read(_):
+        assert seen.wait(PATIENCE)
+
+    def leaves(events):
+        if events == 1:
+            seen.set()
+        return False
+
+    pieces = chunk(b"data: one\n\nda"), first_was_read, chunk(b"ta: two\n\n: end"), b"0\r\n\r\n"
+    with answering(STREAM, *pieces) as (endpoint, _), proxied(endpoint) as behind:
+        reply = post(behind, "/c", {}, leaves=leaves)
+
+    assert [event.data for event in reply.events] == ["one", "two"]
+    assert reply.broken is None
+
+
+def test_a_client_that_leaves_is_told_to_the_engine():
+    def until_closed(connection):
+        assert connection.recv(1) == b""
+
+    with (
+        answering(STREAM, chunk(b"data: one\n\n"), until_closed) as (endpoint, _),
+        proxied(endpoint) as behind,
+    ):
+        assert post(behind, "/c", {}, leaves=lambda events: events > 0).left
+
+
+class Keeping(Exchange):
+    keeps = True
+
+
+def test_a_client_that_leaves_can_be_hidden_until_the_proxy_ends():
+    served = threading.Event()
+
+    def goes_on(connection):
+        connection.sendall(chunk(b"data: two\n\n") + b"0\r\n\r\n")
+        assert connection.recv(1) == b""  # which comes with the end of the exchange
+        served.set()
+
+    left = threading.Event()
+    wait = [lambda _: left.wait(PATIENCE)]
+    with (
+        answering(STREAM, chunk(b"data: one\n\n"), *wait, goes_on) as (endpoint, _),
+        proxied(endpoint, Keeping) as behind,
+    ):
+        assert post(behind, "/c", {}, leaves=lambda events: events > 0).left
+        left.set()
+        assert served.wait(PATIENCE)
+
+
+def test_what_a_hidden_client_left_ends_with_the_proxy():
+    def until_closed(connection):
+        assert connection.recv(1) == b""
+
+    with (
+        answering(STREAM, chunk(b"data: one\n\n"), until_closed) as (endpoint, _),
+        proxied(endpoint, Keeping) as behind,
+    ):
+        assert post(behind, "/c", {}, leaves=lambda events: events > 0).left
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (STREAM, chunk(b"data: one\n\n")),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}",),
+        (),
+    ],
+)
+def test_an_engine_that_breaks_off_is_broken_off(pieces):
+    with answering(*pieces) as (endpoint, _), proxied(endpoint) as behind:
+        assert post(behind, "/c", {}).broken is not None
+
+
+def test_nobody_behind_it_is_no_answer():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    with answering() as (endpoint, _), pytest.raises(TargetError):
+        get(type(endpoint)(f"http://127.0.0.1:{port}", "m", endpoint.dialect), "/")
+        nobody = type(endpoint)(f"http://127.0.0.1:{port}/v1", "m", endpoint.dialect)
+        with proxied(nobody) as behind:
+            reply = post(behind, "/c", {})
+        get(endpoint, "/")
+
+    assert (reply.status, reply.broken) == (0, "the connection was closed before an answer began")
+
+
+class Rewriting(Exchange):
+    def request(self, body):
+        return {**body, "b": 2}
+
+    def event(self, block):
+        return () if block.data == "two" else (block.raw, Pause(0))
+
+    def whole(self, answer):
+        return Canned(202, "text/plain", b"changed")
+
+
+def test_an_exchange_changes_requests_events_and_answers():
+    events = chunk(b"data: one\n\ndata: two\n\ndata: three\r\n\r\n")
+    with answering(STREAM, events, b"0\r\n\r\n") as (endpoint, got), proxied(endpoint, Rewriting) as behind:
+        reply = post(behind, "/c", {"a": 1})
+    assert got["body"] == b'{"a": 1, "b": 2}'
+    assert [event.data for event in reply.events] == ["one", "three"]
+
+    whole = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+    with answering(whole) as (endpoint, _), proxied(endpoint, Rewriting) as behind:
+        reply = post(behind, "/c", {})
+    assert (reply.status, reply.content_type, reply.body) == (202, "text/plain", "changed")
+
+
+class Cutting(Exchange):
+    def event(self, _):
+        return (b"data: begun", Cut())
+
+    def whole(self, answer):
+        return (answer.body[:1], Cut())
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (STREAM, chunk(b"data: one\n\n"), b"0\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",),
+    ],
+)
+def test_an_answer_can_be_cut(pieces):
+    with answering(*pieces) as (endpoint, _), proxied(endpoint, Cutting) as behind:
+        reply = post(behind, "/c", {})
+    assert reply.broken is not None
+    assert reply.events == ()
+
+
+def test_many_streams_at_once_and_nothing_is_left_open():
+    target = FakeTarget()
+    threads = threading.active_count()
+    with proxied(target.endpoint) as behind, ThreadPoolExecutor(32) as pool:
+        body = {"model": behind.model, "messages": [{"role": "user", "content": "hi"}], "stream": True}
+        replies = list(
+            pool.map(lambda _: post(behind, "/chat/completions", {**body, "max_tokens": 4}), range(32))
+        )
+
+    assert all(reply.status == 200 and reply.broken is None for reply in replies)
+    assert {reply.events[-1].data for reply in replies} == {"[DONE]"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        gc.collect()
+    assert threading.active_count() <= threads + 33  # those of the simulated engine may still be ending
