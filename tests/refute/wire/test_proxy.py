@@ -7,11 +7,11 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from scripted_server import STREAM, answering, chunk
+from scripted_server import PLAIN, STREAM, answering, chunk
 
-from refute.targets.base import TargetError
 from refute.targets.fake import FakeTarget
-from refute.wire.client import get, post
+from refute.wire.client import post
+from refute.wire.endpoint import Endpoint
 from refute.wire.exchange import Canned, Cut, Exchange, Pause
 from refute.wire.proxy import proxied
 
@@ -19,9 +19,11 @@ PATIENCE = 30
 
 
 def test_a_whole_answer_and_its_request_pass():
-    with answering(b"HTTP/1.1 418 Pot\r\nX-A: 1\r\nContent-Length: 2\r\n\r\n{}") as (endpoint, got):
-        with proxied(endpoint) as behind:
-            reply = post(behind, "/c?q=1", b'{"a" :1}')
+    with (
+        answering(b"HTTP/1.1 418 Pot\r\nX-A: 1\r\nContent-Length: 2\r\n\r\n{}") as (endpoint, got),
+        proxied(endpoint) as behind,
+    ):
+        reply = post(behind, "/c?q=1", b'{"a" :1}')
 
     assert got["head"].startswith("POST /v1/c?q=1 HTTP/1.1")
     assert got["body"] == b'{"a" :1}'
@@ -29,9 +31,11 @@ def test_a_whole_answer_and_its_request_pass():
 
 
 def test_a_body_that_is_no_json_passes():
-    with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}") as (endpoint, got):
-        with proxied(endpoint) as behind:
-            post(behind, "/c", b"{no")
+    with (
+        answering(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}") as (endpoint, got),
+        proxied(endpoint) as behind,
+    ):
+        post(behind, "/c", b"{no")
 
     assert got["body"] == b"{no"
 
@@ -59,9 +63,11 @@ def test_a_client_that_leaves_is_told_to_the_engine():
     def until_closed(connection):
         assert connection.recv(1) == b""
 
-    with answering(STREAM, chunk(b"data: one\n\n"), until_closed) as (endpoint, _):
-        with proxied(endpoint) as behind:
-            assert post(behind, "/c", {}, leaves=lambda events: events > 0).left
+    with (
+        answering(STREAM, chunk(b"data: one\n\n"), until_closed) as (endpoint, _),
+        proxied(endpoint) as behind,
+    ):
+        assert post(behind, "/c", {}, leaves=lambda events: events > 0).left
 
 
 class Keeping(Exchange):
@@ -78,20 +84,24 @@ def test_a_client_that_leaves_can_be_hidden_until_the_proxy_ends():
 
     left = threading.Event()
     wait = [lambda _: left.wait(PATIENCE)]
-    with answering(STREAM, chunk(b"data: one\n\n"), *wait, goes_on) as (endpoint, _):
-        with proxied(endpoint, Keeping) as behind:
-            assert post(behind, "/c", {}, leaves=lambda events: events > 0).left
-            left.set()
-            assert served.wait(PATIENCE)
+    with (
+        answering(STREAM, chunk(b"data: one\n\n"), *wait, goes_on) as (endpoint, _),
+        proxied(endpoint, Keeping) as behind,
+    ):
+        assert post(behind, "/c", {}, leaves=lambda events: events > 0).left
+        left.set()
+        assert served.wait(PATIENCE)
 
 
 def test_what_a_hidden_client_left_ends_with_the_proxy():
     def until_closed(connection):
         assert connection.recv(1) == b""
 
-    with answering(STREAM, chunk(b"data: one\n\n"), until_closed) as (endpoint, _):
-        with proxied(endpoint, Keeping) as behind:
-            assert post(behind, "/c", {}, leaves=lambda events: events > 0).left
+    with (
+        answering(STREAM, chunk(b"data: one\n\n"), until_closed) as (endpoint, _),
+        proxied(endpoint, Keeping) as behind,
+    ):
+        assert post(behind, "/c", {}, leaves=lambda events: events > 0).left
 
 
 @pytest.mark.parametrize(
@@ -110,13 +120,8 @@ def test_an_engine_that_breaks_off_is_broken_off(pieces):
 def test_nobody_behind_it_is_no_answer():
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-    with answering() as (endpoint, _):
-        with pytest.raises(TargetError):
-            get(type(endpoint)(f"http://127.0.0.1:{port}", "m", endpoint.dialect), "/")
-        nobody = type(endpoint)(f"http://127.0.0.1:{port}/v1", "m", endpoint.dialect)
-        with proxied(nobody) as behind:
-            reply = post(behind, "/c", {})
-        get(endpoint, "/")
+    with proxied(Endpoint(f"http://127.0.0.1:{port}/v1", "m", PLAIN)) as behind:
+        reply = post(behind, "/c", {})
 
     assert (reply.status, reply.broken) == (0, "the connection was closed before an answer began")
 
