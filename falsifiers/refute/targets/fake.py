@@ -237,7 +237,7 @@ class FakeTarget:
         if fault.name in FAULTS and FAULTS[fault.name].seam == "wire":
             if "http" not in self.capabilities:
                 raise CannotPlant(f"{fault}: this target has no server")
-            from refute.faults import wire  # noqa: PLC0415
+            from refute.faults import wire  # noqa: PLC0415 (start-up time)
 
             with wire.planted(self.endpoint, fault, bound) as endpoint:
                 other = copy.copy(self)

@@ -2,14 +2,15 @@
 
 import threading
 import weakref
-from typing import Any
+from functools import partial
 
 from refute.faults.planted import HEALTHY, Planted
 from refute.targets.base import TargetError
 from refute.targets.fake_fields import MODEL
-from refute.targets.fake_model import LAYERS
-from refute.targets.fake_server import FakeServer
+from refute.targets.fake_work import Forwards
 from refute.wire.endpoint import Dialect, Endpoint
+
+_REACHING = frozenset({"dense-dispatch", "counters-stuck", "guard-fires"})
 
 
 class Serving:
@@ -18,20 +19,24 @@ class Serving:
     def __init__(self, planted: Planted, capabilities: frozenset[str], *, dense: bool, seed: int) -> None:
         self._planted = planted
         self._capabilities = capabilities
-        self._how: dict[str, Any] = {"dense": dense, "seed": seed}
+        self._forwards = partial(Forwards, planted, dense=dense)
+        self._seed = seed
         self._lock = threading.Lock()
         self._endpoint: Endpoint | None = None
 
     @property
     def endpoint(self) -> Endpoint:
         """Raises `TargetError` where no server is promised, or where it could not have the fault."""
+        from refute.targets.fake_server import FakeServer  # noqa: PLC0415 (start-up time)
+
         if "http" not in self._capabilities:
             raise TargetError("this simulated engine promises no server")
-        if self._planted is not HEALTHY and not self._planted.has("dense-dispatch"):
-            raise TargetError(f"{self._planted.fault} does not reach the simulated engine's server")
+        fault = self._planted.fault
+        if self._planted is not HEALTHY and (fault is None or fault.name not in _REACHING):
+            raise TargetError(f"{fault} does not reach the simulated engine's server")
         with self._lock:
             if self._endpoint is None:
-                server = FakeServer(**self._how, dense_layers=min(self._planted.layers, LAYERS))
+                server = FakeServer(seed=self._seed, forwards=self._forwards)
                 weakref.finalize(self, server.close)
                 self._endpoint = Endpoint(server.base, MODEL, _dialect(self._capabilities))
             return self._endpoint

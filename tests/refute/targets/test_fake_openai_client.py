@@ -30,7 +30,7 @@ CALLING = {"model": "fake", "messages": [{"role": "user", "content": "look"}], "
 
 @pytest.fixture(scope="module")
 def client():
-    with openai.OpenAI(base_url=ENDPOINT.base, api_key="any", max_retries=0, timeout=30) as client:
+    with openai.OpenAI(base_url=TARGET.endpoint.base, api_key="any", max_retries=0, timeout=30) as client:
         yield client
 
 
@@ -42,10 +42,7 @@ def test_models(client):
 
 def test_a_chat_streamed_is_the_chat(client):
     whole = client.chat.completions.create(**ASKED)
-    assert (whole.choices[0].message.content, whole.choices[0].finish_reason) == (
-        "a river 🙂 of light",
-        "stop",
-    )
+    assert whole.choices[0].message.content == "a river 🙂 of light"
     chunks = list(
         client.chat.completions.create(**ASKED, stream=True, stream_options={"include_usage": True})
     )

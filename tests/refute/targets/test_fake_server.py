@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jsonschema
 import pytest
@@ -22,7 +23,7 @@ from refute.targets.base import CAPABILITIES, CannotPlant, TargetError
 from refute.targets.fake import CONTEXT, LAYERS, FakeTarget
 from refute.targets.fake_answers import Writing
 from refute.targets.fake_model import EXPERTS_PER_TOKEN
-from refute.targets.fake_server import FakeServer
+from refute.targets.fake_server import FakeServer, Turns
 from refute.wire.answers import DONE, Answer
 from refute.wire.client import get, post
 
@@ -438,6 +439,17 @@ def test_dense_dispatch_reaches_the_server() -> None:
     assert dense["dense_layers"] == dense["forwards"] * LAYERS
 
 
+def test_guards_and_counters_that_are_stuck_reach_the_server() -> None:
+    def counted(fault):
+        with TARGET.plant(fault) as faulty:
+            return did(ask(target=faulty, refute_counters=True, max_tokens=3, temperature=0))
+
+    honest = did(ask(refute_counters=True, max_tokens=3, temperature=0))
+    assert counted(Fault("guard-fires", 2)) == {**honest, "guards_fired": 2}
+    assert counted(Fault("counters-stuck", 1)) == did(ask(refute_counters=True, max_tokens=2, temperature=0))
+    assert set(counted(Fault("counters-stuck", 99)).values()) == {0}
+
+
 def test_a_fault_that_cannot_reach_the_server_is_not_served() -> None:
     with TARGET.plant(Fault("empty-cache", 1)) as faulty, pytest.raises(TargetError, match="does not reach"):
         _ = faulty.endpoint
@@ -484,7 +496,7 @@ def gate():
 @pytest.fixture
 def gated(gate):
     """A server of which each token waits at the gate."""
-    server = FakeServer(rest=gate)
+    server = FakeServer(turn=gate)
     yield server
     gate.open()
     server.close()
@@ -528,6 +540,19 @@ def test_closing_the_server_breaks_answers_off(gated, gate) -> None:
     assert b"[DONE]" not in told
     assert gated.running == 0
     gated.close()  # again is no error
+
+
+def test_tokens_take_turns_in_the_order_in_which_they_are_asked_for(monkeypatch) -> None:
+    slept, now = [], [100.0]
+    monkeypatch.setattr(fake_server, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=slept.append))
+    turn = Turns(2.0)
+    turn()
+    turn()
+    now[0] = 103.5
+    turn()
+    now[0] = 200.0
+    turn()
+    assert slept == [2.0, 4.0, 2.5, 2.0]
 
 
 def test_32_streams_at_once_say_what_each_says_alone(gated, gate) -> None:
