@@ -206,10 +206,11 @@ def _serve(arguments: argparse.Namespace) -> Exit:
 def _endpoint(arguments: argparse.Namespace) -> "Named | None":
     from refute.select import named_endpoint
 
-    given = (arguments.endpoint, arguments.model_name, arguments.api_key_env)
+    names = (arguments.endpoint, arguments.model_name, arguments.api_key_env)
+    url, model, variable = (each or "" for each in names)
     others = [f"--{name}" for name in ("model", "backend", "device") if getattr(arguments, name)]
     try:
-        return named_endpoint(*(each or "" for each in given), others=others, environ=os.environ)
+        return named_endpoint(url, model, variable, others=others, environ=os.environ)
     except ValueError as error:
         raise _Refused(Exit.USAGE, f"refute: {error}") from None
 

@@ -13,6 +13,7 @@ from refute.select import (
     ENGINES,
     ENGINES_HELP,
     MODEL_VARIABLE,
+    Engine,
     Named,
     Selection,
     named_endpoint,
@@ -61,14 +62,14 @@ class Options:
         endpoint = _endpoint(config)
         if endpoint is not None and engine not in (None, "openai"):
             raise pytest.UsageError(f"refute: --endpoint is attacked as openai, not as {engine}")
-        engine = engine or ("bundled" if endpoint is None else "openai")
-        if engine == "bundled" and backend != _VALUES["backend"][2]:
+        chosen: Engine = engine or ("bundled" if endpoint is None else "openai")
+        if chosen == "bundled" and backend != _VALUES["backend"][2]:
             from refute_runtime.engine import BACKENDS  # noqa: PLC0415 (start-up time)
 
             if backend not in BACKENDS:
                 raise pytest.UsageError(f"refute: backend {backend!r}: expected one of {', '.join(BACKENDS)}")
         selection = select(
-            engine=engine,
+            engine=chosen,
             model=_path(config, "model"),
             backend=backend,
             device=device,
@@ -158,9 +159,9 @@ def reruns(config: pytest.Config, items: Iterable[pytest.Item]) -> bool:
 def _endpoint(config: pytest.Config) -> Named | None:
     """The server that is named. Raises `UsageError` for options that do not go with it."""
     others = [f"--{name}" for name in ("model", "backend", "device") if config.getoption(f"refute_{name}")]
-    values = [_value(config, name) for name in ("endpoint", "model-name", "api-key-env")]
+    url, model, variable = (_value(config, name) for name in ("endpoint", "model-name", "api-key-env"))
     try:
-        return named_endpoint(*values, others=others, environ=os.environ)
+        return named_endpoint(url, model, variable, others=others, environ=os.environ)
     except ValueError as error:
         raise pytest.UsageError(f"refute: {error}") from None
 

@@ -105,19 +105,19 @@ def select(
 
 
 def named_endpoint(
-    url: str, model: str, variable: str, others: Iterable[str], environ: Mapping[str, str]
+    url: str, model: str, variable: str, *, others: Iterable[str], environ: Mapping[str, str]
 ) -> Named | None:
     """Return the server that options name; empty ones are not given, `others` are options of other engines.
 
     Raises ValueError with a sentence for options that do not go together.
     """
-    others = ", ".join(others)
+    idle = ", ".join(others)
     if not url:
         if model or variable:
             raise ValueError("a model name and a key belong to a server: expected --endpoint URL too")
         return None
-    if others:
-        raise ValueError(f"--endpoint is a server that runs already; {others} would change nothing there")
+    if idle:
+        raise ValueError(f"--endpoint is a server that runs already; {idle} would change nothing there")
     if variable and not environ.get(variable, "").strip():
         raise ValueError(f"--api-key-env {variable}: the variable is not set, or empty; expected the key")
     return Named(url, model or None, environ[variable].strip() if variable else None)

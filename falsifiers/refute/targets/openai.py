@@ -18,7 +18,7 @@ from refute.faults import FAULTS
 from refute.faults.base import Fault
 from refute.targets.base import CannotPlant, Clock, Identity, TargetError
 from refute.targets.partial import PartialTarget
-from refute.wire.client import get
+from refute.wire.client import get, post
 from refute.wire.dialects import DIALECTS, OPENAI, OWNERS
 from refute.wire.endpoint import Dialect, Endpoint, Reply
 
@@ -58,6 +58,10 @@ class EndpointTarget(PartialTarget):
         spoken = _dialect(dialect, served.get("owned_by"))
         self._endpoint = replace(asked, model=name, dialect=spoken)
         self._identity = self._introduced(served)
+        # What a file's layers are, nobody knows here, so that counters of them can be held against nothing.
+        self._capabilities = spoken.capabilities - {"http_counters"} | {"plant"}
+        if not _takes_tools(self._endpoint):
+            self._capabilities -= {"http_tools"}
         self._fault: Fault | None = None
 
     @property
@@ -66,7 +70,7 @@ class EndpointTarget(PartialTarget):
 
     @property
     def capabilities(self) -> frozenset[str]:
-        return self._endpoint.dialect.capabilities | {"plant"}
+        return self._capabilities
 
     @property
     def entry_points(self) -> Sequence[str]:
@@ -160,6 +164,16 @@ def _dialect(named: str | None, owner: object) -> Dialect:
     if named not in DIALECTS:
         raise TargetError(f"dialect {named!r}: expected one of {', '.join(DIALECTS)}")
     return DIALECTS[named]
+
+
+def _takes_tools(endpoint: Endpoint) -> bool:
+    """Whether a server that may know tools takes them with this model and its options."""
+    if "http_tools" not in endpoint.dialect.capabilities:
+        return False
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+    messages = [{"role": "user", "content": "Hello"}]
+    body = {"model": endpoint.model, "messages": messages, "tools": [tool], "max_tokens": 1}
+    return post(endpoint, "/chat/completions", body).status == 200
 
 
 def _version(endpoint: Endpoint) -> str:

@@ -1,7 +1,7 @@
 """What engines promise on the wire, and how each wants to be asked.
 
 Those of this project's server and of llama-cpp-python's were tried on the engine; the others follow its
-documentation. Tools are promised only where they need no option of the server.
+documentation. Whether a server takes tools also depends on the model and on its options, so it is asked.
 """
 
 from refute.wire.endpoint import Dialect
@@ -18,10 +18,12 @@ LLAMA_CPP_PYTHON = Dialect(
     fresh=None,  # a prompt always goes on from what it shares with the one before
 )
 LLAMA_CPP = Dialect(
-    "llama.cpp", frozenset({"http", "http_seed", "http_logprobs"}), fresh={"cache_prompt": False}
+    "llama.cpp",
+    frozenset({"http", "http_seed", "http_logprobs", "http_tools"}),
+    fresh={"cache_prompt": False},
 )
-VLLM = Dialect("vllm", frozenset({"http", "http_seed", "http_logprobs"}))
-SGLANG = Dialect("sglang", frozenset({"http", "http_seed", "http_logprobs"}))
+VLLM = Dialect("vllm", frozenset({"http", "http_seed", "http_logprobs", "http_tools"}))
+SGLANG = Dialect("sglang", frozenset({"http", "http_seed", "http_logprobs", "http_tools"}))
 OPENAI = Dialect("openai", frozenset({"http", "http_logprobs"}))
 """Any other server: seeds are an offer, not a promise, in OpenAI's own documentation."""
 
