@@ -429,6 +429,17 @@ def test_what_the_engine_did_is_told_on_request() -> None:
     assert "refute" in streamed.chunks[-1][1]
 
 
+def test_a_fault_on_the_wire_is_in_front_of_the_server() -> None:
+    with TARGET.plant(Fault("wire-done-dropped", 1)) as faulty:
+        asked = {"temperature": 0, "stream": True}
+        there, here = ask(target=faulty, **asked), ask(**asked)
+        assert (there.done, here.done) == (False, True)
+        assert there.text == here.text
+        assert faulty.endpoint.dialect == TARGET.endpoint.dialect
+        with pytest.raises(CannotPlant), faulty.plant(Fault("dense-dispatch", 1)):
+            pass
+
+
 def test_dense_dispatch_reaches_the_server() -> None:
     with TARGET.plant(Fault("dense-dispatch", 1)) as faulty:
         counters = did(ask(target=faulty, refute_counters=True, max_tokens=3, temperature=0))
