@@ -72,7 +72,7 @@ class FakeServer:
         self._turn = Turns(_PACE) if turn is None else turn
         self._seeds = random.Random(seed)  # noqa: S311
         self._created = int(time.time())
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a thread that has it may collect garbage, and close a server
         self._connections: dict[socket.socket, threading.Thread] = {}
         self._running = 0
         self._closed = False

@@ -210,9 +210,11 @@ class LlamaCppTarget(PartialTarget):
             return
         if not is_of_model(fault):
             raise CannotPlant(f"{fault}: only faults of the model and the wire can be planted in llama.cpp")
-        with mutant_of(self._path, fault) as copy:
-            with closing(Served(lambda: llama_server(copy, self._clock))) as served:
-                yield self._with(_fault=fault, _model=LlamaModel(copy, self._threads), _served=served)
+        with (
+            mutant_of(self._path, fault) as copy,
+            closing(Served(lambda: llama_server(copy, self._clock))) as served,
+        ):
+            yield self._with(_fault=fault, _model=LlamaModel(copy, self._threads), _served=served)
 
     def _with(self, **changed: object) -> "LlamaCppTarget":
         faulty = object.__new__(type(self))
