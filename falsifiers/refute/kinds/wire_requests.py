@@ -137,7 +137,8 @@ def chat(
         "model": endpoint.model,
         "messages": [{"role": "user", "content": case["content"]}],
         **common(endpoint, case, stream=stream),
-        **({"logprobs": True} if logprobs else {}),
+        # Some servers tell those of the chosen token only beside others.
+        **({"logprobs": True, "top_logprobs": 1} if logprobs else {}),
     }
     return post(endpoint, CHAT, body, leaves=leaves)
 
