@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from refute.select import Named, named_endpoint
 from refute.targets.fake import FakeTarget
 
 CLAIM = "http-chat-answers"
@@ -33,25 +34,32 @@ def refute(tmp_path, *arguments, **environment):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("given", "others", "said"),
     [
-        (["--endpoint", "http://h", "--model", "x.gguf"], "--model would change nothing there"),
-        (["--endpoint", "http://h", "--backend", "array"], "--backend would change nothing there"),
-        (
-            ["--endpoint", "http://h", "--target", "bundled"],
-            "--endpoint is attacked as openai, not as bundled",
-        ),
-        (
-            ["--endpoint", "http://h", "--api-key-env", "NOT_SET_HERE"],
-            "NOT_SET_HERE: the variable is not set",
-        ),
-        (["--model-name", "m"], "expected --endpoint URL too"),
+        (("http://h", "", ""), ["--model", "--backend"], "--model, --backend would change nothing there"),
+        (("http://h", "", "NOT_SET"), [], "NOT_SET: the variable is not set, or empty"),
+        (("http://h", "", "BLANK"), [], "BLANK: the variable is not set, or empty"),
+        (("", "m", ""), [], "expected --endpoint URL too"),
+        (("", "", "KEY"), [], "expected --endpoint URL too"),
     ],
 )
-def test_options_that_do_not_go_together(arguments, said, tmp_path):
-    code, output = refute(tmp_path, *arguments)
+def test_options_that_do_not_go_together(given, others, said):
+    with pytest.raises(ValueError, match=said):
+        named_endpoint(*given, others=others, environ={"KEY": "k", "BLANK": " "})
+
+
+def test_a_server_that_is_named():
+    assert named_endpoint("http://h", "", "", others=[], environ={}) == Named("http://h")
+    keyed = named_endpoint("http://h", "m", "KEY", others=[], environ={"KEY": " k\n"})
+    assert keyed == Named("http://h", "m", "k")
+    assert "k'" not in repr(keyed)
+    assert named_endpoint("", "", "", others=["--model"], environ={}) is None
+
+
+def test_a_usage_error_of_the_command(tmp_path):
+    code, output = refute(tmp_path, "--endpoint", "http://h", "--target", "bundled")
     assert code == 2
-    assert said in output
+    assert "--endpoint is attacked as openai, not as bundled" in output
 
 
 def test_a_server_is_attacked_and_its_key_is_nowhere(server, tmp_path):

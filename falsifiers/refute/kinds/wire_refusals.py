@@ -56,7 +56,9 @@ class Bad:
         object.__setattr__(self, "requests", several("requests", self.requests))
         unknown = [each for each in self.requests if each not in BAD_REQUESTS]
         if unknown or not self.requests:
-            raise ValueError(f"requests are {list(self.requests)}, expected some of {', '.join(BAD_REQUESTS)}")
+            raise ValueError(
+                f"requests are {list(self.requests)}, expected some of {', '.join(BAD_REQUESTS)}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
