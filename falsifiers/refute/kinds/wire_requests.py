@@ -87,7 +87,7 @@ def questions(asked: Asked, sampling: "SearchStrategy[dict[str, Any]]") -> "Sear
     """Cases of one message each: texts of every kind, and words to repeat, for answers of some length."""
     from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
 
-    repeat = st.lists(st.sampled_from(_WORDS), min_size=1, max_size=asked.max_tokens).map(_repeat)
+    repeat = words_to_repeat(1, asked.max_tokens)
     return st.fixed_dictionaries(
         {
             "content": repeat | repeat | texts(asked.pieces),
@@ -95,6 +95,13 @@ def questions(asked: Asked, sampling: "SearchStrategy[dict[str, Any]]") -> "Sear
             "sampling": sampling,
         }
     )
+
+
+def words_to_repeat(least: int, most: int) -> "SearchStrategy[str]":
+    """Requests to repeat so many words."""
+    from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
+
+    return st.lists(st.sampled_from(_WORDS), min_size=least, max_size=most).map(_repeat)
 
 
 def greedy() -> "SearchStrategy[dict[str, Any]]":
