@@ -65,8 +65,8 @@ class AnswerForm(Answers[Asked]):
 class AnswerUsage(Answers[Asked]):
     """Usage comes where it was asked for and nowhere else, adds up, and keeps to max_tokens.
 
-    Where an answer ended for its length, exactly max_tokens were taken. The texts that are asked for are twice
-    as long as they may be, so that such answers come.
+    Where an answer ended for its length, exactly max_tokens were taken. The texts that are asked for are as
+    long as answers may be, or longer, so that such answers come.
     """
 
     requires = frozenset({"http"})
@@ -74,13 +74,13 @@ class AnswerUsage(Answers[Asked]):
     tries = 2
 
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":  # noqa: ARG002 (all are asked alike)
-        """Words to repeat, more than the answer may have tokens."""
+        """Words to repeat, as many as the answer may have tokens, or more."""
         from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
 
         most = self.parameters.max_tokens
         return st.fixed_dictionaries(
             {
-                "content": words_to_repeat(2 * most, 3 * most),
+                "content": words_to_repeat(most, most + 4),
                 "max_tokens": st.integers(min(4, most), most),
                 "sampling": greedy(),
             }

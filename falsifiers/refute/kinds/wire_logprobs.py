@@ -11,7 +11,7 @@ from refute.kinds.base import Case, Observation
 from refute.kinds.parameters import whole_number
 from refute.kinds.wire_requests import Answers, Asked, chat, greedy, questions, shown, unserved
 from refute.targets.base import Target
-from refute.wire.answers import Answer
+from refute.wire.answers import Answer, spelling
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -45,16 +45,17 @@ class TokenLogprobs(Answers[LogprobParameters]):
         from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
 
         return st.builds(
-            lambda case, top: {**case, "sampling": {**case["sampling"], "top_logprobs": top}},
+            lambda case, top: {
+                **case,
+                "sampling": {**case["sampling"], "logprobs": True, "top_logprobs": top},
+            },
             questions(self.parameters, greedy()),
             st.integers(1, self.parameters.top),
         )
 
     def observe(self, target: Target, case: Case) -> Observation:
         """Ask for a whole answer, and for a stream."""
-        whole, streamed = (
-            chat(target.endpoint, case, stream=stream, logprobs=True) for stream in (False, True)
-        )
+        whole, streamed = (chat(target.endpoint, case, stream=stream) for stream in (False, True))
         return Observation(case, {"whole": whole.to_samples(), "streamed": streamed.to_samples()})
 
     def wrong(self, observation: Observation) -> str | None:
@@ -87,7 +88,7 @@ def _wrong_text(answer: Answer) -> str | None:
 
     Bytes that are no characters are left out: servers differ in how many U+FFFD they make of them.
     """
-    spelt = [*map(_bytes, answer.logprobs)]
+    spelt = [*map(spelling, answer.logprobs)]
     possible = [_characters(spelt)]
     if answer.finish == "stop":
         possible.append(_characters(spelt[:-1]))
@@ -98,8 +99,8 @@ def _wrong_text(answer: Answer) -> str | None:
 def _improbable(told: Mapping[str, Any], top: int) -> str | None:
     """Say how one token's log probabilities are those of no distribution that it is the likeliest of."""
     chosen, likeliest = _value(told), told.get("top_logprobs")
-    if not isinstance(likeliest, list) or len(likeliest) != top:
-        return f"top_logprobs {shown(likeliest)}, expected {top}"
+    if not isinstance(likeliest, list) or not 1 <= len(likeliest) <= top:
+        return f"top_logprobs {shown(likeliest)}, expected up to {top}"
     values = [_value(each) for each in likeliest]
     token = shown(told.get("token"))
     if chosen is None or None in values:
@@ -123,7 +124,7 @@ def _apart(
     if len(whole) != len(streamed):
         return f"{len(whole)} log probabilities as a whole, {len(streamed)} as a stream"
     for once, again in zip(whole, streamed, strict=True):
-        if _bytes(once) != _bytes(again):
+        if spelling(once) != spelling(again):
             return f"token {shown(once.get('token'))} as a whole, {shown(again.get('token'))} as a stream"
         values = _value(once), _value(again)
         if None in values or abs(values[0] - values[1]) > tolerance:  # type: ignore[operator]
@@ -134,14 +135,6 @@ def _apart(
 def _value(named: object) -> float | None:
     value = named.get("logprob") if isinstance(named, Mapping) else None
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _bytes(told: Mapping[str, Any]) -> bytes:
-    """The bytes of a token; its text where a server does not give them."""
-    spelt = told.get("bytes")
-    if isinstance(spelt, list) and all(isinstance(each, int) and 0 <= each < 256 for each in spelt):
-        return bytes(spelt)
-    return str(told.get("token", "")).encode("utf-8", "replace")
 
 
 def _characters(tokens: Sequence[bytes]) -> str:

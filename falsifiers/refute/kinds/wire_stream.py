@@ -23,7 +23,7 @@ from refute.kinds.wire_requests import (
 )
 from refute.targets.base import Target
 from refute.verdict import Judgement
-from refute.wire.answers import Answer, likelihoods, message_of
+from refute.wire.answers import Answer, likelihoods, message_of, spelling
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -195,7 +195,7 @@ def _merged(answer: Answer) -> str | None:
     """
     decoder = codecs.getincrementaldecoder("utf-8")("ignore")
     for choice in answer.choices:
-        tokens, text = [*map(_bytes, likelihoods(choice))], message_of(choice).get("content")
+        tokens, text = [*map(spelling, likelihoods(choice))], message_of(choice).get("content")
         if not isinstance(text, str):
             text = ""
         decoder.decode(b"".join(tokens[:-1]))
@@ -203,11 +203,3 @@ def _merged(answer: Answer) -> str | None:
         if len(text.replace("\ufffd", "")) > len(completed):
             return f"one event brings {shown(text)}, of which its last token completes {shown(completed)}"
     return None
-
-
-def _bytes(likelihood: Mapping[str, Any]) -> bytes:
-    """The bytes of a token; its text where a server does not give them."""
-    spelt = likelihood.get("bytes")
-    if isinstance(spelt, list) and all(isinstance(each, int) and 0 <= each < 256 for each in spelt):
-        return bytes(spelt)
-    return str(likelihood.get("token", "")).encode("utf-8", "replace")
