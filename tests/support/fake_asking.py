@@ -1,4 +1,4 @@
-"""Questions to the simulated engine's server, and the keys that OpenAI's specification requires of answers."""
+"""Questions to the simulated engine's server, and the keys that OpenAI's specification asks of answers."""
 
 from refute.targets.fake import FakeTarget
 from refute.wire.answers import Answer

@@ -122,8 +122,8 @@ def seeded() -> "SearchStrategy[dict[str, Any]]":
 
 
 def long_question(max_tokens: int, seed: int, *, words: int | None = None) -> dict[str, Any]:
-    """A case that asks to repeat words, as many as the answer may have tokens, so that it takes them all."""
-    chosen = Random(seed).choices(_WORDS, k=words or max_tokens)  # noqa: S311
+    """A case that asks to repeat words: without a number, enough of them for about as many tokens."""
+    chosen = Random(seed).choices(_WORDS, k=words or 3 * max_tokens // 4)  # noqa: S311
     return {"content": _repeat(chosen), "max_tokens": max_tokens, "sampling": {"temperature": 0}}
 
 

@@ -21,7 +21,7 @@ from refute.targets.fake_http import Exchange, text_of
 from refute.targets.fake_model import CONTEXT
 from refute.targets.fake_work import Forwards
 
-_PACE = 0.0003  # seconds for a token
+_PACE = 0.0006  # seconds for a token: most of what an answer takes, so that times are those of the engine
 _PATIENCE = 10.0  # seconds until a thread that does not end is left alone
 _READS: Mapping[str, Callable[[bytes], Asked]] = {
     "/v1/chat/completions": chat,
