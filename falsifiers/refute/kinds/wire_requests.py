@@ -127,10 +127,10 @@ def long_question(max_tokens: int, seed: int, *, words: int | None = None) -> di
     return {"content": _repeat(chosen), "max_tokens": max_tokens, "sampling": {"temperature": 0}}
 
 
-def beyond_ascii(seed: int) -> str:
-    """Return 12 to 16 characters of many kinds, spaces between them: few models are sure what follows."""
+def beyond_ascii(seed: int, least: int) -> str:
+    """Return some characters of many kinds, spaces between them: few models are sure what follows."""
     draw = Random(seed)  # noqa: S311
-    return " ".join(draw.choices(_BEYOND_ASCII, k=draw.randint(12, 16)))
+    return " ".join(draw.choices(_BEYOND_ASCII, k=draw.randint(least, least + 4)))
 
 
 def _repeat(words: Sequence[str]) -> str:

@@ -113,7 +113,7 @@ class AnswersDiffer(Answers[DifferParameters]):
 
         asked = self.parameters
         case: dict[str, SearchStrategy[Any]] = {
-            "content": st.integers(0, LARGEST_SEED).map(lambda seed: _OPEN.format(beyond_ascii(seed))),
+            "content": st.integers(0, LARGEST_SEED).map(lambda seed: _OPEN.format(beyond_ascii(seed, 3))),
             "max_tokens": st.just(asked.max_tokens),
             "sampling": st.just({"temperature": asked.temperature}),
             "stream": st.booleans(),

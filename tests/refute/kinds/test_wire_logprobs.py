@@ -1,4 +1,4 @@
-"""Log probabilities on hand-made replies: each that no distribution has, or that is of other text, refutes."""
+"""Log probabilities on hand-made replies: those of no distribution, or of other text, refute."""
 
 import copy
 import json
