@@ -176,6 +176,7 @@ def common(endpoint: Endpoint, case: Case, *, stream: bool) -> dict[str, Any]:
     streaming: Mapping[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
     return {
         "max_tokens": case["max_tokens"],
+        **endpoint.dialect.untruncated,
         **case["sampling"],
         **(endpoint.dialect.fresh or {}),
         **(streaming if stream else {"stream": False}),
