@@ -20,8 +20,8 @@ class Dialect:
 
     capabilities: those of `Target` that begin with `http`. fresh: body fields with which a request reuses
     nothing of earlier ones; None where there is no way to say it. untruncated: body fields with which nothing
-    but the temperature shapes what is drawn, for engines that truncate unasked. counters: body fields that ask
-    for what the engine did; only with the capability http_counters.
+    but the temperature shapes what is drawn, for engines that truncate unasked. counters: body fields that
+    ask for what the engine did; only with the capability http_counters.
     """
 
     name: str
