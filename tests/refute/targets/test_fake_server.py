@@ -375,9 +375,8 @@ def test_routes() -> None:
         assert model["id"] == TARGET.endpoint.model
         assert model["max_model_len"] == TARGET.identity.context
         assert json.loads(told("GET", "/v1/models/fake?x=1")[2]) == model
-        assert (
-            told("GET", "/v1/models/other")[0] == told("GET", "/v1/other")[0] == told("POST", "/")[0] == 404
-        )
+        for method, path in (("GET", "/v1/models/other"), ("GET", "/v1/other"), ("POST", "/")):
+            assert told(method, path)[0] == 404
         assert told("GET", "/health")[::2] == (200, b'{"status": "ok", "running": 0}')
         assert told("GET", "/v1/completions")[:2] == (405, "POST")
         assert told("POST", "/v1/models")[:2] == (405, "GET")
@@ -493,10 +492,9 @@ def gated(gate):
     assert not server._connections
 
 
-def running(server, count):
-    """Wait until so many answers run."""
+def wait_until(condition):
     deadline = time.monotonic() + PATIENCE
-    while server.running != count:
+    while not condition():
         assert time.monotonic() < deadline
 
 
@@ -507,7 +505,7 @@ def started(server, stream):
     body = json.dumps({"model": "fake", "messages": messages, "temperature": 0, "stream": stream}).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
     connection.sendall(head.encode() + body)
-    running(server, 1)
+    wait_until(lambda: server.running == 1)
     return connection
 
 
@@ -515,10 +513,9 @@ def started(server, stream):
 def test_a_client_that_leaves_ends_its_answer_at_once(gated, gate, stream) -> None:
     with started(gated, stream):
         gate.let(3)
-        while gate.begun < 4:
-            pass
+        wait_until(lambda: gate.begun == 4)
     gate.open()
-    running(gated, 0)
+    wait_until(lambda: gated.running == 0)
     assert gate.begun == 4  # it had begun before
 
 
@@ -538,7 +535,7 @@ def test_32_streams_at_once_say_what_each_says_alone(gated, gate) -> None:
     asked = [{"content": f"Hello {number}", "seed": number, "stream": True} for number in range(32)]
     with ThreadPoolExecutor(32) as pool:
         together = [pool.submit(ask, endpoint=endpoint, **each) for each in asked]
-        running(gated, 32)
+        wait_until(lambda: gated.running == 32)
         gate.open()
         answers = [each.result(PATIENCE) for each in together]
     assert [answer.text for answer in answers] == [ask(**each).text for each in asked]
