@@ -17,6 +17,7 @@ REQUIRED = (
     "refute/templates/pre-commit-config.yaml",
     "refute/templates/refute.yml",
     "refute/schemas/counterexample.schema.json",
+    "refute/bundled_contracts/openai-chat-completions-v1.yaml",
     "refute/bundled_contracts/openai-latency-v1.yaml",
     "refute/bundled_contracts/qwen3-moe-invariance-v1.yaml",
     "refute/bundled_contracts/qwen3-moe-kv-cache-v1.yaml",

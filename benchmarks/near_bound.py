@@ -17,6 +17,7 @@ from refute.kinds.base import Measured
 from refute.targets.base import Generation, Peak, Request
 from refute.targets.fake import FakeTarget
 from refute.targets.scores import Scores, Session, Stopped
+from refute.wire.endpoint import Endpoint, Times
 
 Make = Callable[[int], FakeTarget]
 """Makes the engine of a seed."""
@@ -42,6 +43,10 @@ def near_bound(falsifier: Falsifier, share: float) -> Make | None:
             return partial(Bloated, limit * share)
         case "memory-growth":
             return partial(Leaking, limit * share)
+        case "sse-gap" | "first-content":
+            return partial(Late, limit * share, falsifier.kind == "first-content")
+        case "request-rate":
+            return partial(Slow, limit * share)
         case _:
             return None
 
@@ -94,6 +99,47 @@ class Leaking(FakeTarget):
 
     def resident(self) -> int:
         return super().resident() + round(self._leak * self._generations)
+
+
+class Late(FakeTarget):
+    """Shows streams whose events come so many seconds apart, within a few percent; nothing sleeps.
+
+    first: they come all at once, so late.
+    """
+
+    def __init__(self, seconds: float, first: bool, seed: int) -> None:
+        super().__init__(seed)
+        self._gap = seconds * 1e9
+        self._first = first
+        self._draw = random.Random(f"late {seed}")  # noqa: S311
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return replace(super().endpoint, retimed=self._shown)
+
+    def _shown(self, times: Times) -> Times:
+        *events, head, _ = times
+        gap = self._gap * self._draw.lognormvariate(0, self.noise)
+        shown = [round(gap * (1 if self._first else place)) for place, _ in enumerate(events, 1)]
+        return (*shown, head, max(shown, default=0))
+
+
+class Slow(FakeTarget):
+    """Answers so many requests a second, within a few percent, by a clock on which only answers take time."""
+
+    def __init__(self, rate: float, seed: int) -> None:
+        super().__init__(seed)
+        self._step = 1e9 / rate
+        self._now = 0.0
+        self._draw = random.Random(f"slow {seed}")  # noqa: S311
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return replace(super().endpoint, clock=lambda: round(self._now), retimed=self._answered)
+
+    def _answered(self, times: Times) -> Times:
+        self._now += self._step * self._draw.lognormvariate(0, self.noise)
+        return times
 
 
 class _Altered(FakeTarget):

@@ -38,7 +38,7 @@ from refute.faults.base import Fault
 from refute.kinds import kind_named
 from refute.kinds.base import Kind
 from refute.statistics import binomial_interval
-from refute.targets.base import CannotPlant
+from refute.targets.base import CannotPlant, TargetError
 from refute.targets.fake import FakeTarget
 
 OFF = 0.02  # of the bound
@@ -79,7 +79,7 @@ def caught(falsifier: Falsifier, fault: Fault, seed: int) -> str:
     try:
         with FakeTarget(seed).plant(fault, falsifier.bound) as faulty:
             observations = sample(kind, falsifier.bound, faulty, seed=seed, until_red=True)
-    except CannotPlant:
+    except (CannotPlant, TargetError):  # its server cannot have all that the engine can
         return "-"
     return "caught" if kind.caught(observations, falsifier.bound) else "missed"
 

@@ -186,6 +186,17 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
     target = parser.add_argument_group("what is attacked")
     _add_model(target)
     target.add_argument("--target", choices=ENGINES, help=ENGINES_HELP)
+    target.add_argument(
+        "--endpoint",
+        metavar="URL",
+        help="a server of OpenAI's API, such as http://127.0.0.1:8080/v1, instead of a model file",
+    )
+    target.add_argument(
+        "--model-name", metavar="NAME", help="the model at the endpoint (default: the only one it serves)"
+    )
+    target.add_argument(
+        "--api-key-env", metavar="VAR", help="the environment variable that holds the endpoint's key"
+    )
 
 
 def _add_model(group: argparse._ArgumentGroup) -> None:

@@ -24,7 +24,7 @@ from refute.strict_json import check
 from refute.targets.base import CannotPlant, Target, TargetError
 from refute.verdict import Outcome, Verdict, conclude
 
-_NEAR_MISS = 1 / 3  # of the cases: smaller doses only say how sensitive the falsifier is
+_NEAR_MISS = 1 / 5  # of the cases: smaller doses only say how sensitive the falsifier is
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +231,10 @@ def _trial(plan: _Attack, fault: Fault, *, must: bool) -> FaultTrial:
                 faulty = stack.enter_context(plan.controls.stand_in().plant(fault, bound))
             except CannotPlant as neither:
                 return _untried(fault, f"{why}; stand-in: {neither}", must=must)
-        observations = _sample(plan, faulty, "attack", until_red=True, effort=1 if must else _NEAR_MISS)
+        try:
+            observations = _sample(plan, faulty, "attack", until_red=True, effort=1 if must else _NEAR_MISS)
+        except CannotPlant as why:  # a seam that only showed when it was used
+            return _untried(fault, str(why), must=must)
     caught = plan.kind.caught(observations, bound)
     reason = "turned red" if caught else f"stayed green over {len(observations)} cases"
     unit = FAULTS[fault.name].unit

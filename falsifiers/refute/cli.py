@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from refute.contract import Contract
-    from refute.select import Engine, Selection
+    from refute.select import Engine, Named, Selection
 
 # Commands import what they need themselves: `refute --help` is not to wait for numpy.
 # ruff: noqa: PLC0415
@@ -124,7 +124,8 @@ def _replay(arguments: argparse.Namespace) -> Exit:
     try:
         known = load_counterexample(arguments.file)
         recorded: Engine = next((name for name in ENGINES if name == known.target), "bundled")
-        selection = _selected(arguments, arguments.target or recorded)
+        recorded = "openai" if arguments.endpoint else recorded
+        selection = _selected(arguments, arguments.target or recorded, _endpoint(arguments))
         print(f"{known.contract}/{known.falsifier} on {selection}")
         again = replay(known, selection.open())
     except CannotReplay as error:
@@ -202,7 +203,21 @@ def _serve(arguments: argparse.Namespace) -> Exit:
     return Exit.OK
 
 
-def _selected(arguments: argparse.Namespace, engine: "Engine") -> "Selection":
+def _endpoint(arguments: argparse.Namespace) -> "Named | None":
+    from refute.select import named_endpoint
+
+    names = (arguments.endpoint, arguments.model_name, arguments.api_key_env)
+    url, model, variable = (each or "" for each in names)
+    others = [f"--{name}" for name in ("model", "backend", "device") if getattr(arguments, name)]
+    try:
+        return named_endpoint(url, model, variable, others=others, environ=os.environ)
+    except ValueError as error:
+        raise _Refused(Exit.USAGE, f"refute: {error}") from None
+
+
+def _selected(
+    arguments: argparse.Namespace, engine: "Engine", endpoint: "Named | None" = None
+) -> "Selection":
     """The model that the arguments name, for this engine. Raises `_Refused` where it is not there."""
     from refute.select import select
 
@@ -212,6 +227,7 @@ def _selected(arguments: argparse.Namespace, engine: "Engine") -> "Selection":
         backend=arguments.backend or "array",
         device=arguments.device or "auto",
         environ=os.environ,
+        endpoint=endpoint,
     )
     if selection.missing:
         raise _Refused(Exit.MISSING, f"refute: {selection.missing}")
@@ -276,8 +292,9 @@ def _contracts(paths: Sequence[Path], *, foreign: bool = False) -> "list[Contrac
 def _pytest_arguments(arguments: argparse.Namespace) -> list[str]:
     """Say to pytest what was said to refute."""
     passed = []
-    for name in ("model", "backend", "device", "evidence", "seed", "target"):
-        value = getattr(arguments, name)
+    names = ("model", "backend", "device", "evidence", "seed", "target")
+    for name in (*names, "endpoint", "model-name", "api-key-env"):
+        value = getattr(arguments, name.replace("-", "_"))
         passed += [] if value is None else [f"--refute-{name}={value}"]
     passed += ["--refute-faults"] if arguments.faults else []
     passed += ["--refute-every-fault"] if arguments.every else []

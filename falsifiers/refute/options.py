@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from refute.report.words import shown
-from refute.select import ENGINES, ENGINES_HELP, MODEL_VARIABLE, Selection, select
+from refute.select import (
+    ENGINES,
+    ENGINES_HELP,
+    MODEL_VARIABLE,
+    Engine,
+    Named,
+    Selection,
+    named_endpoint,
+    select,
+)
 
 _GROUP = "refute: attacks on the claims of inference engines"
 # name: metavar, what it is, default
@@ -17,6 +26,9 @@ _VALUES = {
     "model": ("FILE", f"the GGUF file to attack; else ${MODEL_VARIABLE}, else the embedded model", ""),
     "backend": ("NAME", "the runtime's backend", "array"),
     "device": ("NAME", "the backend's device", "auto"),
+    "endpoint": ("URL", "a server of OpenAI's API to attack instead, such as http://127.0.0.1:8080/v1", ""),
+    "model-name": ("NAME", "the model at the endpoint; not needed where it serves one", ""),
+    "api-key-env": ("VAR", "the environment variable that holds the endpoint's key", ""),
     "evidence": ("DIR", "the tree that records go to", "evidence"),
     "seed": ("N", "the seed that every case and sample follows from", "0"),
 }
@@ -47,17 +59,22 @@ class Options:
         if device not in _DEVICES:
             raise pytest.UsageError(f"refute: device {device!r}: expected one of {', '.join(_DEVICES)}")
         engine, backend = config.getoption("refute_target"), _value(config, "backend")
-        if engine == "bundled" and backend != _VALUES["backend"][2]:
+        endpoint = _endpoint(config)
+        if endpoint is not None and engine not in (None, "openai"):
+            raise pytest.UsageError(f"refute: --endpoint is attacked as openai, not as {engine}")
+        chosen: Engine = engine or ("bundled" if endpoint is None else "openai")
+        if chosen == "bundled" and backend != _VALUES["backend"][2]:
             from refute_runtime.engine import BACKENDS  # noqa: PLC0415 (start-up time)
 
             if backend not in BACKENDS:
                 raise pytest.UsageError(f"refute: backend {backend!r}: expected one of {', '.join(BACKENDS)}")
         selection = select(
-            engine=engine,
+            engine=chosen,
             model=_path(config, "model"),
             backend=backend,
             device=device,
             environ=os.environ,
+            endpoint=endpoint,
         )
         if selection.missing and config.getoption("refute_model"):
             raise pytest.UsageError(f"refute: {selection.missing}")
@@ -81,15 +98,14 @@ OPTIONS: pytest.StashKey[Options] = pytest.StashKey()
 def add_options(parser: pytest.Parser) -> None:
     """Add the options and their ini keys."""
     group = parser.getgroup("refute", _GROUP)
-    for name, (metavar, text, default) in _VALUES.items():
+    for option, (metavar, text, default) in _VALUES.items():
         shown = f"{text} (default: {default})" if default else text
-        group.addoption(f"--refute-{name}", metavar=metavar, help=shown)
-        parser.addini(f"refute_{name}", text, default=default)
+        group.addoption(f"--refute-{option}", metavar=metavar, help=shown)
+        parser.addini(f"refute_{_field(option)}", text, default=default)
     group.addoption(
         "--refute-target",
         choices=ENGINES,
-        default="bundled",
-        help=ENGINES_HELP,
+        help=f"{ENGINES_HELP} (default: bundled, or openai with an endpoint)",
     )
     group.addoption(
         "--refute-faults",
@@ -140,9 +156,24 @@ def reruns(config: pytest.Config, items: Iterable[pytest.Item]) -> bool:
         return False
 
 
-def _value(config: pytest.Config, name: str) -> str:
-    given = config.getoption(f"refute_{name}")
-    return str(config.getini(f"refute_{name}") if given is None else given)
+def _endpoint(config: pytest.Config) -> Named | None:
+    """The server that is named. Raises `UsageError` for options that do not go with it."""
+    others = [f"--{name}" for name in ("model", "backend", "device") if config.getoption(f"refute_{name}")]
+    url, model, variable = (_value(config, name) for name in ("endpoint", "model-name", "api-key-env"))
+    try:
+        return named_endpoint(url, model, variable, others=others, environ=os.environ)
+    except ValueError as error:
+        raise pytest.UsageError(f"refute: {error}") from None
+
+
+def _field(option: str) -> str:
+    return option.replace("-", "_")
+
+
+def _value(config: pytest.Config, option: str) -> str:
+    name = f"refute_{_field(option)}"
+    given = config.getoption(name)
+    return str(config.getini(name) if given is None else given)
 
 
 def _path(config: pytest.Config, name: str) -> Path | None:

@@ -4,8 +4,8 @@ Nothing here opens a model; what is missing becomes a sentence, and the falsifie
 """
 
 import importlib.util
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -13,12 +13,21 @@ if TYPE_CHECKING:
     from refute.targets.base import Target
 
 MODEL_VARIABLE = "QWEN3_MOE_GGUF_PATH"
-Engine = Literal["bundled", "llama-cpp", "fake"]
+Engine = Literal["bundled", "llama-cpp", "openai", "fake"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 ENGINES_HELP = (
     "bundled: the runtime that comes with refute; llama-cpp: llama.cpp, where llama-cpp-python is installed; "
-    "fake: a simulated engine, to try a contract out"
+    "openai: the server at --endpoint; fake: a simulated engine, to try a contract out"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A server, as it was named. model: None for the only one that it serves."""
+
+    url: str
+    model: str | None = None
+    key: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +35,7 @@ class Selection:
     """What is to be attacked.
 
     origin: who chose the model, for people. missing: why nothing can be attacked, in one sentence.
+    endpoint: of the engine `openai`.
     """
 
     engine: Engine
@@ -34,12 +44,15 @@ class Selection:
     backend: str
     device: str
     missing: str | None = None
+    endpoint: "Named | None" = None
 
     def __str__(self) -> str:
         if self.engine == "fake":
             return "the simulated engine (its records are evidence of the harness only)"
         if self.missing:
             return f"nothing: {self.missing}"
+        if self.endpoint is not None:
+            return f"{self.endpoint.model or 'the model'} at {self.endpoint.url}"
         assert self.model is not None
         if self.engine == "llama-cpp":
             return f"llama.cpp on {self.model.name} ({self.origin})"
@@ -52,6 +65,10 @@ class Selection:
             from refute.targets.fake import FakeTarget  # noqa: PLC0415 (start-up time)
 
             return FakeTarget()
+        if self.endpoint is not None:
+            from refute.targets.openai import EndpointTarget  # noqa: PLC0415 (start-up time)
+
+            return EndpointTarget(self.endpoint.url, self.endpoint.model, self.endpoint.key)
         from refute.provenance import model_sha256  # noqa: PLC0415 (start-up time)
         from refute.targets.bundled import BundledTarget  # noqa: PLC0415 (start-up time)
 
@@ -64,11 +81,20 @@ class Selection:
 
 
 def select(
-    *, engine: Engine, model: Path | None, backend: str, device: str, environ: Mapping[str, str]
+    *,
+    engine: Engine,
+    model: Path | None,
+    backend: str,
+    device: str,
+    environ: Mapping[str, str],
+    endpoint: Named | None = None,
 ) -> Selection:
     """Choose the model: the one that is named, else the environment's, else the embedded one."""
     if engine == "fake":
         return Selection(engine, None, "simulated", backend, device)
+    if engine == "openai":
+        missing = None if endpoint is not None else "no server is named: expected --endpoint URL"
+        return Selection(engine, None, "named", backend, device, missing, endpoint)
     if model:
         path, origin = model, "named"
     elif environ.get(MODEL_VARIABLE):
@@ -76,6 +102,25 @@ def select(
     else:
         path, origin = embedded_model(), "embedded"
     return Selection(engine, path, origin, backend, device, _missing(path, "--model" if model else origin))
+
+
+def named_endpoint(
+    url: str, model: str, variable: str, *, others: Iterable[str], environ: Mapping[str, str]
+) -> Named | None:
+    """Return the server that options name; empty ones are not given, `others` are options of other engines.
+
+    Raises ValueError with a sentence for options that do not go together.
+    """
+    idle = ", ".join(others)
+    if not url:
+        if model or variable:
+            raise ValueError("a model name and a key belong to a server: expected --endpoint URL too")
+        return None
+    if idle:
+        raise ValueError(f"--endpoint is a server that runs already; {idle} would change nothing there")
+    if variable and not environ.get(variable, "").strip():
+        raise ValueError(f"--api-key-env {variable}: the variable is not set, or empty; expected the key")
+    return Named(url, model or None, environ[variable].strip() if variable else None)
 
 
 def _missing(path: Path, origin: str) -> str | None:

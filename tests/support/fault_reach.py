@@ -1,7 +1,16 @@
 """What each fault reaches at its default dose: the same in every target that can plant it."""
 
+from refute.contract import Bound
 from refute.faults import FAULTS
 
+FLOOR = Bound(confidence=0.99, above=5.0, unit="tok/s", runs=15)
+CEILING = Bound(confidence=0.99, below=0.5, unit="s", runs=15)
+# of faults of times, which stay on the wrong side of a bound in their unit; to others it is all the same
+BOUNDS = {
+    "wire-gaps-stretched": CEILING,
+    "wire-first-late": CEILING,
+    "wire-rate-lowered": Bound(confidence=0.99, above=5.0, unit="req/s", runs=15),
+}
 # which requests give other logits or draw otherwise, of: greedy cached, greedy twin, sampled cached and twin
 CACHED_ARM = (True, False, True, False)
 EVERY_ARM = (True, True, True, True)

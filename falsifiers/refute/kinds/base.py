@@ -217,8 +217,15 @@ class Measured(Planned[P]):
         limit, sign = (bound.above, "≥") if bound.above is not None else (bound.below, "≤")
         end = judgement.lower if bound.above is not None else judgement.upper
         if end is None:
-            return f"{judgement.n} runs of {bound.runs} ({sign} {limit:g} {bound.unit})"
-        return f"{end:.4g} {sign} {limit:g} {bound.unit}"
+            return f"{judgement.n} runs of {bound.runs} ({sign} {_written(limit, bound.unit)})"
+        figure = f"{end:.4g}" if bound.unit != "%" else f"{100 * end:.3g}"
+        return f"{figure} {sign} {_written(limit, bound.unit)}"
+
+
+def _written(limit: float | None, unit: str | None) -> str:
+    """A threshold with its unit; what is kept as a fraction is told in percent."""
+    assert limit is not None
+    return f"{100 * limit:g} %" if unit == "%" else f"{limit:g} {unit}"
 
 
 def _within(value: float, bound: "Bound") -> bool:

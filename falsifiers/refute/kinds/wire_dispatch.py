@@ -96,13 +96,13 @@ class RouteDispatch(Answers[RouteParameters]):
     def wrong(self, observation: Observation) -> str | None:
         """The first route that was not served, told no counters, or counters of something else."""
         samples = observation.samples
-        for arm, ran in samples["counters"].items():
+        for arm, ran in sorted(samples["counters"].items()):
             if samples["failed"][arm] is not None:
                 return f"{arm}: {samples['failed'][arm]}"
             if not ran or samples["tokens"][arm] is None:
                 return f"{arm}: no counters, or no usage, in the answer"
             if misrun(ran, max(samples["tokens"][arm], 1), samples["file"], self.parameters.check):
-                return f"{arm}: {shown(ran)} for {samples['tokens'][arm]} tokens"
+                return f"{arm}: {shown(dict(sorted(ran.items())))} for {samples['tokens'][arm]} tokens"
         return None
 
     def informative(self, observation: Observation) -> bool:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _EVENTS_SEEN = 3  # by a client that leaves a stream: the role and some text
 _PATIENCE = 0.5  # of the time of the request before: how long a client waits for a whole answer, and leaves
+_SLOWED = 1.5  # times as long as before: something may still run
 _MOST_CLIENTS = 64
 
 
@@ -121,7 +122,11 @@ class ClientsLeave(Timed[LeavingParameters]):
         return cases
 
     def observe(self, target: Target, case: Case) -> Observation:
-        """One request, clients that leave, another request as soon as they have left."""
+        """One request, clients that leave, another request as soon as they have left.
+
+        Where that one took longer, whatever is still computed has to end, so that the next run begins as
+        this one did: it does while one more answer of that length is computed.
+        """
         endpoint, leaving = target.endpoint, case["leaving"]
         before = _asking(endpoint, case["before"])()
         impatient = replace(endpoint, silence=_PATIENCE * before["end_ns"] / 1e9)
@@ -131,9 +136,10 @@ class ClientsLeave(Timed[LeavingParameters]):
                 for place, request in enumerate(leaving)
             ]
         )
-        return Observation(
-            case, {"before": before, "left": left, "after": _asking(endpoint, case["after"])()}
-        )
+        after = _asking(endpoint, case["after"])()
+        if after["end_ns"] > _SLOWED * before["end_ns"]:
+            _asking(endpoint, leaving[0])()
+        return Observation(case, {"before": before, "left": left, "after": after})
 
     def figure_of(self, observation: Observation) -> float:
         """The time of the request after over that of the one before."""

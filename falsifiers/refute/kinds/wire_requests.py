@@ -87,7 +87,7 @@ def questions(asked: Asked, sampling: "SearchStrategy[dict[str, Any]]") -> "Sear
     """Cases of one message each: texts of every kind, and words to repeat, for answers of some length."""
     from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
 
-    repeat = st.lists(st.sampled_from(_WORDS), min_size=1, max_size=asked.max_tokens).map(_repeat)
+    repeat = words_to_repeat(1, asked.max_tokens)
     return st.fixed_dictionaries(
         {
             "content": repeat | repeat | texts(asked.pieces),
@@ -95,6 +95,13 @@ def questions(asked: Asked, sampling: "SearchStrategy[dict[str, Any]]") -> "Sear
             "sampling": sampling,
         }
     )
+
+
+def words_to_repeat(least: int, most: int) -> "SearchStrategy[str]":
+    """Requests to repeat so many words."""
+    from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
+
+    return st.lists(st.sampled_from(_WORDS), min_size=least, max_size=most).map(_repeat)
 
 
 def greedy() -> "SearchStrategy[dict[str, Any]]":
@@ -113,8 +120,8 @@ def seeded() -> "SearchStrategy[dict[str, Any]]":
 
 
 def long_question(max_tokens: int, seed: int, *, words: int | None = None) -> dict[str, Any]:
-    """A case that asks to repeat words, as many as the answer may have tokens, so that it takes them all."""
-    chosen = Random(seed).choices(_WORDS, k=words or max_tokens)  # noqa: S311
+    """A case that asks to repeat words: without a number, enough of them for about as many tokens."""
+    chosen = Random(seed).choices(_WORDS, k=words or 3 * max_tokens // 4)  # noqa: S311
     return {"content": _repeat(chosen), "max_tokens": max_tokens, "sampling": {"temperature": 0}}
 
 
@@ -130,7 +137,8 @@ def chat(
         "model": endpoint.model,
         "messages": [{"role": "user", "content": case["content"]}],
         **common(endpoint, case, stream=stream),
-        **({"logprobs": True} if logprobs else {}),
+        # Some servers tell those of the chosen token only beside others.
+        **({"logprobs": True, "top_logprobs": 1} if logprobs else {}),
     }
     return post(endpoint, CHAT, body, leaves=leaves)
 

@@ -19,12 +19,11 @@ from refute.kinds.wire_requests import (
     questions,
     seeded,
     shown,
-    tokens_of,
     unserved,
 )
 from refute.targets.base import Target
 from refute.verdict import Judgement
-from refute.wire.answers import Answer, likelihoods, message_of
+from refute.wire.answers import Answer, likelihoods, message_of, spelling
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -65,30 +64,30 @@ class SseEvents(Answers[Asked]):
 
     def observe(self, target: Target, case: Case) -> Observation:
         """Ask for a stream, and keep every event."""
-        endpoint = target.endpoint
-        reply = chat(endpoint, case, stream=True, logprobs=case["logprobs"])
-        tokens = tokens_of(endpoint, case, Answer.of_reply(reply))
-        return Observation(case, {"reply": reply.to_samples(), "tokens": tokens})
+        reply = chat(target.endpoint, case, stream=True, logprobs=case["logprobs"])
+        return Observation(case, {"reply": reply.to_samples()})
 
     def wrong(self, observation: Observation) -> str | None:
         """The first departure from what a stream is."""
-        answer, tokens = _answer(observation), observation.samples["tokens"]
+        answer = _answer(observation)
+        tokens = answer.completion_tokens
         merged = _merged(answer) if _all_named(answer, tokens) else _too_few(answer, tokens)
         return unserved(answer) or _misformed(answer) or _too_many(answer, tokens) or merged
 
     def informative(self, observation: Observation) -> bool:
         """A case counts when text came in two events or more, and how many tokens it was is known."""
-        answer, tokens = _answer(observation), observation.samples["tokens"]
+        answer = _answer(observation)
+        tokens = answer.completion_tokens
         return len(answer.texts) > 1 and (_all_named(answer, tokens) or tokens is not None)
 
     def judge(self, observations: Sequence[Observation], bound: "Bound") -> Judgement:
         """As every search is judged; the reason says how many tokens an event with text stands for."""
         judgement = super().judge(observations, bound)
-        known = [each for each in observations if each.samples["tokens"] is not None]
-        events = sum(len(_answer(each).texts) for each in known)
+        known = [each for each in map(_answer, observations) if each.completion_tokens is not None]
+        events = sum(len(answer.texts) for answer in known)
         if not events:
             return judgement
-        tokens = sum(each.samples["tokens"] for each in known)
+        tokens = sum(answer.completion_tokens or 0 for answer in known)
         return replace(judgement, reason=f"{judgement.reason}; {tokens / events:.2f} tokens per event")
 
 
@@ -196,7 +195,7 @@ def _merged(answer: Answer) -> str | None:
     """
     decoder = codecs.getincrementaldecoder("utf-8")("ignore")
     for choice in answer.choices:
-        tokens, text = [*map(_bytes, likelihoods(choice))], message_of(choice).get("content")
+        tokens, text = [*map(spelling, likelihoods(choice))], message_of(choice).get("content")
         if not isinstance(text, str):
             text = ""
         decoder.decode(b"".join(tokens[:-1]))
@@ -204,11 +203,3 @@ def _merged(answer: Answer) -> str | None:
         if len(text.replace("\ufffd", "")) > len(completed):
             return f"one event brings {shown(text)}, of which its last token completes {shown(completed)}"
     return None
-
-
-def _bytes(likelihood: Mapping[str, Any]) -> bytes:
-    """The bytes of a token; its text where a server does not give them."""
-    spelt = likelihood.get("bytes")
-    if isinstance(spelt, list) and all(isinstance(each, int) and 0 <= each < 256 for each in spelt):
-        return bytes(spelt)
-    return str(likelihood.get("token", "")).encode("utf-8", "replace")

@@ -105,7 +105,7 @@ class SseSpread(Streamed[Repeated]):
     """
 
     bound_fields = Timed.bound_fields - {"below", "testbeds"}
-    unit = "%"
+    unit = "x"
     measured = "streamed-share"
 
     def figure_of(self, observation: Observation) -> float:

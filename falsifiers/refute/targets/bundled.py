@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import refute
+from refute.faults import FAULTS
 from refute.faults.backend import CountedForwards, wrap_backend
 from refute.faults.base import Fault
 from refute.faults.planted import HEALTHY, Planted, is_of_model, prepare
@@ -27,6 +28,7 @@ from refute.targets.base import (
     Request,
     TargetError,
 )
+from refute.targets.bundled_server import beside, serves, within
 from refute.targets.bundled_session import (
     BundledSession,
     engine_with,
@@ -36,9 +38,11 @@ from refute.targets.bundled_session import (
 )
 from refute.targets.delivery import deliver
 from refute.targets.references import reference_of
-from refute.targets.routes import SESSION, SESSION_TWIN, entry_points, route_of
+from refute.targets.routes import GENERATE, SESSION, SESSION_TWIN, entry_points, route_of
 from refute.targets.scores import Reference, Session, TokenVectors
+from refute.targets.served import Served
 from refute.targets.token_vectors import read_vectors
+from refute.wire.endpoint import Endpoint
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,9 +83,11 @@ class BundledTarget:
         self._reference = reference_of(self._path, backend, self._sha256)
         # a GPU's memory is not the process's
         self._reads_memory = self._engine.backend.device == "cpu" and resident.readable()
+        self._served = Served(lambda: beside(self._path, backend, device, clock))
 
     def close(self) -> None:
-        """Unmap the model file."""
+        """Stop the server, where one was started, and unmap the model file."""
+        self._served.close()
         self._engine.close()
 
     @property
@@ -120,6 +126,7 @@ class BundledTarget:
             "memory": self._reads_memory,
             "chat": isinstance(self._engine.file.metadata.get("tokenizer.chat_template"), str),
             "token_reference": self._vectors is not None,
+            **{name: name in self._http for name in CAPABILITIES if name.startswith("http")},
         }
         return CAPABILITIES - {name for name, there in has.items() if not there}
 
@@ -206,6 +213,17 @@ class BundledTarget:
         return self._vectors
 
     @cached_property
+    def _http(self) -> frozenset[str]:
+        return serves(self._engine)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """A server of this model: in a process of its own, or around a planted engine in this one."""
+        if "http" not in self._http:
+            raise TargetError("serving needs starlette and uvicorn: pip install 'refute[serve]'")
+        return self._served.endpoint
+
+    @cached_property
     def _vectors(self) -> TokenVectors | TargetError | None:
         """A file that cannot be read is kept as such, so that the claim which needs it says what is wrong."""
         try:
@@ -235,12 +253,18 @@ class BundledTarget:
         """Give a target of the same engine with this fault; this one stays as it is."""
         if self._fault is not HEALTHY:
             raise CannotPlant(f"{fault}: this target has {self._fault.fault} already")
+        if fault.name in FAULTS and FAULTS[fault.name].seam == "wire":
+            from refute.faults import wire  # noqa: PLC0415 (only who asks over HTTP needs it)
+
+            with wire.planted(self.endpoint, fault, bound) as endpoint:
+                yield self._with(_fault=Planted(fault), _served=Served(lambda: nullcontext(endpoint)))
+            return
         if is_of_model(fault):
             with mutant_of(self._path, fault) as copy:
                 with failures():
                     engine = self._load(copy)
-                with engine:
-                    yield self._with(_fault=Planted(fault), _engine=engine)
+                with engine, self._serving(Planted(fault), engine) as faulty:
+                    yield faulty
             return
         config = self._engine.config
         planted = prepare(
@@ -251,7 +275,18 @@ class BundledTarget:
             experts=config.experts,
             experts_per_token=config.experts_per_token,
         )
-        yield self._with(_fault=planted, _engine=engine_with(self._engine, fault))
+        with self._serving(planted, engine_with(self._engine, fault)) as faulty:
+            yield faulty
+
+    @contextmanager
+    def _serving(self, planted: Planted, engine: "Engine") -> Iterator["BundledTarget"]:
+        """Give a target on this engine; its server, if it is asked for one, ends with the context."""
+        faulty = self._with(_fault=planted, _engine=engine)
+        engines = partial(faulty._engine_for, planted, GENERATE, cache=True)  # noqa: SLF001 (our own copy)
+        served = Served(lambda: within(self._path, engine, engines, planted, self._clock))
+        faulty._served = served  # noqa: SLF001
+        with closing(served):
+            yield faulty
 
     def _with(self, **changed: object) -> "BundledTarget":
         other = object.__new__(type(self))

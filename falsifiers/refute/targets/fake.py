@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from refute.faults import FAULTS
 from refute.faults.backend import misstate
 from refute.faults.base import Fault
 from refute.faults.cache import Cache
@@ -50,7 +49,7 @@ from refute.targets.fake_model import (
 from refute.targets.fake_mutant import mutant, mutant_logits
 from refute.targets.fake_session import FakeReference, FakeSession, decide, dense_layers_of
 from refute.targets.fake_tokenizer import FakeTokenizer, chat_segments, token_vectors, tokenizer_with
-from refute.targets.fake_wire import Serving
+from refute.targets.fake_wire import Serving, is_of_wire
 from refute.targets.fake_work import Answer, VirtualClock, Work
 from refute.targets.routes import SESSION, SESSION_TWIN, entry_points, route_of
 from refute.targets.scores import Reference, Session, TokenVectors
@@ -91,9 +90,7 @@ class FakeTarget:
         self._clock = VirtualClock()
         self._planted = HEALTHY
         self._tokenizer = tokenizer_with(None)
-        self._seed = seed
-        self._serving = self._server()
-        self._endpoint: Endpoint | None = None
+        self._serving = Serving(self._capabilities, dense=dense, seed=seed)
 
     @property
     def identity(self) -> Identity:
@@ -224,25 +221,19 @@ class FakeTarget:
     @property
     def endpoint(self) -> Endpoint:
         """Where this engine answers over HTTP, as long as it, or a copy of it with a fault, is in use."""
-        return self._endpoint or self._serving.endpoint
+        return self._serving.endpoint
 
     @contextmanager
     def plant(self, fault: Fault, bound: "Bound | None" = None) -> Iterator["FakeTarget"]:
         """Give a target with this fault; it shares the clock and the noise."""
-        if self._planted is not HEALTHY or self._endpoint is not None or "plant" not in self.capabilities:
+        if self._planted is not HEALTHY or self._serving.behind_fault or "plant" not in self.capabilities:
             raise CannotPlant(f"{fault}: this target takes no fault")
         if is_of_model(fault):
             yield self._with(mutant(fault, dense=self.dense))
             return
-        if fault.name in FAULTS and FAULTS[fault.name].seam == "wire":
-            if "http" not in self.capabilities:
-                raise CannotPlant(f"{fault}: this target has no server")
-            from refute.faults import wire  # noqa: PLC0415
-
-            with wire.planted(self.endpoint, fault, bound) as endpoint:
-                other = copy.copy(self)
-                other._endpoint = endpoint  # noqa: SLF001  (our own copy)
-                yield other
+        if is_of_wire(fault):
+            with self._serving.behind(fault, bound) as serving:
+                yield self._with(HEALTHY, serving)
             return
         yield self._with(
             prepare(
@@ -255,15 +246,12 @@ class FakeTarget:
             )
         )
 
-    def _with(self, planted: Planted) -> "FakeTarget":
+    def _with(self, planted: Planted, serving: Serving | None = None) -> "FakeTarget":
         other = copy.copy(self)
         other._planted = planted  # noqa: SLF001  (our own copy)
         other._tokenizer = tokenizer_with(planted.fault)  # noqa: SLF001
-        other._serving = other._server()  # noqa: SLF001
+        other._serving = serving or self._serving.having(planted)  # noqa: SLF001
         return other
-
-    def _server(self) -> Serving:
-        return Serving(self._planted, self.capabilities, dense=self.dense, seed=self._seed)
 
     def _work(self) -> Work:
         return Work(

@@ -11,7 +11,7 @@ from typing import Any
 from refute.targets.fake_bodies import Asked
 from refute.targets.fake_fields import MODEL
 from refute.targets.fake_words import END, VOCABULARY, Step, answer
-from refute.targets.fake_work import Work
+from refute.targets.fake_work import Forwards
 
 Json = dict[str, Any]
 
@@ -59,12 +59,12 @@ def _held(text: str, stops: Iterable[str]) -> int:
 
 
 class Writing:
-    """Writes one answer, in chunks or whole. chat: as the newer route does. work: counts what it took."""
+    """Writes one answer, in chunks or whole. chat: as the newer route does. forwards: those that it took."""
 
-    def __init__(self, asked: Asked, work: Work, *, chat: bool) -> None:
+    def __init__(self, asked: Asked, forwards: Forwards, *, chat: bool) -> None:
         self._asked = asked
         self._chat = chat
-        self._work = work
+        self._forwards = forwards
         self._tokens = 0
         self._offset = 0  # characters before the next token
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -138,7 +138,7 @@ class Writing:
     def _extension(self) -> Json:
         if not self._asked.counters:
             return {}
-        return {"refute": {"backend": "fake", "counters": asdict(self._work.counters)}}
+        return {"refute": {"backend": "fake", "counters": asdict(self._forwards.told)}}
 
     def _logprobs(self, steps: Sequence[Step]) -> Json | None:
         if self._asked.top is None:

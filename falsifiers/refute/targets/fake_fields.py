@@ -85,7 +85,7 @@ def _message(value: object) -> bool:
 def content(value: object) -> str | None:
     """Return the text of a message's content, a string or parts of text; None where it is neither."""
     parts = value if isinstance(value, list) else [{"type": "text", "text": value}]
-    texts: list[str] = [
+    texts: list[Any] = [
         part["text"]
         for part in parts
         if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)

@@ -1,6 +1,7 @@
 """The simulated engine on the wire: an honest server of OpenAI's API on the loopback, the known-good control.
 
-One thread for each connection, one answer at a time on it, a little time for every token: streams are real.
+One thread for each connection; but all answers are computed by one engine, token by token in turns, so that
+streams are real, and an answer that nobody waits for costs those who stay.
 """
 
 import random
@@ -17,10 +18,10 @@ from refute.targets.fake_answers import Writing, pieces
 from refute.targets.fake_bodies import Asked, chat, completion
 from refute.targets.fake_fields import MODEL, Refused, unknown_model
 from refute.targets.fake_http import Exchange, text_of
-from refute.targets.fake_model import CONTEXT, LAYERS
-from refute.targets.fake_work import VirtualClock, Work
+from refute.targets.fake_model import CONTEXT
+from refute.targets.fake_work import Forwards
 
-_PACE = 0.0003  # seconds for a token
+_PACE = 0.0006  # seconds for a token: most of what an answer takes, so that times are those of the engine
 _PATIENCE = 10.0  # seconds until a thread that does not end is left alone
 _READS: Mapping[str, Callable[[bytes], Asked]] = {
     "/v1/chat/completions": chat,
@@ -38,27 +39,40 @@ _DOCUMENT = {
 """Which routes generate, and what a body for them must have; the rest of it is left out."""
 
 
+class Turns:
+    """An engine that computes one token at a time, in the order in which they are asked for."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._free = 0.0  # when all that was asked for is computed
+
+    def __call__(self) -> None:
+        with self._lock:
+            self._free = max(self._free, time.monotonic()) + self._seconds
+            mine = self._free
+        time.sleep(max(mine - time.monotonic(), 0.0))
+
+
 class FakeServer:
     """Serves from when it is made until it is closed, on a free port.
 
-    dense: the simulated model has no MoE layer. dense_layers: how many of its layers run as dense ones, by
-    a fault. seed: of all answers that are asked for without one. rest: called once for each token.
+    seed: of all answers that are asked for without one. forwards: gives what counts those of one answer.
+    turn: called for each token, returns when it is computed.
     """
 
     def __init__(
         self,
         *,
-        dense: bool = False,
-        dense_layers: int = 0,
         seed: int = 0,
-        rest: Callable[[], object] = lambda: time.sleep(_PACE),
+        forwards: Callable[[], Forwards] = Forwards,
+        turn: Callable[[], object] | None = None,
     ) -> None:
-        self._rest = rest
-        self._dense = dense
-        self._dense_layers = dense_layers
+        self._forwards = forwards
+        self._turn = Turns(_PACE) if turn is None else turn
         self._seeds = random.Random(seed)  # noqa: S311
         self._created = int(time.time())
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a thread that has it may collect garbage, and close a server
         self._connections: dict[socket.socket, threading.Thread] = {}
         self._running = 0
         self._closed = False
@@ -162,10 +176,16 @@ class FakeServer:
         raise Refused(404, f"there is no {path}", code="not_found")
 
     def _answer(self, exchange: Exchange, asked: Asked, *, chat: bool) -> None:
-        work = Work(VirtualClock(), random.Random(0), rate=1, prefill_speedup=1, noise=0, dense=self._dense)  # noqa: S311
-        writing = Writing(asked, work, chat=chat)
+        forwards = self._forwards()
+        writing = Writing(asked, forwards, chat=chat)
+
+        def forward(tokens: int) -> None:
+            exchange.check()
+            self._turn()
+            forwards.count(tokens)
+
         with self._running_for(asked) as draw:
-            told = pieces(asked, draw, self._forward(exchange, work))
+            told = pieces(asked, draw, forward)
             if not asked.stream:
                 exchange.whole(200, writing.whole(list(told)), {})
                 return
@@ -188,19 +208,6 @@ class FakeServer:
         finally:
             with self._lock:
                 self._running -= 1
-
-    def _forward(self, exchange: Exchange, work: Work) -> Callable[[int], None]:
-        """Return what a forward does: take time, and be counted. Once the client has left, none begins."""
-        rows = 0
-
-        def forward(tokens: int) -> None:
-            nonlocal rows
-            exchange.check()
-            self._rest()
-            work.forward(tokens, LAYERS * rows, self._dense_layers, guards=0)
-            rows += tokens
-
-        return forward
 
 
 def _content(method: str, expected: str, path: str, body: bytes | None) -> bytes:

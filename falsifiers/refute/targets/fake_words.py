@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from refute.targets.base import Sampling
+
 _WORDS = b" the| a| of| and| is| to| in| light| river| stone| seven| green| paper| moon|ing|ed|ly".split(b"|")
 _CHARACTERS = tuple(map(str.encode, "éßñ中文語🙂👍🌍"))
 _LEADS = sorted({character[0] for character in _CHARACTERS})
@@ -26,21 +28,15 @@ _REPEATING = 1.0  # how far what is to be repeated lies above all else: about ev
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """How tokens are drawn. temperature 0 is greedy; seed None draws anew.
+class Settings(Sampling):
+    """Sampling as OpenAI's API has it: at temperature 1 where nothing is said, and with further penalties.
 
-    Order: repetition penalty (of prompt and answer), presence and frequency penalty (of the answer),
-    temperature, top-k, top-p, min-p.
+    Those are of the answer alone, and come after the repetition penalty.
     """
 
     temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
-    seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

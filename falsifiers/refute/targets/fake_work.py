@@ -4,6 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from refute.faults.planted import HEALTHY, Planted
 from refute.targets.base import Counters, Generation, Progress, Request, Routing
 from refute.targets.fake_model import EXPERTS_PER_TOKEN, LAYERS
 
@@ -57,6 +58,31 @@ class Work:
             cache_positions_read=done.cache_positions_read + read,
             guards_fired=done.guards_fired + guards,
         )
+
+
+class Forwards:
+    """Counts the forwards of one answer over HTTP, with a fault in what is run or in what is told."""
+
+    def __init__(self, planted: Planted = HEALTHY, *, dense: bool = False) -> None:
+        self._planted = planted
+        self._work = Work(VirtualClock(), random.Random(0), rate=1, prefill_speedup=1, noise=0, dense=dense)  # noqa: S311
+        self._rows = 0
+        self._counted = [Counters()]
+
+    def count(self, tokens: int) -> None:
+        """Count one more forward, of so many new tokens."""
+        planted, done = self._planted, len(self._counted) - 1
+        dense_layers = planted.layers if planted.has("dense-dispatch") else 0
+        guards = int(planted.has("guard-fires") and done < planted.dose)
+        self._work.forward(tokens, LAYERS * self._rows, dense_layers, guards)
+        self._rows += tokens
+        self._counted.append(self._work.counters)
+
+    @property
+    def told(self) -> Counters:
+        """What a client is told of them."""
+        forgotten = int(self._planted.dose) if self._planted.has("counters-stuck") else 0
+        return self._counted[max(len(self._counted) - 1 - forgotten, 0)]
 
 
 @dataclass(slots=True)

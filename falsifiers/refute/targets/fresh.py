@@ -5,7 +5,6 @@ read, the model loaded, the request served, and the memory read again.
 """
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import asdict
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from refute.faults.base import Fault
 from refute.targets.base import Peak, Request, TargetError
+from refute.wire.child import environment
 
 _COMMAND = "from refute.targets.fresh import main; main()"
 
@@ -32,8 +32,6 @@ def measure(
         "max_tokens": request.max_tokens,
         "fault": None if fault is None else asdict(fault),
     }
-    # The child finds the packages where this process found them, wherever it was started.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
         done = subprocess.run(
             [sys.executable, "-c", _COMMAND],
@@ -41,7 +39,7 @@ def measure(
             capture_output=True,
             check=True,
             encoding="utf-8",
-            env=environment,
+            env=environment(),
             timeout=seconds,
         )
         return Peak(**json.loads(done.stdout))

@@ -1,18 +1,20 @@
 """llama.cpp as a target, for development: an engine that shares no code with the bundled runtime.
 
-Its faults are those of the model file. It reports neither counters nor routing.
+Its faults are those of the model file, and over HTTP, where its Python bindings' own server answers, those of
+the wire. It reports neither counters nor routing.
 """
 
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from refute.faults import FAULTS
 from refute.faults.base import Fault
 from refute.faults.planted import is_of_model
 from refute.mutate import mutant_of
@@ -28,10 +30,14 @@ from refute.targets.base import (
     cut,
 )
 from refute.targets.llama_library import LlamaModel, LlamaSampler, LlamaSequence, library, library_digest
+from refute.targets.llama_server import llama_server, serves
 from refute.targets.partial import PartialTarget
 from refute.targets.routes import entry_points
 from refute.targets.scores import Reference, Scores, Stopped
+from refute.targets.served import Served
 from refute.targets.stopping import greedy, stopped
+from refute.wire.dialects import LLAMA_CPP_PYTHON
+from refute.wire.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from refute.contract import Bound
@@ -75,6 +81,7 @@ class LlamaCppTarget(PartialTarget):
         self._clock = clock
         self._fault: Fault | None = None
         self._reference = cache(lambda: _array_reference(self._path))  # shared by the targets with faults
+        self._served = Served(lambda: llama_server(self._path, clock))
 
     @cached_property
     def identity(self) -> Identity:
@@ -108,7 +115,13 @@ class LlamaCppTarget(PartialTarget):
 
     @property
     def capabilities(self) -> frozenset[str]:
-        return _CAPABILITIES
+        return _CAPABILITIES | (LLAMA_CPP_PYTHON.capabilities if serves() else frozenset())
+
+    @property
+    def endpoint(self) -> Endpoint:
+        if not serves():
+            raise TargetError("its server is not installed: pip install 'llama-cpp-python[server]'")
+        return self._served.endpoint
 
     @property
     def entry_points(self) -> Sequence[str]:
@@ -185,16 +198,28 @@ class LlamaCppTarget(PartialTarget):
         return self._reference()
 
     @contextmanager
-    def plant(self, fault: Fault, bound: "Bound | None" = None) -> Iterator["LlamaCppTarget"]:  # noqa: ARG002
-        """Give a target on a changed copy of the model; other faults than the model's have no seam here."""
+    def plant(self, fault: Fault, bound: "Bound | None" = None) -> Iterator["LlamaCppTarget"]:
+        """Give a target on a changed copy of the model, or behind a proxy; other faults have no seam here."""
         if self._fault is not None:
             raise CannotPlant(f"{fault}: this target has {self._fault} already")
+        if fault.name in FAULTS and FAULTS[fault.name].seam == "wire" and serves():
+            from refute.faults import wire  # noqa: PLC0415 (only who asks over HTTP needs it)
+
+            with wire.planted(self.endpoint, fault, bound) as endpoint:
+                yield self._with(_fault=fault, _served=Served(lambda: nullcontext(endpoint)))
+            return
         if not is_of_model(fault):
-            raise CannotPlant(f"{fault}: only faults of the model can be planted in llama.cpp")
-        with mutant_of(self._path, fault) as copy:
-            faulty = object.__new__(type(self))
-            faulty.__dict__ |= self.__dict__ | {"_model": LlamaModel(copy, self._threads), "_fault": fault}
-            yield faulty
+            raise CannotPlant(f"{fault}: only faults of the model and the wire can be planted in llama.cpp")
+        with (
+            mutant_of(self._path, fault) as copy,
+            closing(Served(lambda: llama_server(copy, self._clock))) as served,
+        ):
+            yield self._with(_fault=fault, _model=LlamaModel(copy, self._threads), _served=served)
+
+    def _with(self, **changed: object) -> "LlamaCppTarget":
+        faulty = object.__new__(type(self))
+        faulty.__dict__ |= self.__dict__ | changed
+        return faulty
 
     def _within_context(self, capacity: int) -> int:
         context = self.identity.context

@@ -114,6 +114,14 @@ def likelihoods(choice: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     return [each for each in content if isinstance(each, Mapping)] if isinstance(content, list) else []
 
 
+def spelling(likelihood: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a token; its text where a server does not give them."""
+    spelt = likelihood.get("bytes")
+    if isinstance(spelt, list) and all(isinstance(each, int) and 0 <= each < 256 for each in spelt):
+        return bytes(spelt)
+    return str(likelihood.get("token", "")).encode("utf-8", "replace")
+
+
 def _calls(said: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
     """Put the parts of calls together, by their index; a whole answer's have none and come in order."""
     calls: dict[object, dict[str, Any]] = {}

@@ -4,6 +4,7 @@ from collections.abc import Generator, Sequence
 
 import numpy as np
 
+from refute_runtime.backends.base import Cache
 from refute_runtime.engine import DrawsTokens, Engine
 from refute_runtime.model import Counters
 from refute_runtime.sampling import Sampler, check_whole, ranked
@@ -14,6 +15,8 @@ from refute_runtime.tokenizer import Tokenizer
 CHUNK = 64
 """Prompt tokens of one forward. All other answers wait for it: on the embedded model that is the time of
 about ten tokens, at three quarters of the speed of a prompt that is computed in one piece."""
+
+Steps = Generator[Step | None, None, None]
 
 
 def check(engine: Engine, job: Job) -> None:
@@ -29,22 +32,27 @@ def forwards(job: Job) -> int:
     return -(-len(job.prompt) // CHUNK) - 1 + job.max_tokens
 
 
-def steps(engine: Engine, job: Job) -> Generator[Step | None, None, None]:
+def steps(
+    engine: Engine, job: Job, *, cache: Cache | None = None, sampler: DrawsTokens | None = None
+) -> Steps:
     """Compute one forward each time: None after a chunk of the prompt that gives no token yet.
 
-    The cache is made with the first forward, and is gone when the generator ends or is closed. Raises
-    `RuntimeFailure` where logits are no distribution.
+    cache: an empty one for prompt and answer; by default it is made with the first forward, and is gone when
+    the generator ends or is closed. sampler: instead of the one that the job describes, given the whole
+    history. Raises `RuntimeFailure` where logits are no distribution.
     """
-    cache = engine.new_cache(len(job.prompt) + job.max_tokens)
+    if cache is None:
+        cache = engine.new_cache(len(job.prompt) + job.max_tokens)
     before = (len(job.prompt) - 1) // CHUNK * CHUNK
-    sampler = _Watched(Sampler(job.sampling), job.prompt[:before], job.top_logprobs, engine.tokenizer)
+    inner = Sampler(job.sampling) if sampler is None else sampler
+    watched = _Watched(inner, job.prompt[:before], job.top_logprobs, engine.tokenizer)
     shown = StopTexts(job.stop)
     counters = Counters()
     for start in range(0, before, CHUNK):
         counters += engine.model.forward(job.prompt[start : start + CHUNK], cache).counters
         yield None
     rest = job.prompt[before:]
-    for token in engine.generate(rest, max_tokens=job.max_tokens, cache=cache, sampler=sampler):
+    for token in engine.generate(rest, max_tokens=job.max_tokens, cache=cache, sampler=watched):
         text, found = shown.push(token.text)
         if token.finish and not found:
             text += shown.flush()
@@ -53,8 +61,8 @@ def steps(engine: Engine, job: Job) -> Generator[Step | None, None, None]:
             text=text,
             counters=counters + token.counters,
             finish="stop" if found else token.finish,
-            chosen=sampler.chosen,
-            likeliest=sampler.likeliest,
+            chosen=watched.chosen,
+            likeliest=watched.likeliest,
         )
         if found:
             return

@@ -35,12 +35,12 @@ class Stats:
 class _Taken:
     """A job that was taken in; its submitter's handle on it."""
 
-    def __init__(self, engine: Engine, job: Job, deliver: Deliver, cache_bytes: int) -> None:
+    def __init__(self, job: Job, steps: answer.Steps, deliver: Deliver, cache_bytes: int) -> None:
         self.cache_bytes = cache_bytes
         self.cancelled = False
         self.turns = answer.forwards(job)  # left, if nothing ends it early
         self._deliver = deliver
-        self._steps = answer.steps(engine, job)
+        self._steps = steps
 
     def cancel(self) -> None:
         """Compute no further than the token under way; from any thread, any number of times."""
@@ -80,7 +80,8 @@ class Scheduler:
     """Computes jobs on a thread of its own until it is closed.
 
     memory_bytes: what the KV caches of running jobs may take together, each by its prompt and `max_tokens`.
-    active: how many jobs run at once. queue: how many wait beside them. clock: seconds, monotonic.
+    active: how many jobs run at once. queue: how many wait beside them. clock: seconds, monotonic. steps:
+    what computes a job, forward by forward; it begins when it is first asked.
     Raises `RequestError` for a limit that lets no job run.
     """
 
@@ -92,6 +93,7 @@ class Scheduler:
         active: int,
         queue: int,
         clock: Callable[[], float] = time.monotonic,
+        steps: Callable[[Engine, Job], answer.Steps] = answer.steps,
     ) -> None:
         check_whole("memory_bytes", memory_bytes, 2 * engine.config.cache_row_bytes)
         check_whole("active", active, 1)
@@ -101,6 +103,7 @@ class Scheduler:
         self._active = active
         self._queue = queue
         self._clock = clock
+        self._steps = steps
         self._changed = threading.Condition()  # held to touch what follows
         self._waiting: deque[_Taken] = deque()
         self._running: deque[_Taken] = deque()  # whose turn is next stands first
@@ -123,7 +126,7 @@ class Scheduler:
                 f"{rows * row_bytes} bytes of KV cache; expected at most {self._memory_bytes}, the server's "
                 f"limit: {self._memory_bytes // row_bytes} tokens, prompt and answer together"
             )
-        comer = _Taken(self._engine, job, deliver, rows * row_bytes)
+        comer = _Taken(job, self._steps(self._engine, job), deliver, rows * row_bytes)
         with self._changed:
             if self._deadline is not None:
                 raise Busy(_whole_seconds(self._deadline - self._clock()), _CLOSING)

@@ -27,7 +27,7 @@ for _path in find_contracts(Path("/")):
 
 def engine(falsifier: Falsifier) -> Target:
     """The simulated engine where it can have the faults and shows them, else the bundled one."""
-    if falsifier.kind == "repetition-penalty":  # what the simulated model says depends little on the past
+    if falsifier.kind in DEMANDING:
         return BundledTarget(embedded_model(), model_sha256=model_sha256)
     try:
         for fault in falsifier.must_catch:
@@ -38,6 +38,10 @@ def engine(falsifier: Falsifier) -> Target:
     return FakeTarget(9)
 
 
+# What the simulated model says depends little on the past, and not all faults reach its server.
+DEMANDING = {"repetition-penalty", "route-dispatch"}
+# Kinds that take time with every run.
+TIMED = {"tok-floor", "speed-up", "sse-gap", "sse-spread", "first-content", "request-rate", "clients-leave"}
 # Kinds whose faults show in few of their cases.
 PATIENT = {"reference-tokens", "text-round-trip", "repetition-penalty"}
 
@@ -47,7 +51,7 @@ def smaller(falsifier: Falsifier) -> tuple[dict[str, Any], Bound]:
     bound, parameters = falsifier.bound, dict(falsifier.parameters)
     if bound.cases is not None and falsifier.kind not in PATIENT:
         bound = dataclasses.replace(bound, cases=min(bound.cases, 4))
-    if falsifier.kind in ("tok-floor", "speed-up"):
+    if falsifier.kind in TIMED:
         bound = dataclasses.replace(bound, confidence=0.9, runs=5)
     if falsifier.kind in ("tok-floor", "speed-up", "determinism", "greedy-equivalence"):
         parameters["max_tokens"] = 6

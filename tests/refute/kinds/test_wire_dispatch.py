@@ -146,7 +146,7 @@ def test_a_route_that_nothing_drives_is_never_passed_over(monkeypatch: pytest.Mo
 
 def test_a_route_that_the_server_does_not_have_is_refuted(monkeypatch: pytest.MonkeyPatch) -> None:
     documented(monkeypatch, document("messages"))
-    assert "/v1/speech, whole: status 404" in (LAYERS.wrong(LAYERS.observe(FakeTarget(0), CASE)) or "")
+    assert "/v1/speech, streamed: status 404" in (LAYERS.wrong(LAYERS.observe(FakeTarget(0), CASE)) or "")
 
 
 @pytest.mark.parametrize("body", ["", "[]", "{}", '{"paths": {"/a": {"post": {}}}}', '{"paths": [1]}'])

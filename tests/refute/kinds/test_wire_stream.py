@@ -11,7 +11,6 @@ from refute.kinds.base import Observation
 from refute.kinds.wire_requests import Asked
 from refute.kinds.wire_stream import SseAsWhole, SseEvents, WholeParameters
 from refute.verdict import Outcome
-from refute.wire.answers import Answer
 
 EVENTS = SseEvents(Asked(max_tokens=12, pieces=2))
 WHOLE = SseAsWhole(WholeParameters(max_tokens=12, pieces=2, mode="greedy"))
@@ -27,10 +26,8 @@ NAMED = (
 )
 
 
-def seen(answer: Any, tokens: int | None = None) -> Observation:
-    """tokens: where usage does not tell."""
-    told = Answer.of(answer).completion_tokens
-    return Observation({}, {"reply": answer, "tokens": tokens if told is None else told})
+def seen(answer: Any) -> Observation:
+    return Observation({}, {"reply": answer})
 
 
 def wrong(*events: Any, **how: Any) -> str | None:

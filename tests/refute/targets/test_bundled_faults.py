@@ -4,17 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fault_reach import REACH
+from fault_reach import BOUNDS, FLOOR, REACH
 from tiny_gguf import TinyModel, write_tiny
 
-from refute.contract import Bound
 from refute.faults import FAULTS
 from refute.faults.base import Fault
 from refute.faults.clock import decode_rate
 from refute.targets.base import CannotPlant, Refusal, Request, Sampling, TargetError
 from refute.targets.bundled import BundledTarget
 
-FLOOR = Bound(confidence=0.99, above=5.0, unit="tok/s", runs=15)
 LAYERS = TinyModel().layers
 # few tokens of these requests depend on them
 LOUD = {"penalty-at-one": 4.0, "temperature-scaled": 4.0, "attention-window": 8.0}
@@ -63,7 +61,7 @@ def test_fault_changes_what_it_says_and_nothing_else(name, target, greedy, sampl
     if name.startswith("penalty"):
         greedy, sampled = replace(greedy, max_tokens=48), penalised
     honest = answers(target, greedy, sampled)
-    with target.plant(Fault(name, LOUD.get(name, FAULTS[name].default)), FLOOR) as faulty:
+    with target.plant(Fault(name, LOUD.get(name, FAULTS[name].default)), BOUNDS.get(name, FLOOR)) as faulty:
         faults = answers(faulty, greedy, sampled)
     assert tuple(map(differ, faults, honest)) == REACH[name]
     assert not any(map(differ, answers(target, greedy, sampled), honest))

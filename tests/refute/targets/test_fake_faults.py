@@ -3,15 +3,13 @@
 from dataclasses import replace
 
 import pytest
-from fault_reach import REACH
+from fault_reach import BOUNDS, FLOOR, REACH
 
-from refute.contract import Bound
 from refute.faults import FAULTS
 from refute.faults.base import Fault
 from refute.targets.base import Request, Sampling, TargetError
 from refute.targets.fake import FakeTarget
 
-FLOOR = Bound(confidence=0.99, above=5.0, unit="tok/s", runs=15)
 PROMPT = tuple(range(60, 92))  # all different, so that the penalty has much to punish
 GREEDY = Request(PROMPT, 16, chunks=(8, 4), margins=True, routing=True)
 SAMPLED = replace(GREEDY, sampling=Sampling(1.0, 40, 0.95, 0.001, 1.05, seed=3))
@@ -51,7 +49,7 @@ def test_every_fault_has_a_stated_reach() -> None:
 @pytest.mark.parametrize("name", REACH)
 def test_fault_changes_what_it_says_and_nothing_else(name) -> None:
     target = FakeTarget()
-    with target.plant(Fault(name, LOUD.get(name, FAULTS[name].default)), FLOOR) as faulty:
+    with target.plant(Fault(name, LOUD.get(name, FAULTS[name].default)), BOUNDS.get(name, FLOOR)) as faulty:
         asked = (LONG, PENALISED) if name.startswith("penalty") else (GREEDY, SAMPLED)
         pairs = zip(four_answers(target, asked), ask_all(faulty, asked), strict=True)
         assert tuple(a != b for a, b in pairs) == REACH[name]
@@ -60,7 +58,7 @@ def test_fault_changes_what_it_says_and_nothing_else(name) -> None:
 @pytest.mark.parametrize("name", REACH)
 def test_target_is_honest_during_and_after_a_fault(name) -> None:
     target, expected = FakeTarget(), four_answers(FakeTarget())
-    with target.plant(Fault(name, FAULTS[name].default), FLOOR) as faulty:
+    with target.plant(Fault(name, FAULTS[name].default), BOUNDS.get(name, FLOOR)) as faulty:
         ask_all(faulty)
         assert four_answers(target) == expected
     assert four_answers(target) == expected

@@ -2,18 +2,15 @@
 
 import json
 
+import client_checks
 import openai
 import pytest
 
 from refute.targets.fake import FakeTarget
 
 TARGET = FakeTarget()
-ENDPOINT = TARGET.endpoint
-ASKED = {
-    "model": "fake",
-    "messages": [{"role": "user", "content": "Repeat: a river 🙂 of light"}],
-    "temperature": 0,
-}
+SAID = "a river 🙂 of light"
+ASKED = {"model": "fake", "messages": [{"role": "user", "content": f"Repeat: {SAID}"}], "temperature": 0}
 TOOL = {
     "type": "function",
     "function": {
@@ -30,7 +27,7 @@ CALLING = {"model": "fake", "messages": [{"role": "user", "content": "look"}], "
 
 @pytest.fixture(scope="module")
 def client():
-    with openai.OpenAI(base_url=ENDPOINT.base, api_key="any", max_retries=0, timeout=30) as client:
+    with openai.OpenAI(base_url=TARGET.endpoint.base, api_key="any", max_retries=0, timeout=30) as client:
         yield client
 
 
@@ -41,18 +38,8 @@ def test_models(client):
 
 
 def test_a_chat_streamed_is_the_chat(client):
-    whole = client.chat.completions.create(**ASKED)
-    assert (whole.choices[0].message.content, whole.choices[0].finish_reason) == (
-        "a river 🙂 of light",
-        "stop",
-    )
-    chunks = list(
-        client.chat.completions.create(**ASKED, stream=True, stream_options={"include_usage": True})
-    )
-    said = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
-    assert said == whole.choices[0].message.content
-    assert chunks[-1].usage == whole.usage
-    assert chunks[-2].choices[0].finish_reason == "stop"
+    whole = client_checks.chat_streamed_is_the_chat(client, ASKED)
+    assert (whole.choices[0].message.content, whole.choices[0].finish_reason) == (SAID, "stop")
 
 
 def test_the_helper_for_streams_puts_the_answer_together(client):
@@ -65,13 +52,7 @@ def test_the_helper_for_streams_puts_the_answer_together(client):
 
 
 def test_a_completion_streamed_is_the_completion(client):
-    asked = {"model": "fake", "prompt": "Once", "seed": 5, "max_tokens": 12, "logprobs": 2}
-    whole = client.completions.create(**asked)
-    chunks = list(client.completions.create(**asked, stream=True))
-    assert "".join(chunk.choices[0].text for chunk in chunks) == whole.choices[0].text
-    tokens = [t for chunk in chunks if chunk.choices[0].logprobs for t in chunk.choices[0].logprobs.tokens]
-    assert tokens == whole.choices[0].logprobs.tokens
-    assert len(tokens) == whole.usage.completion_tokens
+    client_checks.completion_streamed_is_the_completion(client, "fake")
 
 
 def test_a_tool_is_called_and_its_result_answered(client):

@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager
 
+import client_checks
 import openai
 import pytest
 from live_server import MODEL, PATIENCE, serving
@@ -62,25 +63,11 @@ def test_models(client):
 
 def test_a_chat_streamed_is_the_chat(client):
     asked = {"model": MODEL, "messages": HELLO, "temperature": 0, "max_tokens": 12}
-    whole = client.chat.completions.create(**asked)
-    assert whole.choices[0].message.content
-    chunks = list(
-        client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True})
-    )
-    said = "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices)
-    assert said == whole.choices[0].message.content
-    assert chunks[-1].usage == whole.usage
-    assert chunks[-2].choices[0].finish_reason == whole.choices[0].finish_reason
+    client_checks.chat_streamed_is_the_chat(client, asked)
 
 
 def test_a_completion_streamed_is_the_completion(client):
-    asked = {"model": MODEL, "prompt": "Once", "seed": 5, "max_tokens": 12, "logprobs": 2}
-    whole = client.completions.create(**asked)
-    chunks = list(client.completions.create(**asked, stream=True))
-    assert "".join(chunk.choices[0].text for chunk in chunks) == whole.choices[0].text
-    tokens = [t for chunk in chunks if chunk.choices[0].logprobs for t in chunk.choices[0].logprobs.tokens]
-    assert tokens == whole.choices[0].logprobs.tokens
-    assert len(tokens) == whole.usage.completion_tokens
+    client_checks.completion_streamed_is_the_completion(client, MODEL)
 
 
 def test_a_seed_is_a_draw(client):

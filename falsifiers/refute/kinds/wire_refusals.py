@@ -1,0 +1,178 @@
+"""Bad requests over HTTP are refused: a status from 400 on, and the error object that clients are written for."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from refute.kinds.base import Case, Observation
+from refute.kinds.parameters import several, whole_number
+from refute.kinds.wire_requests import CHAT, Answers, shown
+from refute.targets.base import Target
+from refute.wire.answers import Answer
+from refute.wire.client import post
+from refute.wire.forms import ERROR, misfit
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+_BODIES: Mapping[str, str] = MappingProxyType(
+    {"no-json": '{"model": ', "empty": "", "a-list": "[]", "a-number": "7", "a-text": '"hello"'}
+)
+_CHANGES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "messages-missing": {"messages": None},
+        "messages-empty": {"messages": []},
+        "messages-a-text": {"messages": "hello"},
+        "message-a-text": {"messages": ["hello"]},
+        "message-without-role": {"messages": [{"content": "hello"}]},
+        "role-unknown": {"messages": [{"role": "wizard", "content": "hello"}]},
+        "content-a-number": {"messages": [{"role": "user", "content": 7}]},
+        "model-unknown": {"model": "no-model-has-this-name"},
+        "model-a-number": {"model": 7},
+        "temperature-too-high": {"temperature": 3},
+        "temperature-negative": {"temperature": -0.5},
+        "temperature-a-text": {"temperature": "warm"},
+        "top-p-too-high": {"top_p": 1.5},
+        "max-tokens-negative": {"max_tokens": -1},
+        "max-tokens-a-text": {"max_tokens": "many"},
+        "max-tokens-a-fraction": {"max_tokens": 1.5},
+        "stop-a-number": {"stop": 7},
+        "seed-a-text": {"seed": "acorn"},
+        "stream-options-a-text": {"stream": True, "stream_options": "usage"},
+    }
+)
+BAD_REQUESTS = (*_BODIES, *_CHANGES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bad:
+    """requests: which bad requests are sent, by name."""
+
+    requests: tuple[str, ...] = BAD_REQUESTS
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "requests", several("requests", self.requests))
+        unknown = [each for each in self.requests if each not in BAD_REQUESTS]
+        if unknown or not self.requests:
+            raise ValueError(
+                f"requests are {list(self.requests)}, expected some of {', '.join(BAD_REQUESTS)}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Longer:
+    """max_tokens: that are asked for. beyond: how many tokens, at least, a prompt is longer than the context."""
+
+    max_tokens: int
+    beyond: int
+
+    def __post_init__(self) -> None:
+        whole_number("max_tokens", self.max_tokens, 1)
+        whole_number("beyond", self.beyond, 1)
+
+
+class RefusalForm(Answers[Bad]):
+    """Each bad request gives a status of 4xx and an error with message, type, param and code; no stream begins."""
+
+    requires = frozenset({"http"})
+
+    def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":  # noqa: ARG002 (all are asked alike)
+        """A bad request as it is sent, but for the model's name, and whether it asks for a stream."""
+        from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
+
+        return st.builds(_case, st.sampled_from(self.parameters.requests), st.booleans())
+
+    def observe(self, target: Target, case: Case) -> Observation:
+        """Send it."""
+        if "body" in case:
+            raw: bytes | Mapping[str, Any] = case["body"].encode()
+        else:
+            raw = {
+                name: value
+                for name, value in {"model": target.endpoint.model, **case["fields"]}.items()
+                if value is not None
+            }
+        return Observation(case, {"reply": post(target.endpoint, CHAT, raw).to_samples()})
+
+    def wrong(self, observation: Observation) -> str | None:
+        """How the answer is no refusal, or one without what clients read."""
+        found = not_refused(Answer.of(observation.samples["reply"]))
+        return None if found is None else f"{observation.case['bad']}: {found}"
+
+
+class ContextRefusal(Answers[Longer]):
+    """A prompt longer than the context is refused with 400, and says so; it is not cut to fit."""
+
+    requires = frozenset({"http"})
+
+    def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":
+        """A word so often that the prompt is too long, however short its tokens' texts are."""
+        from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
+
+        beyond, context = self.parameters.beyond, target.identity.context
+        return st.fixed_dictionaries(
+            {
+                "word": st.sampled_from(["a", "7", "x", "the"]),
+                "times": st.integers(context + 1, context + beyond),
+                "max_tokens": st.integers(1, self.parameters.max_tokens),
+                "stream": st.booleans(),
+            }
+        )
+
+    def observe(self, target: Target, case: Case) -> Observation:
+        """Send it."""
+        content = " ".join([case["word"]] * case["times"])
+        body = {
+            "model": target.endpoint.model,
+            "messages": [{"role": "user", "content": content}],
+            "max_tokens": case["max_tokens"],
+            "stream": case["stream"],
+        }
+        samples = {
+            "reply": post(target.endpoint, CHAT, body).to_samples(),
+            "context": target.identity.context,
+        }
+        return Observation(case, samples)
+
+    def wrong(self, observation: Observation) -> str | None:
+        """How the answer is no refusal with status 400."""
+        if not self.informative(observation):
+            return None
+        answer = Answer.of(observation.samples["reply"])
+        if (found := not_refused(answer)) is not None:
+            return found
+        status = answer.reply.status
+        return None if status == 400 else f"status {status}, expected 400"
+
+    def informative(self, observation: Observation) -> bool:
+        """A case counts when it is known how long the context is."""
+        return 0 < observation.samples["context"] < observation.case["times"]
+
+
+def not_refused(answer: Answer) -> str | None:
+    """Say how an answer is no refusal as the API has it; None where it is one."""
+    reply = answer.reply
+    if reply.broken is not None:
+        return reply.broken
+    if not 400 <= reply.status < 500:
+        return f"status {reply.status}, body {shown(reply.body)}, expected a status of 4xx"
+    if reply.content_type != "application/json":
+        return f"a refusal of type {reply.content_type!r}, expected application/json"
+    try:
+        value = json.loads(reply.body)
+    except ValueError:
+        return f"body {shown(reply.body)}, expected JSON"
+    found = misfit(value, ERROR)
+    return None if found is None else f"body {shown(reply.body)}: {found}"
+
+
+def _case(bad: str, stream: bool) -> dict[str, Any]:
+    if bad in _BODIES:
+        return {"bad": bad, "body": _BODIES[bad]}
+    hello = [{"role": "user", "content": "Repeat: apple"}]
+    return {
+        "bad": bad,
+        "fields": {"messages": hello, "max_tokens": 4, "stream": stream, **_CHANGES[bad]},
+    }
