@@ -9,6 +9,7 @@ from refute.kinds.wire_requests import (
     CHAT,
     Answers,
     Asked,
+    Repeated,
     chat,
     common,
     greedy,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class AnswerForm(Answers[Asked]):
-    """Every object has the keys and types of the API; a stream is a role, texts, one finish_reason, [DONE]."""
+    """Every object has the keys and types of the API; a stream is in order."""
 
     requires = frozenset({"http"})
     stricter = MappingProxyType({**Answers.stricter, "max_tokens": "higher"})
@@ -62,7 +63,7 @@ class AnswerForm(Answers[Asked]):
         return None if found is None else f"the stream: {found}"
 
 
-class AnswerUsage(Answers[Asked]):
+class AnswerUsage(Answers[Repeated]):
     """Usage comes where it was asked for and nowhere else, adds up, and keeps to max_tokens.
 
     Where an answer ended for its length, exactly max_tokens were taken. The texts that are asked for are as

@@ -22,7 +22,7 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogprobParameters(Asked):
-    """top: the most likely tokens that are asked for. tolerance: between a whole answer and a stream, in nats."""
+    """top: how many likely tokens are asked for, at most. tolerance: between two answers, in nats."""
 
     top: int
     tolerance: float

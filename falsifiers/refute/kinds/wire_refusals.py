@@ -1,4 +1,4 @@
-"""Bad requests over HTTP are refused: a status from 400 on, and the error object that clients are written for."""
+"""Bad requests over HTTP are refused: a status of 4xx, and the error object that clients read."""
 
 import json
 from collections.abc import Mapping
@@ -63,7 +63,7 @@ class Bad:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Longer:
-    """max_tokens: that are asked for. beyond: how many tokens, at least, a prompt is longer than the context."""
+    """max_tokens: that are asked for, at most. beyond: words of a prompt more than the context, at most."""
 
     max_tokens: int
     beyond: int
@@ -74,7 +74,7 @@ class Longer:
 
 
 class RefusalForm(Answers[Bad]):
-    """Each bad request gives a status of 4xx and an error with message, type, param and code; no stream begins."""
+    """Each bad request gives a status of 4xx and an error with all four fields; no stream begins."""
 
     requires = frozenset({"http"})
 
@@ -148,7 +148,9 @@ class ContextRefusal(Answers[Longer]):
 
     def informative(self, observation: Observation) -> bool:
         """A case counts when it is known how long the context is."""
-        return 0 < observation.samples["context"] < observation.case["times"]
+        context: int = observation.samples["context"]
+        times: int = observation.case["times"]
+        return 0 < context < times
 
 
 def not_refused(answer: Answer) -> str | None:

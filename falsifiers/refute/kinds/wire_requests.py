@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 P = TypeVar("P")
 CHAT = "/chat/completions"
-_LARGEST_SEED = 2**31 - 1  # some servers keep seeds in 32 bits with a sign
+LARGEST_SEED = 2**31 - 1  # some servers keep seeds in 32 bits with a sign
 _SHOWN = 160  # characters of a value in a sentence
 _WORDS = (
     "apple",
@@ -41,6 +41,8 @@ _WORDS = (
     "paper",
     "music",
 )
+
+_BEYOND_ASCII = "éßñ中文語🙂👍🌍дλ“”"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,13 +118,19 @@ def seeded() -> "SearchStrategy[dict[str, Any]]":
     from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
 
     temperatures = st.sampled_from([1.0, 0.7, 1.5])
-    return st.fixed_dictionaries({"temperature": temperatures, "seed": st.integers(0, _LARGEST_SEED)})
+    return st.fixed_dictionaries({"temperature": temperatures, "seed": st.integers(0, LARGEST_SEED)})
 
 
 def long_question(max_tokens: int, seed: int, *, words: int | None = None) -> dict[str, Any]:
     """A case that asks to repeat words: without a number, enough of them for about as many tokens."""
     chosen = Random(seed).choices(_WORDS, k=words or 3 * max_tokens // 4)  # noqa: S311
     return {"content": _repeat(chosen), "max_tokens": max_tokens, "sampling": {"temperature": 0}}
+
+
+def beyond_ascii(seed: int) -> str:
+    """Return 12 to 16 characters of many kinds, with spaces between them: few models are sure what follows."""
+    draw = Random(seed)  # noqa: S311
+    return " ".join(draw.choices(_BEYOND_ASCII, k=draw.randint(12, 16)))
 
 
 def _repeat(words: Sequence[str]) -> str:

@@ -11,14 +11,26 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from refute.kinds.base import Case, Observation
 from refute.kinds.parameters import whole_number
-from refute.kinds.wire_requests import Answers, Asked, chat, greedy, questions, seeded, shown, unserved
+from refute.kinds.wire_requests import (
+    LARGEST_SEED,
+    Answers,
+    Asked,
+    beyond_ascii,
+    chat,
+    greedy,
+    questions,
+    seeded,
+    shown,
+    unserved,
+)
 from refute.targets.base import Target
 from refute.wire.answers import Answer
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-_SEEDS = 2**31
+_APART = 7919  # between seeds
+_OPEN = "Repeat in words of your own, as nonsense: {}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,17 +112,16 @@ class AnswersDiffer(Answers[DifferParameters]):
         from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
 
         asked = self.parameters
-        number = st.integers(0, 10**6)
         case: dict[str, SearchStrategy[Any]] = {
-            "content": number.map(lambda each: f"Write anything at all. Number {each}."),
+            "content": st.integers(0, LARGEST_SEED).map(lambda seed: _OPEN.format(beyond_ascii(seed))),
             "max_tokens": st.just(asked.max_tokens),
             "sampling": st.just({"temperature": asked.temperature}),
             "stream": st.booleans(),
             "seeds": st.just([None] * asked.answers),
         }
         if asked.mode == "seeds":
-            first = st.integers(0, _SEEDS - 1 - asked.answers * 7919)
-            case["seeds"] = first.map(lambda seed: [seed + 7919 * place for place in range(asked.answers)])
+            first = st.integers(0, LARGEST_SEED - asked.answers * _APART)
+            case["seeds"] = first.map(lambda seed: [seed + _APART * place for place in range(asked.answers)])
         return st.fixed_dictionaries(case)
 
     def observe(self, target: Target, case: Case) -> Observation:

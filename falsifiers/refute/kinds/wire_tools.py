@@ -1,7 +1,6 @@
 """Tool calls over HTTP: objects with arguments that are JSON, never the text in which a model writes them."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -18,16 +17,16 @@ if TYPE_CHECKING:
 
 _WORDS = ("apple", "river", "stone", "light", "orange", "garden", "paper", "music")
 _MARKUP = ("<tool_call>", "</tool_call>", "<function=", "<parameter=", "[TOOL_CALLS]", "<|python_tag|>")
-_TEXT: Mapping[str, str] = {"type": "string"}
-TOOL = {
+_NAME = "Read"
+_TOOL = {
     "type": "function",
     "function": {
-        "name": "Write",
-        "description": "Write a file.",
+        "name": _NAME,
+        "description": "Read a file.",
         "parameters": {
             "type": "object",
-            "properties": {"file_path": _TEXT, "content": _TEXT},
-            "required": ["file_path", "content"],
+            "properties": {"file_path": {"type": "string"}},
+            "required": ["file_path"],
         },
     },
 }
@@ -51,13 +50,13 @@ class ToolCalls(Answers[Called]):
     tries = 3
 
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":  # noqa: ARG002 (all are asked alike)
-        """Messages that ask to write a file, with a tool that does."""
+        """Messages that ask to read a file, with a tool that does."""
         from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
 
         word = st.sampled_from(_WORDS)
         return st.fixed_dictionaries(
             {
-                "content": st.builds("Write {} to {}.txt".format, word, word),
+                "content": st.builds("Read {}.{}".format, word, st.sampled_from(["txt", "py", "md"])),
                 "max_tokens": st.just(self.parameters.max_tokens),
                 "sampling": st.just({"temperature": 0}),
             }
@@ -70,7 +69,7 @@ class ToolCalls(Answers[Called]):
             body = {
                 "model": target.endpoint.model,
                 "messages": [{"role": "user", "content": case["content"]}],
-                "tools": [TOOL],
+                "tools": [_TOOL],
                 **common(target.endpoint, case, stream=stream),
             }
             replies[name] = post(target.endpoint, CHAT, body).to_samples()
@@ -94,7 +93,7 @@ class ToolCalls(Answers[Called]):
 
 
 def _miscalled(answer: Answer) -> str | None:
-    """Say what is wrong with the calls of an answer. One that was cut off for its length may hold half a call."""
+    """Say what is wrong with the calls of an answer. One that ended for its length may hold half a call."""
     if answer.finish == "length":
         return None
     if any(each in answer.text for each in _MARKUP):
@@ -104,8 +103,8 @@ def _miscalled(answer: Answer) -> str | None:
     if answer.finish != "tool_calls":
         return f"finish_reason {answer.finish!r} with a call, expected 'tool_calls'"
     for call in answer.calls:
-        if call["name"] != "Write" or not call["id"]:
-            return f"call {shown(call)}, expected an id and the name 'Write'"
+        if call["name"] != _NAME or not call["id"]:
+            return f"call {shown(call)}, expected an id and the name {_NAME!r}"
         try:
             arguments = json.loads(call["arguments"])
         except ValueError:

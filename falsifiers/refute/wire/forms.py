@@ -1,7 +1,8 @@
 """The objects of OpenAI's chat API as JSON Schema: keys that must be there, and their types.
 
-After the published description of the API (openapi 2.3.0), with one liberty that every client takes: `logprobs`
-of a choice may be missing where none were asked for. What is not listed may be there: servers tell more.
+After the published description of the API (openapi 2.3.0), with one liberty that every client takes:
+`logprobs` of a choice may be missing where none were asked for. What is not listed may be there: servers
+tell more.
 """
 
 from collections.abc import Mapping
