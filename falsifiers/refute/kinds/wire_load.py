@@ -15,15 +15,13 @@ from refute.kinds.wire_times import Timed, times_of
 from refute.targets.base import Target
 from refute.verdict import Judgement, Outcome
 from refute.wire.answers import Answer
-from refute.wire.endpoint import Endpoint, Reply
+from refute.wire.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from refute.contract import Bound
 
 T = TypeVar("T")
 _EVENTS_SEEN = 3  # by a client that leaves a stream: the role and some text
-_PATIENCE = 0.5  # of the time of the request before: how long a client waits for a whole answer, and leaves
-_SLOWED = 1.5  # times as long as before: something may still run
 _MOST_CLIENTS = 64
 
 
@@ -124,22 +122,20 @@ class ClientsLeave(Timed[LeavingParameters]):
     def observe(self, target: Target, case: Case) -> Observation:
         """One request, clients that leave, another request as soon as they have left.
 
-        Where that one took longer, whatever is still computed has to end, so that the next run begins as
-        this one did: it does while one more answer of that length is computed.
+        First comes an answer as long as those that will be left: until it ends, a new server has warmed up,
+        and what an earlier run left behind has ended too. So every run begins alike.
         """
         endpoint, leaving = target.endpoint, case["leaving"]
+        settled = _asking(endpoint, leaving[0])()
         before = _asking(endpoint, case["before"])()
-        impatient = replace(endpoint, silence=_PATIENCE * before["end_ns"] / 1e9)
         left = _together(
             [
-                _leaving_stream(endpoint, request) if place % 2 else _leaving_whole(impatient, request)
+                _leaving(endpoint, request, stream=bool(place % 2), patience=before["end_ns"])
                 for place, request in enumerate(leaving)
             ]
         )
         after = _asking(endpoint, case["after"])()
-        if after["end_ns"] > _SLOWED * before["end_ns"]:
-            _asking(endpoint, leaving[0])()
-        return Observation(case, {"before": before, "left": left, "after": after})
+        return Observation(case, {"settled": settled, "before": before, "left": left, "after": after})
 
     def figure_of(self, observation: Observation) -> float:
         """The time of the request after over that of the one before."""
@@ -149,7 +145,7 @@ class ClientsLeave(Timed[LeavingParameters]):
     def failed(self, observation: Observation) -> str | None:
         """A reply that was not served, or a client whose answer was there before it left."""
         samples = observation.samples
-        for name in ("before", "after"):
+        for name in ("settled", "before", "after"):
             if samples[name]["failed"] is not None:
                 return str(samples[name]["failed"])
         return next(
@@ -162,28 +158,23 @@ def _asking(endpoint: Endpoint, request: Case) -> Callable[[], dict[str, Any]]:
     return lambda: times_of(Answer.of_reply(chat(endpoint, request, stream=True)))
 
 
-def _leaving_stream(endpoint: Endpoint, request: Case) -> Callable[[], str | None]:
-    """What leaves a stream once it has begun; it tells why that could not be, None where it was so."""
+def _leaving(endpoint: Endpoint, request: Case, *, stream: bool, patience: int) -> Callable[[], str | None]:
+    """What sends a request and leaves: a stream that has begun, or whatever is silent for a time.
+
+    patience: nanoseconds; whole answers, of which nothing comes before all of it, are given half of them.
+    It tells why it could not leave, None where it did.
+    """
+    silence = patience if stream else patience // 2
+    impatient = replace(endpoint, silence=silence / 1e9)
 
     def leave() -> str | None:
-        reply = chat(endpoint, request, stream=True, leaves=lambda events: events >= _EVENTS_SEEN)
-        return None if reply.left else _stayed(reply)
+        reply = chat(impatient, request, stream=stream, leaves=lambda events: events >= _EVENTS_SEEN)
+        last = max([reply.head_ns, *(event.ns for event in reply.events)])
+        if reply.left or (reply.broken is not None and reply.end_ns - last >= silence):
+            return None
+        return unserved(Answer.of_reply(reply)) or "its answer was there before it left"
 
     return leave
-
-
-def _leaving_whole(endpoint: Endpoint, request: Case) -> Callable[[], str | None]:
-    """What leaves when nothing came for the endpoint's time of silence; it tells why that could not be."""
-
-    def leave() -> str | None:
-        reply = chat(endpoint, request, stream=False)
-        return None if reply.status == 0 and reply.broken is not None else _stayed(reply)
-
-    return leave
-
-
-def _stayed(reply: Reply) -> str:
-    return unserved(Answer.of_reply(reply)) or "its answer was there before it left"
 
 
 def _together(calls: Sequence[Callable[[], T]]) -> list[T]:

@@ -128,7 +128,7 @@ def long_question(max_tokens: int, seed: int, *, words: int | None = None) -> di
 
 
 def beyond_ascii(seed: int) -> str:
-    """Return 12 to 16 characters of many kinds, with spaces between them: few models are sure what follows."""
+    """Return 12 to 16 characters of many kinds, spaces between them: few models are sure what follows."""
     draw = Random(seed)  # noqa: S311
     return " ".join(draw.choices(_BEYOND_ASCII, k=draw.randint(12, 16)))
 

@@ -23,7 +23,7 @@ def arguments_for(tool: Mapping[str, Any]) -> str:
     value = _value(schema)
     if not isinstance(value, dict) or not Draft202012Validator(schema).is_valid(value):
         raise invalid("tools", "have parameters of a kind that this simple engine finds no arguments for")
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))  # a byte is a token
 
 
 def _value(schema: Any) -> Any:
@@ -48,4 +48,4 @@ def _value(schema: Any) -> Any:
         case "null":
             return None
         case _:
-            return "light é".ljust(min(schema.get("minLength", 0), _MOST), ".")
+            return "né".ljust(min(schema.get("minLength", 0), _MOST), ".")

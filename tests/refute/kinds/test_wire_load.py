@@ -23,8 +23,8 @@ def rated(*replies: Any, span: int = 2000) -> Observation:
     return Observation({}, {"span_ns": span * MS, "replies": list(replies)})
 
 
-def left(after: Any, *stayed: str | None, before: Any = SERVED) -> Observation:
-    return Observation({}, {"before": before, "left": list(stayed), "after": after})
+def left(after: Any, *stayed: str | None, before: Any = SERVED, settled: Any = SERVED) -> Observation:
+    return Observation({}, {"before": before, "left": list(stayed), "after": after, "settled": settled})
 
 
 def test_the_rate_is_that_of_all_requests() -> None:
@@ -64,6 +64,7 @@ def test_what_is_computed_for_those_who_left_shows_as_a_ratio() -> None:
     [
         (left(FAILED, None), "status 500"),
         (left(SERVED, None, before=FAILED), "status 500"),
+        (left(SERVED, None, settled=FAILED), "status 500"),
         (left(SERVED, None, "its answer was there"), "a client that was to leave: its answer was there"),
     ],
 )
