@@ -160,5 +160,5 @@ def _cut_out(text: str, case: Case) -> str | None:
 def _mixed(seed: int, *, max_tokens: int, seeded: bool) -> dict[str, Any]:
     """A case that asks to repeat characters of many kinds, so many that no model is sure how to go on."""
     sampling = {"temperature": 2, "seed": seed} if seeded else {"temperature": 0}
-    content = f"Repeat: {beyond_ascii(seed)}"
+    content = f"Repeat: {beyond_ascii(seed, 12)}"
     return {"content": content, "max_tokens": max_tokens, "sampling": sampling}

@@ -1,4 +1,4 @@
-"""Log probabilities on hand-made replies: those of no distribution, or of other text, refute."""
+"""Log probabilities on hand-made replies: what no distribution has, or is of other text, refutes."""
 
 import copy
 import json
