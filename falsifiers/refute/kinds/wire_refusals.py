@@ -83,10 +83,11 @@ class RefusalForm(Answers[Bad]):
     requires = frozenset({"http"})
 
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":  # noqa: ARG002 (all are asked alike)
-        """A bad request as it is sent, but for the model's name, and whether it asks for a stream."""
+        """A bad request, but for the model's name; whether it asks for a stream; whether it comes first."""
         from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
 
-        return st.builds(_case, st.sampled_from(self.parameters.requests), st.booleans())
+        bad = st.builds(_case, st.sampled_from(self.parameters.requests), st.booleans())
+        return st.builds(lambda case, first: {**case, "bad_first": first}, bad, st.booleans())
 
     def observe(self, target: Target, case: Case) -> Observation:
         """Send it, and a request with nothing wrong."""
@@ -95,10 +96,12 @@ class RefusalForm(Answers[Bad]):
             raw: bytes | Mapping[str, Any] = case["body"].encode()
         else:
             raw = {name: value for name, value in {**model, **case["fields"]}.items() if value is not None}
-        sent = {"reply": raw, "right": {**model, **_RIGHT}}
-        return Observation(
-            case, {name: post(target.endpoint, CHAT, body).to_samples() for name, body in sent.items()}
-        )
+        sent = [("reply", raw), ("right", {**model, **_RIGHT})]
+        samples = {
+            name: post(target.endpoint, CHAT, body).to_samples()
+            for name, body in (sent if case["bad_first"] else sent[::-1])
+        }
+        return Observation(case, samples)
 
     def wrong(self, observation: Observation) -> str | None:
         """How the answer is no refusal, or one without what clients read, or nothing is served at all."""
@@ -124,13 +127,15 @@ class ContextRefusal(Answers[Longer]):
                 "times": st.integers(context + 1, context + beyond),
                 "max_tokens": st.integers(1, self.parameters.max_tokens),
                 "stream": st.booleans(),
+                "long_first": st.booleans(),
             }
         )
 
     def observe(self, target: Target, case: Case) -> Observation:
         """Send it, and the same with one word."""
         samples: dict[str, Any] = {"context": target.identity.context}
-        for name, times in (("reply", case["times"]), ("right", 1)):
+        sent = [("reply", case["times"]), ("right", 1)]
+        for name, times in sent if case["long_first"] else sent[::-1]:
             body = {
                 "model": target.endpoint.model,
                 "messages": [{"role": "user", "content": " ".join([case["word"]] * times)}],

@@ -68,7 +68,7 @@ def fake() -> FakeTarget:
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("bad", BAD_REQUESTS)
 def test_the_simulated_server_refuses_every_bad_request(fake: FakeTarget, bad: str, streamed: bool) -> None:
-    observation = REFUSALS.observe(fake, _case(bad, streamed))
+    observation = REFUSALS.observe(fake, {**_case(bad, streamed), "bad_first": True})
     assert REFUSALS.wrong(observation) is None
 
 
@@ -97,6 +97,6 @@ def test_a_context_that_is_unknown_or_long_enough_says_nothing(observation: Obse
 @pytest.mark.parametrize("streamed", [False, True])
 def test_the_simulated_server_refuses_a_prompt_that_is_too_long(fake: FakeTarget, streamed: bool) -> None:
     times = fake.identity.context + 1
-    case = {"word": "a", "times": times, "max_tokens": 1, "stream": streamed}
+    case = {"word": "a", "times": times, "max_tokens": 1, "stream": streamed, "long_first": streamed}
     observation = CONTEXT.observe(fake, case)
     assert (CONTEXT.wrong(observation), CONTEXT.informative(observation)) == (None, True)
