@@ -94,7 +94,8 @@ class AnswersDiffer(Answers[DifferParameters]):
         case: dict[str, SearchStrategy[Any]] = {
             "content": st.integers(0, LARGEST_SEED).map(lambda seed: _OPEN.format(beyond_ascii(seed, 3))),
             "max_tokens": st.just(asked.max_tokens),
-            "sampling": st.just({"temperature": asked.temperature}),
+            # Some servers have a top_p of their own, with which a model may be left no choice.
+            "sampling": st.just({"temperature": asked.temperature, "top_p": 1}),
             "stream": st.booleans(),
             "seeds": st.just([None] * asked.answers),
         }
