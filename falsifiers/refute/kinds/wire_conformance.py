@@ -9,6 +9,7 @@ from refute.kinds.wire_requests import (
     CHAT,
     Answers,
     Asked,
+    Repeated,
     chat,
     common,
     greedy,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class AnswerForm(Answers[Asked]):
-    """Every object has the keys and types of the API; a stream is a role, texts, one finish_reason, [DONE]."""
+    """Every object has the keys and types of the API; a stream is in order."""
 
     requires = frozenset({"http"})
     stricter = MappingProxyType({**Answers.stricter, "max_tokens": "higher"})
@@ -55,14 +56,15 @@ class AnswerForm(Answers[Asked]):
         """The first departure, of the whole answer, then of the stream."""
         whole, streamed = (Answer.of(observation.samples[name]) for name in ("whole", "streamed"))
         logprobs = observation.case["logprobs"]
-        found = unserved(whole) or _whole_misformed(whole) or _untold(whole, logprobs=logprobs)
-        if found is not None:
-            return f"the whole answer: {found}"
-        found = unserved(streamed) or _stream_misformed(streamed) or _untold(streamed, logprobs=logprobs)
-        return None if found is None else f"the stream: {found}"
+        for name, answer in (("the whole answer", whole), ("the stream", streamed)):
+            found = unserved(answer) or misformed(answer, stream=answer is streamed)
+            found = found or _untold(answer, logprobs=logprobs)
+            if found is not None:
+                return f"{name}: {found}"
+        return None
 
 
-class AnswerUsage(Answers[Asked]):
+class AnswerUsage(Answers[Repeated]):
     """Usage comes where it was asked for and nowhere else, adds up, and keeps to max_tokens.
 
     Where an answer ended for its length, exactly max_tokens were taken. The texts that are asked for are as
@@ -131,6 +133,11 @@ def _without_usage(endpoint: Endpoint, case: Case) -> dict[str, Any]:
     }
 
 
+def misformed(answer: Answer, *, stream: bool) -> str | None:
+    """Say what departs from the form of an answer that was served; None where nothing does."""
+    return _stream_misformed(answer) if stream else _whole_misformed(answer)
+
+
 def _whole_misformed(answer: Answer) -> str | None:
     if answer.reply.content_type != "application/json":
         return f"it is of type {answer.reply.content_type!r}, expected application/json"
@@ -151,8 +158,12 @@ def _stream_misformed(answer: Answer) -> str | None:
     for name in ("id", "model", "created"):
         if len({chunk[name] for chunk in chunks}) > 1:
             return f"{name} changes: {shown(sorted({str(chunk[name]) for chunk in chunks}))}"
+    if any(not chunk["choices"] and chunk.get("usage") is None for chunk in chunks):
+        return "a chunk has neither a choice nor usage"
     if not answer.choices:
         return "no event has a choice"
+    if any(choice["index"] != 0 for choice in answer.choices):
+        return "a choice has another index than 0, and one was asked for"
     if message_of(answer.choices[0]).get("role") != "assistant":
         return f"the first delta is {shown(message_of(answer.choices[0]))}, expected the assistant's role"
     finishes = [choice["finish_reason"] for choice in answer.choices]

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from refute.kinds.base import Case, Observation, Searched
 from refute.kinds.parameters import whole_number
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 P = TypeVar("P")
 CHAT = "/chat/completions"
-_LARGEST_SEED = 2**31 - 1  # some servers keep seeds in 32 bits with a sign
+LARGEST_SEED = 2**31 - 1  # some servers keep seeds in 32 bits with a sign
 _SHOWN = 160  # characters of a value in a sentence
 _WORDS = (
     "apple",
@@ -42,6 +42,8 @@ _WORDS = (
     "music",
 )
 
+_BEYOND_ASCII = "éßñ中文語🙂👍🌍дλ“”"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
@@ -53,6 +55,18 @@ class Asked:
     def __post_init__(self) -> None:
         whole_number("max_tokens", self.max_tokens, 2)
         whole_number("pieces", self.pieces, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeatable(Asked):
+    """mode: `greedy`, temperature 0, or `seeded`, temperatures above 0 with a seed."""
+
+    mode: Literal["greedy", "seeded"]
+
+    def __post_init__(self) -> None:
+        Asked.__post_init__(self)
+        if self.mode not in {"greedy", "seeded"}:
+            raise ValueError(f"mode is {self.mode!r}, expected 'greedy' or 'seeded'")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +111,14 @@ def questions(asked: Asked, sampling: "SearchStrategy[dict[str, Any]]") -> "Sear
     )
 
 
+def repeatable(asked: Repeatable, choice: str) -> "SearchStrategy[dict[str, Any]]":
+    """Cases that give the same answer again, each with a choice that is true or false."""
+    from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
+
+    sampling = greedy() if asked.mode == "greedy" else seeded()
+    return st.builds(lambda case, chosen: {**case, choice: chosen}, questions(asked, sampling), st.booleans())
+
+
 def words_to_repeat(least: int, most: int) -> "SearchStrategy[str]":
     """Requests to repeat so many words."""
     from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
@@ -116,13 +138,19 @@ def seeded() -> "SearchStrategy[dict[str, Any]]":
     from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
 
     temperatures = st.sampled_from([1.0, 0.7, 1.5])
-    return st.fixed_dictionaries({"temperature": temperatures, "seed": st.integers(0, _LARGEST_SEED)})
+    return st.fixed_dictionaries({"temperature": temperatures, "seed": st.integers(0, LARGEST_SEED)})
 
 
 def long_question(max_tokens: int, seed: int, *, words: int | None = None) -> dict[str, Any]:
     """A case that asks to repeat words: without a number, enough of them for about as many tokens."""
     chosen = Random(seed).choices(_WORDS, k=words or 3 * max_tokens // 4)  # noqa: S311
     return {"content": _repeat(chosen), "max_tokens": max_tokens, "sampling": {"temperature": 0}}
+
+
+def beyond_ascii(seed: int, least: int) -> str:
+    """Return some characters of many kinds, spaces between them: few models are sure what follows."""
+    draw = Random(seed)  # noqa: S311
+    return " ".join(draw.choices(_BEYOND_ASCII, k=draw.randint(least, least + 4)))
 
 
 def _repeat(words: Sequence[str]) -> str:
@@ -148,6 +176,7 @@ def common(endpoint: Endpoint, case: Case, *, stream: bool) -> dict[str, Any]:
     streaming: Mapping[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
     return {
         "max_tokens": case["max_tokens"],
+        **endpoint.dialect.untruncated,
         **case["sampling"],
         **(endpoint.dialect.fresh or {}),
         **(streaming if stream else {"stream": False}),

@@ -11,26 +11,24 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from refute.kinds.base import Case, Observation
 from refute.kinds.parameters import whole_number
-from refute.kinds.wire_requests import Answers, Asked, chat, greedy, questions, seeded, shown, unserved
+from refute.kinds.wire_requests import (
+    LARGEST_SEED,
+    Answers,
+    Repeatable,
+    beyond_ascii,
+    chat,
+    repeatable,
+    shown,
+    unserved,
+)
 from refute.targets.base import Target
 from refute.wire.answers import Answer
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-_SEEDS = 2**31
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgreeParameters(Asked):
-    """mode: `greedy`, temperature 0, or `seeded`, temperatures above 0 with one seed."""
-
-    mode: Literal["greedy", "seeded"]
-
-    def __post_init__(self) -> None:
-        Asked.__post_init__(self)
-        if self.mode not in {"greedy", "seeded"}:
-            raise ValueError(f"mode is {self.mode!r}, expected 'greedy' or 'seeded'")
+_APART = 7919  # between seeds
+_OPEN = "Repeat in words of your own, as nonsense: {}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +52,7 @@ class DifferParameters:
             raise ValueError(f"temperature is {self.temperature!r}, expected a number above 0 and at most 2")
 
 
-class AnswersAgree(Answers[AgreeParameters]):
+class AnswersAgree(Answers[Repeatable]):
     """The same request gives the same text."""
 
     requires = frozenset({"http"})
@@ -62,14 +60,7 @@ class AnswersAgree(Answers[AgreeParameters]):
 
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":  # noqa: ARG002 (all are asked alike)
         """Messages, settings of the mode, and whether streams are asked for."""
-        from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
-
-        sampling = greedy() if self.parameters.mode == "greedy" else seeded()
-        return st.builds(
-            lambda case, stream: {**case, "stream": stream},
-            questions(self.parameters, sampling),
-            st.booleans(),
-        )
+        return repeatable(self.parameters, "stream")
 
     def observe(self, target: Target, case: Case) -> Observation:
         """Ask twice."""
@@ -100,17 +91,17 @@ class AnswersDiffer(Answers[DifferParameters]):
         from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
 
         asked = self.parameters
-        number = st.integers(0, 10**6)
         case: dict[str, SearchStrategy[Any]] = {
-            "content": number.map(lambda each: f"Write anything at all. Number {each}."),
+            "content": st.integers(0, LARGEST_SEED).map(lambda seed: _OPEN.format(beyond_ascii(seed, 3))),
             "max_tokens": st.just(asked.max_tokens),
-            "sampling": st.just({"temperature": asked.temperature}),
+            # Some servers have a top_p of their own, with which a model may be left no choice.
+            "sampling": st.just({"temperature": asked.temperature, "top_p": 1}),
             "stream": st.booleans(),
             "seeds": st.just([None] * asked.answers),
         }
         if asked.mode == "seeds":
-            first = st.integers(0, _SEEDS - 1 - asked.answers * 7919)
-            case["seeds"] = first.map(lambda seed: [seed + 7919 * place for place in range(asked.answers)])
+            first = st.integers(0, LARGEST_SEED - asked.answers * _APART)
+            case["seeds"] = first.map(lambda seed: [seed + _APART * place for place in range(asked.answers)])
         return st.fixed_dictionaries(case)
 
     def observe(self, target: Target, case: Case) -> Observation:

@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 from refute.kinds.base import Case, Observation
 from refute.kinds.parameters import whole_number
-from refute.kinds.wire_requests import Answers, Asked, chat, greedy, questions, seeded, shown, unserved
+from refute.kinds.wire_requests import (
+    LARGEST_SEED,
+    Answers,
+    Asked,
+    Repeated,
+    beyond_ascii,
+    chat,
+    greedy,
+    questions,
+    shown,
+    unserved,
+)
 from refute.targets.base import Target
 from refute.wire.answers import Answer
 
@@ -14,7 +25,6 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-_BEYOND_ASCII = ("é", "ß", "ñ", "中", "文", "語", "🙂", "👍", "🌍", "д", "λ", "“", "”")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +96,7 @@ class StopTexts(Answers[StopParameters]):
         return observation.samples["stop"] is not None
 
 
-class WholeCharacters(Answers[Asked]):
+class WholeCharacters(Answers[Repeated]):
     """A character that takes several tokens comes in one event: streams say what whole answers say.
 
     Where a character takes several tokens depends on the model. Bytes that never become a character count
@@ -95,21 +105,17 @@ class WholeCharacters(Answers[Asked]):
 
     requires = frozenset({"http"})
     stricter = MappingProxyType({**Answers.stricter, "max_tokens": "higher"})
-    tries = 8
+    tries = 32  # a small model seldom leaves ASCII
 
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":
         """Texts beyond ASCII to repeat; where seeds make them repeatable, also at high temperatures."""
         from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
 
-        hot = seeded().map(lambda settings: {**settings, "temperature": 2.0})
-        sampling = hot if "http_seed" in target.capabilities else greedy()
-        characters = st.lists(st.sampled_from(_BEYOND_ASCII), min_size=1, max_size=self.parameters.max_tokens)
-        return st.fixed_dictionaries(
-            {
-                "content": characters.map(lambda each: f"Repeat: {' '.join(each)}"),
-                "max_tokens": st.just(self.parameters.max_tokens),
-                "sampling": sampling,
-            }
+        return st.builds(
+            _mixed,
+            st.integers(0, LARGEST_SEED),
+            max_tokens=st.just(self.parameters.max_tokens),
+            seeded=st.just("http_seed" in target.capabilities),
         )
 
     def observe(self, target: Target, case: Case) -> Observation:
@@ -149,3 +155,10 @@ def _cut_out(text: str, case: Case) -> str | None:
     start = max(1, len(text) * case["at_percent"] // 100)
     stop = text[start : start + case["length"]]
     return stop if stop and _REPLACEMENT not in stop and not text.startswith(stop) else None
+
+
+def _mixed(seed: int, *, max_tokens: int, seeded: bool) -> dict[str, Any]:
+    """A case that asks to repeat characters of many kinds, so many that no model is sure how to go on."""
+    sampling = {"temperature": 2, "seed": seed} if seeded else {"temperature": 0}
+    content = f"Repeat: {beyond_ascii(seed, 12)}"
+    return {"content": content, "max_tokens": max_tokens, "sampling": sampling}

@@ -6,6 +6,7 @@ documentation. Whether a server takes tools also depends on the model and on its
 
 from refute.wire.endpoint import Dialect
 
+_WHOLE_LAW = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}  # llama.cpp's defaults are 40, 0.95 and 0.05
 REFUTE = Dialect(
     "refute",
     frozenset({"http", "http_seed", "http_logprobs", "http_tools", "http_counters"}),
@@ -16,11 +17,13 @@ LLAMA_CPP_PYTHON = Dialect(
     "llama-cpp-python",
     frozenset({"http", "http_seed", "http_logprobs"}),
     fresh=None,  # a prompt always goes on from what it shares with the one before
+    untruncated=_WHOLE_LAW,
 )
 LLAMA_CPP = Dialect(
     "llama.cpp",
     frozenset({"http", "http_seed", "http_logprobs", "http_tools"}),
     fresh={"cache_prompt": False},
+    untruncated=_WHOLE_LAW,
 )
 VLLM = Dialect("vllm", frozenset({"http", "http_seed", "http_logprobs", "http_tools"}))
 SGLANG = Dialect("sglang", frozenset({"http", "http_seed", "http_logprobs", "http_tools"}))

@@ -19,13 +19,15 @@ class Dialect:
     """What an engine promises on the wire, and how it wants to be asked where engines differ.
 
     capabilities: those of `Target` that begin with `http`. fresh: body fields with which a request reuses
-    nothing of earlier ones; None where there is no way to say it. counters: body fields that ask for what
-    the engine did; only with the capability http_counters.
+    nothing of earlier ones; None where there is no way to say it. untruncated: body fields with which nothing
+    but the temperature shapes what is drawn, for engines that truncate unasked. counters: body fields that
+    ask for what the engine did; only with the capability http_counters.
     """
 
     name: str
     capabilities: frozenset[str]
     fresh: Mapping[str, Any] | None = None
+    untruncated: Mapping[str, Any] = field(default_factory=dict)
     counters: Mapping[str, Any] | None = None
 
 

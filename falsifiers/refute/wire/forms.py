@@ -1,7 +1,8 @@
 """The objects of OpenAI's chat API as JSON Schema: keys that must be there, and their types.
 
-After the published description of the API (openapi 2.3.0), with one liberty that every client takes: `logprobs`
-of a choice may be missing where none were asked for. What is not listed may be there: servers tell more.
+After the published description of the API (openapi 2.3.0), with one liberty that every client takes:
+`logprobs` of a choice may be missing where none were asked for. What is not listed may be there: servers
+tell more.
 """
 
 from collections.abc import Mapping
@@ -63,6 +64,7 @@ CHUNK = _answer(
                 {
                     "role": _TEXT,
                     "content": _TEXT_OR_NULL,
+                    "refusal": _TEXT_OR_NULL,
                     "tool_calls": _or_null({"type": "array", "items": _CALL_PART}),
                 },
             ),
@@ -82,7 +84,10 @@ COMPLETION = _answer(
             "index": _COUNT,
             "message": _object(
                 {"role": {"const": "assistant"}, "content": _TEXT_OR_NULL},
-                {"tool_calls": _or_null({"type": "array", "items": _CALL})},
+                {
+                    "refusal": _TEXT_OR_NULL,
+                    "tool_calls": _or_null({"type": "array", "items": _CALL}),
+                },
             ),
             "finish_reason": {"enum": _FINISH},
         },
