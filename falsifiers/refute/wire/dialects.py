@@ -6,7 +6,7 @@ documentation. Whether a server takes tools also depends on the model and on its
 
 from refute.wire.endpoint import Dialect
 
-_WHOLE_LAW = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}  # llama.cpp's defaults are 40, 0.95 and 0.05
+_WHOLE_LAW = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "repeat_penalty": 1.0}
 REFUTE = Dialect(
     "refute",
     frozenset({"http", "http_seed", "http_logprobs", "http_tools", "http_counters"}),
