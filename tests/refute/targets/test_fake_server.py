@@ -143,9 +143,11 @@ def test_a_client_that_leaves_ends_its_answer_at_once(gated, gate, stream) -> No
 
 def test_closing_the_server_breaks_answers_off(gated, gate) -> None:
     with started(gated, stream=True) as connection:
-        gate.open()
-        gated.close()
-        told = b"".join(iter(lambda: connection.recv(65536), b""))
+        closing = threading.Thread(target=gated.close)
+        closing.start()
+        told = b"".join(iter(lambda: connection.recv(65536), b""))  # until the connection is closed
+        gate.open()  # which lets the thread of the answer find out
+        closing.join(PATIENCE)
     assert told.startswith(b"HTTP/1.1 200 ")
     assert b"[DONE]" not in told
     assert gated.running == 0
