@@ -1,5 +1,17 @@
 """What the official client of OpenAI's API must find on any server."""
 
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "look",
+        "parameters": {
+            "type": "object",
+            "properties": {"at": {"type": "string"}, "far": {"type": "integer"}},
+            "required": ["at", "far"],
+        },
+    },
+}
+
 
 def chat_streamed_is_the_chat(client, asked):
     """Ask twice; return the whole answer, which has text."""

@@ -10,11 +10,13 @@ from refute.kinds.wire_requests import (
     Answers,
     Asked,
     Repeated,
+    both,
     chat,
-    common,
+    chat_body,
     greedy,
     questions,
     shown,
+    unframed,
     unserved,
     words_to_repeat,
 )
@@ -54,7 +56,7 @@ class AnswerForm(Answers[Asked]):
 
     def wrong(self, observation: Observation) -> str | None:
         """The first departure, of the whole answer, then of the stream."""
-        whole, streamed = (Answer.of(observation.samples[name]) for name in ("whole", "streamed"))
+        whole, streamed = both(observation)
         logprobs = observation.case["logprobs"]
         for name, answer in (("the whole answer", whole), ("the stream", streamed)):
             found = unserved(answer) or misformed(answer, stream=answer is streamed)
@@ -124,13 +126,9 @@ class AnswerUsage(Answers[Repeated]):
 
 
 def _without_usage(endpoint: Endpoint, case: Case) -> dict[str, Any]:
-    settings = {**common(endpoint, case, stream=True)}
-    del settings["stream_options"]
-    return {
-        "model": endpoint.model,
-        "messages": [{"role": "user", "content": case["content"]}],
-        **settings,
-    }
+    body = chat_body(endpoint, case, stream=True)
+    del body["stream_options"]
+    return body
 
 
 def misformed(answer: Answer, *, stream: bool) -> str | None:
@@ -146,13 +144,9 @@ def _whole_misformed(answer: Answer) -> str | None:
 
 def _stream_misformed(answer: Answer) -> str | None:
     """Say what departs from the form of a stream: of each object, and of all in their order."""
-    if not answer.streamed:
-        return f"it is of type {answer.reply.content_type!r}, expected text/event-stream"
-    if not answer.done:
-        return "[DONE] is missing, or is not the last event alone"
+    if (why := unframed(answer, "it")) is not None:
+        return why
     chunks = [chunk for _, chunk in answer.chunks]
-    if len(chunks) != len(answer.reply.events) - 1:
-        return "an event is no JSON object"
     if (found := next(filter(None, (misfit(chunk, CHUNK) for chunk in chunks)), None)) is not None:
         return found
     for name in ("id", "model", "created"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from refute.kinds.base import Case, Observation
 from refute.kinds.parameters import whole_number
-from refute.kinds.wire_requests import Answers, Asked, chat, greedy, questions, shown, unserved
+from refute.kinds.wire_requests import Answers, Asked, both, chat, greedy, questions, shown, unserved
 from refute.targets.base import Target
 from refute.wire.answers import Answer, spelling
 
@@ -61,7 +61,7 @@ class TokenLogprobs(Answers[LogprobParameters]):
 
     def wrong(self, observation: Observation) -> str | None:
         """The first log probability that cannot be right."""
-        whole, streamed = (Answer.of(observation.samples[name]) for name in ("whole", "streamed"))
+        whole, streamed = both(observation)
         top = observation.case["sampling"]["top_logprobs"]
         for name, answer in (("the whole answer", whole), ("the stream", streamed)):
             why = unserved(answer) or _wrong_number(answer) or _wrong_text(answer)

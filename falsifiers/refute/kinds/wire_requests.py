@@ -93,8 +93,10 @@ class Answers(Searched[P]):
     def judge(self, observations: Sequence[Observation], bound: "Bound") -> Judgement:
         """As every search is judged; the reason names the first thing that was wrong."""
         judgement = super().judge(observations, bound)
-        first = next(filter(None, map(self.wrong, observations)), None)
-        return judgement if first is None else replace(judgement, reason=f"{judgement.reason}; {first}")
+        if not judgement.violations:
+            return judgement
+        first = next(filter(None, map(self.wrong, observations)))
+        return replace(judgement, reason=f"{judgement.reason}; {first}")
 
 
 def questions(asked: Asked, sampling: "SearchStrategy[dict[str, Any]]") -> "SearchStrategy[dict[str, Any]]":
@@ -161,14 +163,15 @@ def chat(
     endpoint: Endpoint, case: Case, *, stream: bool, logprobs: bool = False, leaves: Leaves | None = None
 ) -> Reply:
     """Send what a case asks; streams also ask for usage."""
-    body = {
-        "model": endpoint.model,
-        "messages": [{"role": "user", "content": case["content"]}],
-        **common(endpoint, case, stream=stream),
-        # Some servers tell those of the chosen token only beside others.
-        **({"logprobs": True, "top_logprobs": 1} if logprobs else {}),
-    }
-    return post(endpoint, CHAT, body, leaves=leaves)
+    # Some servers tell the log probability of the chosen token only beside others.
+    told = {"logprobs": True, "top_logprobs": 1} if logprobs else {}
+    return post(endpoint, CHAT, {**chat_body(endpoint, case, stream=stream), **told}, leaves=leaves)
+
+
+def chat_body(endpoint: Endpoint, case: Case, *, stream: bool) -> dict[str, Any]:
+    """The body that asks the chat route what a case asks."""
+    messages = [{"role": "user", "content": case["content"]}]
+    return {"model": endpoint.model, "messages": messages, **common(endpoint, case, stream=stream)}
 
 
 def common(endpoint: Endpoint, case: Case, *, stream: bool) -> dict[str, Any]:
@@ -202,6 +205,22 @@ def unserved(answer: Answer) -> str | None:
     if reply.broken is not None:
         return reply.broken
     return f"status {reply.status}, body {shown(answer.error or reply.body)}"
+
+
+def unframed(answer: Answer, subject: str) -> str | None:
+    """Say how an answer is no stream of JSON objects with [DONE] at its end. subject: what it is called."""
+    if not answer.streamed:
+        return f"{subject} is of type {answer.reply.content_type!r}, expected text/event-stream"
+    if not answer.done:
+        return "[DONE] is missing, or is not the last event alone"
+    if len(answer.chunks) != len(answer.reply.events) - 1:
+        return "an event is no JSON object"
+    return None
+
+
+def both(observation: Observation) -> tuple[Answer, Answer]:
+    """Return the whole answer and the stream of a case that was asked for in both ways."""
+    return Answer.of(observation.samples["whole"]), Answer.of(observation.samples["streamed"])
 
 
 def shown(value: object) -> str:

@@ -15,12 +15,14 @@ from refute.kinds.wire_requests import (
     Answers,
     Asked,
     Repeatable,
+    both,
     chat,
     greedy,
     questions,
     repeatable,
     seeded,
     shown,
+    unframed,
     unserved,
 )
 from refute.targets.base import Target
@@ -101,7 +103,7 @@ class SseAsWhole(Answers[Repeatable]):
 
     def wrong(self, observation: Observation) -> str | None:
         """Whether one of them was not served, or they differ."""
-        whole, streamed = self._answers(observation)
+        whole, streamed = both(observation)
         for name, answer in (("the whole answer", whole), ("the stream", streamed)):
             if (why := unserved(answer)) is not None:
                 return f"{name}: {why}"
@@ -117,12 +119,8 @@ class SseAsWhole(Answers[Repeatable]):
 
     def informative(self, observation: Observation) -> bool:
         """A case counts when a stream with text came."""
-        _, streamed = self._answers(observation)
+        _, streamed = both(observation)
         return streamed.streamed and bool(streamed.text)
-
-    def _answers(self, observation: Observation) -> tuple[Answer, Answer]:
-        samples = observation.samples
-        return Answer.of(samples["whole"]), Answer.of(samples["streamed"])
 
 
 def _answer(observation: Observation) -> Answer:
@@ -131,12 +129,8 @@ def _answer(observation: Observation) -> Answer:
 
 def _misformed(answer: Answer) -> str | None:
     """Say what departs from the order of a stream."""
-    if not answer.streamed:
-        return f"the answer is of type {answer.reply.content_type!r}, expected text/event-stream"
-    if not answer.done:
-        return "[DONE] is missing, or is not the last event alone"
-    if len(answer.chunks) != len(answer.reply.events) - 1:
-        return "an event is no JSON object"
+    if (why := unframed(answer, "the answer")) is not None:
+        return why
     if not answer.choices:
         return "no event has a choice"
     first = message_of(answer.choices[0])

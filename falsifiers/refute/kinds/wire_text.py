@@ -12,6 +12,7 @@ from refute.kinds.wire_requests import (
     Asked,
     Repeated,
     beyond_ascii,
+    both,
     chat,
     greedy,
     questions,
@@ -131,7 +132,7 @@ class WholeCharacters(Answers[Repeated]):
         """Whether one was not served, or an event has what is no character of the whole answer."""
         if "streamed" not in observation.samples:
             return None
-        whole, streamed = (Answer.of(observation.samples[name]) for name in ("whole", "streamed"))
+        whole, streamed = both(observation)
         for name, answer in (("the whole answer", whole), ("the stream", streamed)):
             if (why := unserved(answer)) is not None:
                 return f"{name}: {why}"

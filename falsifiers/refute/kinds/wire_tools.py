@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from refute.kinds.base import Case, Observation
 from refute.kinds.parameters import whole_number
 from refute.kinds.wire_conformance import misformed
-from refute.kinds.wire_requests import CHAT, Answers, common, shown, unserved
+from refute.kinds.wire_requests import CHAT, Answers, both, chat_body, shown, unserved
 from refute.targets.base import Target
 from refute.wire.answers import Answer, message_of
 from refute.wire.client import post
@@ -67,18 +67,13 @@ class ToolCalls(Answers[Called]):
         """Ask for a whole answer, and for a stream."""
         replies = {}
         for name, stream in (("whole", False), ("streamed", True)):
-            body = {
-                "model": target.endpoint.model,
-                "messages": [{"role": "user", "content": case["content"]}],
-                "tools": [_TOOL],
-                **common(target.endpoint, case, stream=stream),
-            }
+            body = {**chat_body(target.endpoint, case, stream=stream), "tools": [_TOOL]}
             replies[name] = post(target.endpoint, CHAT, body).to_samples()
         return Observation(case, replies)
 
     def wrong(self, observation: Observation) -> str | None:
         """Whether one was not served, tells a call as text, or a broken one, or they differ."""
-        whole, streamed = (Answer.of(observation.samples[name]) for name in ("whole", "streamed"))
+        whole, streamed = both(observation)
         for name, answer in (("the whole answer", whole), ("the stream", streamed)):
             why = unserved(answer) or misformed(answer, stream=answer is streamed) or _miscalled(answer)
             if why is not None:

@@ -5,23 +5,13 @@ import json
 import client_checks
 import openai
 import pytest
+from client_checks import TOOL
 
 from refute.targets.fake import FakeTarget
 
 TARGET = FakeTarget()
 SAID = "a river 🙂 of light"
 ASKED = {"model": "fake", "messages": [{"role": "user", "content": f"Repeat: {SAID}"}], "temperature": 0}
-TOOL = {
-    "type": "function",
-    "function": {
-        "name": "look",
-        "parameters": {
-            "type": "object",
-            "properties": {"at": {"type": "string"}, "far": {"type": "integer"}},
-            "required": ["at", "far"],
-        },
-    },
-}
 CALLING = {"model": "fake", "messages": [{"role": "user", "content": "look"}], "tools": [TOOL]}
 
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import client_checks
 import openai
 import pytest
+from client_checks import TOOL
 from live_server import MODEL, PATIENCE, serving
 from scripted import Scripted, full_queue, said
 
@@ -12,16 +13,6 @@ from refute_runtime.serving.scheduler import Scheduler
 from refute_runtime.serving.service import Served
 
 HELLO = [{"role": "user", "content": "Hello"}]
-TOOL = {
-    "type": "function",
-    "function": {
-        "name": "look",
-        "parameters": {
-            "type": "object",
-            "properties": {"at": {"type": "string"}, "far": {"type": "integer"}},
-        },
-    },
-}
 CALL = "<tool_call>\n<function=look>\n<parameter=at>\nhere\n</parameter>\n<parameter=far>\n3\n</parameter>\n"
 CALL += "</function>\n</tool_call>"
 
