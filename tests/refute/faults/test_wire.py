@@ -178,7 +178,7 @@ def test_merged_events_of_the_older_route_keep_all_they_say():
 
 
 def test_an_end_that_comes_with_text_is_merged_too():
-    first, last = chunk(role="assistant", content="a"), chunk("length", content="b")
+    first, last = chunk(role="assistant", content="a"), chunk("length", role=None, content="b")
     assert values(through(exchange("wire-merged"), [first, last, USAGE])) == [
         chunk("length", role="assistant", content="ab"),
         USAGE,
