@@ -2,9 +2,10 @@
 
     python benchmarks/proxy.py --pairs 200
 
-The engine is a server on the loopback that sends events at known times, in a process of its own, so that its
-speed hides nothing. Figures are of one run: milliseconds until the first event, per gap between events, and
-for the whole of a short answer; medians, and the median of the differences within pairs.
+Two engines, each in a process of its own, so that its speed hides nothing: a server on the loopback that
+sends events at known times, and the bundled runtime's server with the embedded model. Figures are of one run:
+milliseconds until the first event, of the gaps between events, and of the whole of a short answer; medians,
+and the median of the differences within pairs. Ratios are those of the medians.
 """
 
 import argparse
@@ -14,13 +15,22 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
+import refute_runtime
+from refute.targets.bundled_server import beside
 from refute.wire.client import post
 from refute.wire.endpoint import Dialect, Endpoint, Reply
 from refute.wire.proxy import proxied
 
 _EVENTS, _GAP = 32, 0.002
+_WARM = 5  # pairs
+_POCKET = Path(refute_runtime.__file__).parent / "pocket" / "pocket.gguf"
+_QUESTION = "Repeat: apple river seven stone light orange window under garden paper"
 _HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
     b"Connection: close\r\n\r\n"
@@ -50,14 +60,56 @@ def figures(reply: Reply) -> dict[str, float]:
     """Milliseconds of one reply."""
     times = [event.ns / 1e6 for event in reply.events]
     gaps = sorted(after - before for before, after in pairwise(times))
-    lateness = [moment - times[0] - 1e3 * _GAP * place for place, moment in enumerate(times)]
     return {
         "first event": times[0],
         "median gap": statistics.median(gaps),
         "longest gap": gaps[-1],
-        "event late against the first": statistics.median(lateness),
-        "end": reply.end_ns / 1e6,
+        "mean gap": (times[-1] - times[0]) / len(gaps),
+        "whole request": reply.end_ns / 1e6,
     }
+
+
+def measured(straight: Endpoint, body: Mapping[str, Any], pairs: int) -> dict[str, dict[str, float]]:
+    """Ask in turns, which of the two is first in turns too."""
+    seen: dict[str, list[dict[str, float]]] = {"straight": [], "proxied": []}
+    events = set()
+    with proxied(straight) as behind:
+        for pair in range(pairs + _WARM):
+            arms = [("straight", straight), ("proxied", behind)]
+            for name, endpoint in arms if pair % 2 else arms[::-1]:
+                reply = post(endpoint, "/chat/completions", body)
+                assert reply.status == 200
+                assert reply.broken is None
+                events.add(len(reply.events))
+                if pair >= _WARM:
+                    seen[name].append(figures(reply))
+    assert len(events) == 1
+    table = {}
+    for name in seen["straight"][0]:
+        straights, behinds = ([each[name] for each in seen[arm]] for arm in ("straight", "proxied"))
+        added = sorted(b - a for a, b in zip(straights, behinds, strict=True))
+        before, after = statistics.median(straights), statistics.median(behinds)
+        table[name] = {
+            "straight": before,
+            "proxied": after,
+            "ratio": after / before,
+            "added": statistics.median(added),
+            "added, 99th percentile": added[int(0.99 * (len(added) - 1))],
+        }
+    return table
+
+
+@contextmanager
+def known_gaps() -> Iterator[Endpoint]:
+    """The server of this file."""
+    command = [sys.executable, __file__, "--serve"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        port = int(server.stdout.readline())
+        try:
+            yield Endpoint(f"http://127.0.0.1:{port}/v1", "m", Dialect("plain", frozenset()))
+        finally:
+            server.kill()
 
 
 def main() -> None:
@@ -67,33 +119,18 @@ def main() -> None:
     given = arguments.parse_args()
     if given.serve:
         serve()
-    command = [sys.executable, __file__, "--serve"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        port = int(server.stdout.readline())
-        straight = Endpoint(f"http://127.0.0.1:{port}/v1", "m", Dialect("plain", frozenset()))
-        seen: dict[str, list[dict[str, float]]] = {"straight": [], "proxied": []}
-        with proxied(straight) as behind:
-            for pair in range(given.pairs + 5):
-                arms = [("straight", straight), ("proxied", behind)]
-                for name, endpoint in arms if pair % 2 else arms[::-1]:
-                    reply = post(endpoint, "/chat/completions", {"stream": True})
-                    assert reply.broken is None
-                    assert len(reply.events) == _EVENTS
-                    if pair >= 5:  # the first ones warm up
-                        seen[name].append(figures(reply))
-        server.kill()
-    table = {}
-    for name in seen["straight"][0]:
-        straights, behinds = ([each[name] for each in seen[arm]] for arm in ("straight", "proxied"))
-        added = sorted(b - a for a, b in zip(straights, behinds, strict=True))
-        table[name] = {
-            "straight": statistics.median(straights),
-            "proxied": statistics.median(behinds),
-            "added": statistics.median(added),
-            "added, 99th percentile": added[int(0.99 * (len(added) - 1))],
+    with known_gaps() as straight:
+        tables = {"known gaps": measured(straight, {"stream": True}, given.pairs)}
+    with beside(_POCKET, "array", "auto", time.perf_counter_ns) as own:
+        asked = {
+            "model": own.model,
+            "messages": [{"role": "user", "content": _QUESTION}],
+            "temperature": 0,
+            "max_tokens": 16,
+            "stream": True,
         }
-    print(json.dumps({"pairs": given.pairs, "milliseconds": table}, indent=1))
+        tables["bundled runtime"] = measured(own, asked, given.pairs)
+    print(json.dumps({"pairs": given.pairs, "milliseconds": tables}, indent=1))
 
 
 if __name__ == "__main__":

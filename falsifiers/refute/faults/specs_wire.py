@@ -42,7 +42,7 @@ WIRE = (
     FaultSpec(
         name="wire-jitter",
         seam="wire",
-        breaks="Every event is late by a random time of up to this much.",
+        breaks="Before every event is a random pause of up to this much.",
         default=1000.0,
         doses=(250.0, 500.0),
         unit="ms",
@@ -50,7 +50,7 @@ WIRE = (
     FaultSpec(
         name="wire-cut",
         seam="wire",
-        breaks="The connection breaks after so many events with text, at the latest before [DONE].",
+        breaks="The connection breaks after so many events with text, or before [DONE]; bodies are halved.",
         default=2.0,
         doses=(6.0, 4.0),
         unit="events kept",
@@ -71,7 +71,7 @@ WIRE = (
     _shared("wire-usage-wrong", "Usage counts one completion token too many."),
     _shared("wire-token-repeated", "One content event of a stream comes twice.", 0.25, 0.5),
     _shared("wire-text-emptied", "The content of whole answers is empty.", 0.25, 0.5),
-    _shared("wire-utf8-cut", "Characters beyond ASCII come in streams as U+FFFD, each in two events.", 0.5),
+    _shared("wire-utf8-cut", "Characters beyond ASCII are cut in streams: each half comes as U+FFFD.", 0.5),
     _shared("wire-seed-stripped", "The seed is taken out of requests.", 0.5),
     _shared("wire-seed-fixed", "Every request, also one without a seed, is run with one and the same.", 0.5),
     _shared("wire-stop-stripped", "Stop texts are taken out of requests.", 0.5),

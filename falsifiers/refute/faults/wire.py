@@ -4,6 +4,7 @@ Every fault is an `Exchange` that overrides what it breaks. One that only a shar
 them by the order in which they come.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from refute.faults.cache import due
 from refute.faults.wire_answers import OF_ANSWERS
 from refute.faults.wire_requests import OF_REQUESTS, Cached
 from refute.faults.wire_streams import OF_STREAMS
-from refute.targets.base import CannotPlant
+from refute.targets.base import CannotPlant, Clock
 from refute.wire.endpoint import Endpoint, Times
 from refute.wire.exchange import Exchange
 from refute.wire.proxy import proxied
@@ -87,25 +88,36 @@ def _first_late(endpoint: Endpoint, fault: Fault, bound: "Bound | None") -> Endp
 
 
 @dataclass(slots=True)
-class _Jumps:
-    """A clock that jumps ahead with every answer, so that no more of them seem to come than so many."""
+class _Paced:
+    """A clock that jumps ahead where an answer ends within `step` of its request, or of the answer before it.
 
-    clock: Callable[[], int]
+    So however many clients ask, no more answers come than one in a step; and as many do, where the engine
+    really is that fast.
+    """
+
+    clock: Clock
     step: int
-    ahead: int = field(default=0)
+    ahead: int = 0
+    last: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self) -> int:
         return self.clock() + self.ahead
 
     def retimed(self, times: Times) -> Times:
-        self.ahead += self.step
+        """Keep the times of the answer, and let the clock jump behind it."""
+        with self.lock:
+            now = self()
+            due = max(self.last, now - times[-1]) + self.step
+            self.ahead += max(0, due - now)
+            self.last = max(now, due)
         return times
 
 
 def _rate_lowered(endpoint: Endpoint, fault: Fault, bound: "Bound | None") -> Endpoint:
-    """The time that requests really take comes on top: the rate shown is a little below the dose."""
-    jumps = _Jumps(endpoint.clock, round(_NS / (fault.dose * _limit(fault, bound, "above", "req/s"))))
-    return replace(endpoint, clock=jumps, retimed=jumps.retimed)
+    step = round(_NS / (fault.dose * _limit(fault, bound, "above", "req/s")))
+    paced = _Paced(endpoint.clock, step, last=endpoint.clock())
+    return replace(endpoint, clock=paced, retimed=paced.retimed)
 
 
 def _limit(fault: Fault, bound: "Bound | None", side: str, unit: str) -> float:

@@ -1,9 +1,9 @@
 """Faults of streams on the wire, by dose: when events are sent, how many, and where the stream ends."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 
-from refute.faults.wire_parts import content_of, with_content
+from refute.faults.wire_parts import choices_of, content_of, said_of, text_of, with_said, with_text
 from refute.wire.exchange import Block, Canned, Cut, Exchange, Json, Pause, Sent
 
 _DONE = "[DONE]"
@@ -27,30 +27,28 @@ class Buffered(Exchange):
 
 
 class Merged(Exchange):
-    """The contents of `most` events, with their log probabilities, come as one."""
+    """The contents of `most` events come as one, with all log probabilities, and an end that came along."""
 
     def __init__(self, most: float, _: int) -> None:
         self._most = most
-        self._held: list[Json] = []
+        self._held: list[Block] = []
+        self._of: object = None
 
     def event(self, block: Block) -> Iterable[Sent]:
-        value = block.value
-        if value is None or not content_of(value):
+        choices = choices_of(block.value)
+        if len(choices) != 1 or not text_of(choices[0]):
             return (*self.end(), block.raw)
-        self._held.append(value)
-        return self.end() if len(self._held) >= self._most else ()
+        index = choices[0].get("index")
+        others = self.end() if index != self._of else ()
+        self._of = index
+        self._held.append(block)
+        return (*others, *(self.end() if len(self._held) >= self._most else ()))
 
     def end(self) -> Iterable[Sent]:
         held, self._held = self._held, []
         if len(held) < 2:
-            return tuple(Block.of(value).raw for value in held)
-        merged = with_content(held[0], "".join(map(content_of, held)))
-        tokens = [_tokens(value) for value in held]
-        if any(tokens):
-            choice = merged["choices"][0]
-            named = {**choice["logprobs"], "content": [token for some in tokens for token in some]}
-            merged["choices"] = [{**choice, "logprobs": named}]
-        return (Block.of(merged).raw,)
+            return tuple(block.raw for block in held)
+        return (Block.of(_joined([block.value or {} for block in held])).raw,)
 
 
 class Stalled(Exchange):
@@ -88,14 +86,31 @@ class CutOff(Exchange):
         self._left -= content
         return (block.raw,)
 
-    def whole(self, answer: Canned) -> Iterable[Sent]:
-        return (answer.body[: len(answer.body) // 2], Cut())
+    def whole(self, answer: Canned) -> Iterable[Sent] | Canned:
+        return answer if answer.status != 200 else (answer.body[: len(answer.body) // 2], Cut())
 
 
-def _tokens(value: Json) -> list[Json]:
-    logprobs = value["choices"][0].get("logprobs") or {}
-    content = logprobs.get("content") if isinstance(logprobs, dict) else None
-    return content if isinstance(content, list) else []
+def _joined(chunks: Sequence[Json]) -> Json:
+    """One chunk of several with one choice each: texts and lists of log probabilities put together."""
+    choices = [choices_of(chunk)[0] for chunk in chunks]
+    said = _united([said_of(choice) or {} for choice in choices])
+    choice = with_text(with_said(_united(choices), lambda _: said), "".join(map(text_of, choices)))
+    logprobs = [each for each in (choice.get("logprobs") for choice in choices) if isinstance(each, dict)]
+    if logprobs:
+        told = _united(logprobs)
+        lists = {name for name, value in told.items() if isinstance(value, list)}
+        choice["logprobs"] = told | {
+            name: [token for each in logprobs for token in each.get(name) or ()] for name in lists
+        }
+    return {**_united(chunks), "choices": [choice]}
+
+
+def _united(values: Sequence[Json]) -> Json:
+    """All fields of some objects: the last value of each that is not null."""
+    united: Json = {}
+    for value in values:
+        united |= {name: each for name, each in value.items() if each is not None or name not in united}
+    return united
 
 
 OF_STREAMS: Mapping[str, Callable[[float, int], Exchange]] = {

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Json = dict[str, Any]
-EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,23 @@ class Block:
 
     @classmethod
     def of(cls, value: Mapping[str, Any]) -> "Block":
-        return cls(b"data: " + json.dumps(value, ensure_ascii=False).encode() + b"\n\n")
+        return cls(b"data: " + json.dumps(value).encode() + b"\n\n")
+
+
+@dataclass(slots=True)
+class Blocks:
+    """Cuts a stream, fed in pieces of any size, behind every event. rest: what is no whole event yet."""
+
+    rest: bytes = b""
+
+    def feed(self, piece: bytes) -> list[Block]:
+        """Return the events that are complete now; all of them and the rest are the bytes that came."""
+        data, complete, start = self.rest + piece, [], 0
+        for end in _EVENT_END.finditer(data, max(0, len(self.rest) - 3)):
+            complete.append(Block(data[start : end.end()]))
+            start = end.end()
+        self.rest = data[start:]
+        return complete
 
 
 class Exchange:
@@ -92,6 +108,6 @@ def object_of(text: str | bytes) -> Json | None:
     """Return the JSON object that a text is; None where it is anything else."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

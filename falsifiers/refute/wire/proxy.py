@@ -5,11 +5,10 @@ Where the engine breaks off, so does the answer: no end is made up.
 """
 
 import json
-import select
+import selectors
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -21,10 +20,11 @@ import h11
 from refute.targets.base import TargetError
 from refute.wire.client import EVENT_STREAM, connect
 from refute.wire.endpoint import Endpoint
-from refute.wire.exchange import EVENT_END, Block, Canned, Cut, Exchange, Pause, Sent, object_of
+from refute.wire.exchange import Blocks, Canned, Cut, Exchange, Pause, Sent, object_of
 
 _RECEIVE = 1 << 16
 _LARGEST_BODY = 1 << 26
+_LARGEST_EVENT = 1 << 22
 _HOP = frozenset(
     {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "content-length"}
 )
@@ -47,8 +47,7 @@ def proxied(endpoint: Endpoint, begins: Begins = Exchange) -> Iterator[Endpoint]
         try:
             yield replace(endpoint, base=f"http://127.0.0.1:{port}{urlsplit(endpoint.base).path}")
         finally:
-            proxy.close(port)
-            thread.join()
+            proxy.close(port, thread)
 
 
 @dataclass(slots=True)
@@ -57,7 +56,7 @@ class _Proxy:
     begins: Begins
     open: set[socket.socket] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
-    threads: list[threading.Thread] = field(default_factory=list)
+    threads: set[threading.Thread] = field(default_factory=set)
     closed: bool = False
 
     def accept(self, listening: socket.socket) -> None:
@@ -65,28 +64,35 @@ class _Proxy:
             with suppress(OSError):
                 client, _ = listening.accept()
                 thread = threading.Thread(target=self._serve, args=(client,), daemon=True)
+                with self.lock:
+                    self.threads.add(thread)
                 thread.start()
-                self.threads.append(thread)
 
-    def close(self, port: int) -> None:
+    def close(self, port: int, accepting: threading.Thread) -> None:
         """Close what is open, and wait until nobody uses it."""
         self.closed = True
         with suppress(OSError):  # which ends the waiting for the next client
             socket.create_connection(("127.0.0.1", port), 1).close()
+        accepting.join()
         with self.lock:
+            serving = tuple(self.threads)
             for each in self.open:
                 with suppress(OSError):
                     each.shutdown(socket.SHUT_RDWR)
-        for thread in self.threads:
+        for thread in serving:
             thread.join()
 
     def _serve(self, client: socket.socket) -> None:
-        with suppress(OSError, TargetError, h11.ProtocolError, _Over), self._kept(client):
+        # Nobody is told of an error but by a closed connection; JSON can be nested too deeply to be written.
+        ends = suppress(OSError, TargetError, h11.ProtocolError, RecursionError, _Over)
+        with ends, self._kept(client):
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             asked = _Asked.read(client)
             with self.lock:
                 exchange = self.begins() if asked.method == "POST" else Exchange()
             self._exchange(_Answering(client), asked, exchange)
+        with self.lock:
+            self.threads.discard(threading.current_thread())
 
     def _exchange(self, answering: "_Answering", asked: "_Asked", exchange: Exchange) -> None:
         body = object_of(asked.body)
@@ -96,9 +102,11 @@ class _Proxy:
                 answering.whole(canned, ())
                 return
             asked = replace(asked, body=_dumped(exchange.request(body), asked.body, body))
-        with self._kept(connect(self.endpoint)) as upstream:
-            upstream.sendall(asked.sent())
-            _pass_on(_Engine(upstream, answering.client, keeps=exchange.keeps), answering, exchange)
+        host = urlsplit(self.endpoint.base).netloc.rpartition("@")[2]
+        with self._kept(connect(self.endpoint)) as upstream, selectors.DefaultSelector() as ready:
+            upstream.sendall(asked.sent(host))
+            engine = _Engine(asked.method, upstream, answering.client, ready, keeps=exchange.keeps)
+            _pass_on(engine, answering, exchange)
 
     @contextmanager
     def _kept(self, connection: socket.socket) -> Iterator[socket.socket]:
@@ -144,10 +152,11 @@ class _Asked:
                 case _:
                     raise _Over
 
-    def sent(self) -> bytes:
+    def sent(self, host: str) -> bytes:
         """The bytes of this request for the engine; it closes the connection after its answer."""
         protocol = h11.Connection(h11.CLIENT)
-        headers = [*self.headers, ("Connection", "close")]
+        kept = (header for header in self.headers if header[0] != "host")
+        headers = [("Host", host), *kept, ("Connection", "close")]
         if self.body or self.method == "POST":
             headers.append(("Content-Length", str(len(self.body))))
         request = h11.Request(method=self.method, target=self.target, headers=headers)
@@ -181,7 +190,7 @@ class _Answering:
         for part in parts:
             match part:
                 case Pause(seconds):
-                    time.sleep(seconds)
+                    self._wait(seconds)
                 case Cut():
                     raise _Over
                 case bytes() if part:
@@ -189,6 +198,13 @@ class _Answering:
 
     def end(self) -> None:
         self.client.sendall(b"0\r\n\r\n")
+
+    def _wait(self, seconds: float) -> None:
+        """Let time pass; a client that goes away meanwhile ends it."""
+        with selectors.DefaultSelector() as ready:
+            ready.register(self.client, selectors.EVENT_READ)
+            if ready.select(seconds):
+                raise _Over
 
     @staticmethod
     def _head(answer: Canned, headers: Iterable[tuple[str, str]], length: int) -> bytes:
@@ -206,17 +222,19 @@ class _Answering:
 class _Engine:
     """The engine's side of one exchange: h11's events, as soon as their bytes are there."""
 
+    method: str
     upstream: socket.socket
     client: socket.socket
+    ready: selectors.BaseSelector
     keeps: bool
     protocol: h11.Connection = field(default_factory=lambda: h11.Connection(h11.CLIENT))
 
     def __post_init__(self) -> None:
         # The request went out as bytes of its own; h11 has to know that there was one.
-        self.protocol.send(
-            h11.Request(method="POST", target="/", headers=[("Host", "h"), ("Content-Length", "0")])
-        )
+        self.protocol.send(h11.Request(method=self.method, target="/", headers=[("Host", "h")]))
         self.protocol.send(h11.EndOfMessage())
+        self.ready.register(self.upstream, selectors.EVENT_READ)
+        self.ready.register(self.client, selectors.EVENT_READ)
 
     def events(self) -> Iterator[Any]:
         """Yield them up to the end of the message. Raises `_Over` where one of the two went away."""
@@ -225,7 +243,7 @@ class _Engine:
             if event is h11.NEED_DATA:
                 self._wait()
                 self.protocol.receive_data(self.upstream.recv(_RECEIVE))
-            elif isinstance(event, h11.ConnectionClosed):
+            elif isinstance(event, h11.ConnectionClosed) or event is h11.PAUSED:
                 raise _Over
             else:
                 yield event
@@ -234,41 +252,40 @@ class _Engine:
 
     def _wait(self) -> None:
         """Wait for bytes of the engine; a client that went away meanwhile ends it."""
-        watched = [self.upstream, self.client]
         while not (isinstance(self.upstream, ssl.SSLSocket) and self.upstream.pending()):
-            ready, _, _ = select.select(watched, [], [])
-            if self.client in ready:
+            readable = {key.fileobj for key, _ in self.ready.select()}
+            if self.client in readable:
                 if not self.keeps:
                     raise _Over  # it had sent all of its request, so this is its end
-                watched.remove(self.client)
-            if self.upstream in ready:
+                self.ready.unregister(self.client)
+            if self.upstream in readable:
                 return
 
 
 def _pass_on(engine: _Engine, answering: _Answering, exchange: Exchange) -> None:
     """Hand an answer on: a stream as its bytes come, anything else when it is whole."""
     head: h11.Response | None = None
-    streaming, body, rest = False, bytearray(), b""
+    streaming, body, blocks = False, bytearray(), Blocks()
     for event in engine.events():
         match event:
             case h11.Response():
                 head = event
-                kind = _header(head, "content-type")
-                streaming = kind.partition(";")[0].strip().lower() == EVENT_STREAM
+                kind = _header(head, "content-type").partition(";")[0].strip().lower()
+                streaming = head.status_code == 200 and kind == EVENT_STREAM
                 if streaming:
                     answering.begin(head.status_code, _passed(head.headers))
             case h11.Data() if streaming:
-                rest += bytes(event.data)
-                *blocks, rest = _blocks(rest)
-                for block in blocks:
-                    _send(answering, exchange.event(Block(block)), keeps=exchange.keeps)
+                for block in blocks.feed(bytes(event.data)):
+                    _send(answering, exchange.event(block), keeps=exchange.keeps)
+                if len(blocks.rest) > _LARGEST_EVENT:
+                    raise _Over
             case h11.Data() if len(body) + len(event.data) <= _LARGEST_BODY:
                 body += event.data
             case h11.Data():
                 raise _Over
     assert head is not None
     if streaming:
-        answering.parts([rest, *exchange.end()])
+        answering.parts([*exchange.end(), blocks.rest])
         answering.end()
         return
     answer = Canned(head.status_code, _header(head, "content-type"), bytes(body))
@@ -288,18 +305,13 @@ def _send(answering: _Answering, parts: Iterable[Sent], *, keeps: bool) -> None:
             raise
 
 
-def _blocks(data: bytes) -> list[bytes]:
-    """Cut bytes behind every event; the last piece is what is not an event yet."""
-    pieces, start = [], 0
-    for end in EVENT_END.finditer(data):
-        pieces.append(data[start : end.end()])
-        start = end.end()
-    return [*pieces, data[start:]]
-
-
 def _passed(headers: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:
-    named = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
-    return tuple((name, value) for name, value in named if name.lower() not in _HOP)
+    """The headers that are for both sides: those of one connection, and those that it names, stay behind."""
+    named = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+    listed = {
+        each.strip().lower() for name, value in named if name == "connection" for each in value.split(",")
+    }
+    return tuple((name, value) for name, value in named if name not in _HOP | listed)
 
 
 def _header(head: h11.Response, wanted: str) -> str:

@@ -4,17 +4,14 @@ import json
 
 import pytest
 
-from refute.contract import Bound
 from refute.faults import FAULTS
 from refute.faults.base import Fault
-from refute.faults.wire import begins, planted
+from refute.faults.wire import begins
 from refute.targets.base import CannotPlant
-from refute.wire.endpoint import Dialect, Endpoint
 from refute.wire.exchange import Block, Canned, Cut, Pause
 
 TIMES = {"wire-gaps-stretched", "wire-first-late", "wire-rate-lowered"}
 NAMES = [name for name, spec in FAULTS.items() if spec.seam == "wire"]
-PLAIN = Endpoint("http://127.0.0.1:1/v1", "m", Dialect("plain", frozenset()))
 DONE = b"data: [DONE]\n\n"
 
 
@@ -102,7 +99,7 @@ def finish(value, reason):
     return {**value, "choices": [{**value["choices"][0], "finish_reason": reason}]}
 
 
-SPLIT = [chunk(content="\ufffd", tokens=["é"]), {**chunk(content="\ufffd")}]
+SPLIT = [chunk(content="\ufffd", tokens=["é"]), chunk(content="\ufffd")]
 
 
 @pytest.mark.parametrize(
@@ -151,12 +148,64 @@ def test_legacy_log_probabilities_are_raised():
     _, _, got = answered(
         exchange("wire-logprobs-shifted"), {"choices": [{"text": "a", "logprobs": logprobs}]}
     )
-    assert got["choices"][0]["logprobs"] | {"top_logprobs": 0} == {
+    assert got["choices"][0]["logprobs"] == {
         "tokens": ["a"],
         "token_logprobs": [-1.0],
-        "top_logprobs": 0,
+        "top_logprobs": [{"a": -1.0}],
         "text_offset": [0],
     }
+
+
+def legacy(text, finish=None):
+    tokens = {"tokens": [text], "token_logprobs": [-2.0], "top_logprobs": None, "text_offset": [0]}
+    return {"id": "1", "choices": [{"index": 0, "text": text, "logprobs": tokens, "finish_reason": finish}]}
+
+
+def test_merged_events_of_the_older_route_keep_all_they_say():
+    sent = through(exchange("wire-merged"), [legacy("a"), legacy("b", "length")])
+    tokens = {
+        "tokens": ["a", "b"],
+        "token_logprobs": [-2.0, -2.0],
+        "top_logprobs": None,
+        "text_offset": [0, 0],
+    }
+    choice = {"index": 0, "text": "ab", "logprobs": tokens, "finish_reason": "length"}
+    assert values(sent) == [{"id": "1", "choices": [choice]}, "[DONE]"]
+
+
+def test_an_end_that_comes_with_text_is_merged_too():
+    first, last = chunk(role="assistant", content="a"), chunk("length", role=None, content="b")
+    assert values(through(exchange("wire-merged"), [first, last, USAGE])) == [
+        chunk("length", role="assistant", content="ab"),
+        USAGE,
+        "[DONE]",
+    ]
+
+
+def test_texts_of_different_choices_are_not_merged():
+    other = {**TEXTS[0], "choices": [{**TEXTS[0]["choices"][0], "index": 1}]}
+    assert values(through(exchange("wire-merged"), [TEXTS[0], other, TEXTS[1]])) == [
+        TEXTS[0],
+        other,
+        TEXTS[1],
+        "[DONE]",
+    ]
+
+
+def test_an_event_is_cut_within_its_first_character_beyond_ascii():
+    usage = {"usage": {"completion_tokens": 2}}
+    whole = chunk("stop", role="assistant", content="aébé", tokens=["t"]) | usage
+    assert values(through(exchange("wire-utf8-cut"), [whole])) == [
+        chunk(role="assistant", content="a\ufffd", tokens=["t"]),
+        chunk("stop", content="\ufffdb\ufffd\ufffd") | usage,
+        "[DONE]",
+    ]
+
+
+def test_an_event_of_the_older_route_is_cut_within_a_character():
+    first, last, _ = values(through(exchange("wire-utf8-cut"), [legacy("é", "stop")]))
+    assert [each["choices"][0]["text"] for each in (first, last)] == ["\ufffd", "\ufffd"]
+    assert [each["choices"][0]["finish_reason"] for each in (first, last)] == [None, "stop"]
 
 
 def test_a_stream_stands_still_once():
@@ -205,7 +254,7 @@ def test_what_becomes_of_a_whole_answer(name, value):
 
 
 def test_calls_become_text():
-    told = "<tool_call>\n" + json.dumps({"name": "f", "arguments": '{"a": 1}'}) + "\n</tool_call>"
+    told = '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
     parts = [{"index": 0, **CALL, "function": {"name": "f", "arguments": ""}}]
     more = [{"index": 0, "function": {"arguments": '{"a": 1}'}}]
     stream = [ROLE, chunk(tool_calls=parts), chunk(tool_calls=more), chunk("tool_calls")]
@@ -222,6 +271,24 @@ def test_calls_become_text():
     )
     assert got["choices"][0]["message"] == {"role": "assistant", "content": told}
     assert got["choices"][0]["finish_reason"] == "stop"
+
+
+def test_a_role_is_not_lost_with_the_call_that_came_with_it():
+    part = {"index": 0, **CALL}
+    first = chunk(role="assistant", content=None, tool_calls=[part])
+    usage = {"usage": {"completion_tokens": 2}}
+    told = '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
+    assert values(through(exchange("wire-tools-as-text"), [first, chunk("tool_calls") | usage])) == [
+        chunk(role="assistant", content=None),
+        chunk(content=told),
+        END | usage,
+        "[DONE]",
+    ]
+
+
+def test_a_refusal_is_not_cut():
+    refusal = Canned(400, "application/json", b"{}")
+    assert exchange("wire-cut").whole(refusal) == refusal
 
 
 def test_refusals():
@@ -284,54 +351,3 @@ def test_the_first_answer_to_a_prompt_is_every_answer():
     assert begin().instead("/c", {**ASKED, "messages": [{}]}) is None
     assert begin().instead("/c", {**ASKED, "stream": False}) is None
     assert begin().instead("/other", ASKED) is None
-
-
-def bound(**limits):
-    common = {"confidence": 0.95, "runs": 5, "cases": None, "of": "x", "statistic": "median", "testbeds": ()}
-    given = {"above": None, "below": None, "within": None, "unit": None, **common, **limits}
-    names = Bound.__dataclass_fields__
-    return Bound(**{name: value for name, value in given.items() if name in names})
-
-
-def shown(name, times, dose=1.1, **limits):
-    with planted(PLAIN, Fault(name, dose), bound(**limits)) as endpoint:
-        return endpoint.retimed(times)
-
-
-def test_gaps_are_stretched():
-    second = 10**9
-    times = (5, 7, 2 * second, 1, 2 * second + 3)  # three events, the head, the end
-    gap = round(1.1 * second)
-    assert shown("wire-gaps-stretched", times, below=1.0, unit="s") == (
-        5,
-        5 + gap,
-        5 + gap + 2 * second - 7,
-        1,
-        5 + gap + 2 * second - 7 + 3,
-    )
-
-
-def test_the_first_event_is_late():
-    late = round(1.1 * 10**9)
-    assert shown("wire-first-late", (5, 7, 1, 9), below=1.0, unit="s") == (late, late + 2, 1, late + 4)
-
-
-def test_no_event_is_late_where_there_is_none():
-    for name in ("wire-first-late", "wire-gaps-stretched"):
-        assert shown(name, (1, 9), below=1.0, unit="s") == (1, 9)
-
-
-def test_the_rate_is_lowered():
-    with planted(PLAIN, Fault("wire-rate-lowered", 0.5), bound(above=4.0, unit="req/s")) as endpoint:
-        before = endpoint.clock()
-        for _ in range(4):
-            assert endpoint.retimed((1, 2)) == (1, 2)
-        assert 4 / ((endpoint.clock() - before) / 1e9) <= 0.5 * 4
-
-
-@pytest.mark.parametrize("name", sorted(TIMES))
-def test_times_need_a_bound(name):
-    with pytest.raises(CannotPlant), planted(PLAIN, Fault(name, 1.1), bound(above=3.0, unit="x")):
-        pass
-    with pytest.raises(CannotPlant), planted(PLAIN, Fault(name, 1.1), None):
-        pass
