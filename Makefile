@@ -21,6 +21,7 @@ $(STAMP): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "make: no Python >= 3.11 with venv found; name one: make PYTHON=/path/to/python3" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/python -m compileall -q falsifiers runtime  # also where Python is told to write no bytecode
 	@touch $(STAMP)
 
 demo: $(STAMP) ## attack the bundled contracts on the embedded model, then ask the gate

@@ -9,18 +9,21 @@ from refute.wire.endpoint import Event, Reply
 Json = dict[str, Any]
 MS = 1_000_000
 DONE = "[DONE]"
+HEAD = {"id": "chatcmpl-1", "created": 1, "model": "m"}
 
 
 def delta(finish: str | None = None, *, tokens: Sequence[bytes] = (), **said: Any) -> Json:
     """One chunk. tokens: those whose log probabilities come with it."""
     named = [{"token": token.decode("utf-8", "replace"), "bytes": list(token)} for token in tokens]
     logprobs = {"content": named} if tokens else None
-    return {"choices": [{"index": 0, "delta": said, "logprobs": logprobs, "finish_reason": finish}]}
+    choice = {"index": 0, "delta": said, "logprobs": logprobs, "finish_reason": finish}
+    return {**HEAD, "object": "chat.completion.chunk", "choices": [choice]}
 
 
 def usage(tokens: int) -> Json:
     """The chunk that says how many tokens there were."""
-    return {"choices": [], "usage": {"completion_tokens": tokens}}
+    told = {"prompt_tokens": 7, "completion_tokens": tokens, "total_tokens": 7 + tokens}
+    return {**HEAD, "object": "chat.completion.chunk", "choices": [], "usage": told}
 
 
 ROLE = delta(role="assistant", content="")
@@ -38,7 +41,7 @@ def whole(text: str | None, finish: str = "stop", *, tokens: int = 3, **message:
     """A whole answer."""
     said = {"role": "assistant", "content": text, **message}
     choice = {"index": 0, "message": said, "finish_reason": finish}
-    return reply(json.dumps({**usage(tokens), "choices": [choice]}))
+    return reply(json.dumps({**usage(tokens), "object": "chat.completion", "choices": [choice]}))
 
 
 def reply(body: str, status: int = 200, content_type: str = "application/json") -> Json:

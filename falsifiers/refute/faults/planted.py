@@ -92,6 +92,11 @@ def is_of_model(fault: Fault) -> bool:
     return fault.name in FAULTS and FAULTS[fault.name].seam == "model"
 
 
+def is_of_wire(fault: Fault) -> bool:
+    """Whether a fault is in what passes between a client and a server, whichever server it is."""
+    return fault.name in FAULTS and FAULTS[fault.name].seam == "wire"
+
+
 def prepare(
     fault: Fault,
     bound: "Bound | None",

@@ -56,11 +56,12 @@ class AnswerForm(Answers[Asked]):
         """The first departure, of the whole answer, then of the stream."""
         whole, streamed = (Answer.of(observation.samples[name]) for name in ("whole", "streamed"))
         logprobs = observation.case["logprobs"]
-        found = unserved(whole) or _whole_misformed(whole) or _untold(whole, logprobs=logprobs)
-        if found is not None:
-            return f"the whole answer: {found}"
-        found = unserved(streamed) or _stream_misformed(streamed) or _untold(streamed, logprobs=logprobs)
-        return None if found is None else f"the stream: {found}"
+        for name, answer in (("the whole answer", whole), ("the stream", streamed)):
+            found = unserved(answer) or misformed(answer, stream=answer is streamed)
+            found = found or _untold(answer, logprobs=logprobs)
+            if found is not None:
+                return f"{name}: {found}"
+        return None
 
 
 class AnswerUsage(Answers[Repeated]):
@@ -132,6 +133,11 @@ def _without_usage(endpoint: Endpoint, case: Case) -> dict[str, Any]:
     }
 
 
+def misformed(answer: Answer, *, stream: bool) -> str | None:
+    """Say what departs from the form of an answer that was served; None where nothing does."""
+    return _stream_misformed(answer) if stream else _whole_misformed(answer)
+
+
 def _whole_misformed(answer: Answer) -> str | None:
     if answer.reply.content_type != "application/json":
         return f"it is of type {answer.reply.content_type!r}, expected application/json"
@@ -152,8 +158,12 @@ def _stream_misformed(answer: Answer) -> str | None:
     for name in ("id", "model", "created"):
         if len({chunk[name] for chunk in chunks}) > 1:
             return f"{name} changes: {shown(sorted({str(chunk[name]) for chunk in chunks}))}"
+    if any(not chunk["choices"] and chunk.get("usage") is None for chunk in chunks):
+        return "a chunk has neither a choice nor usage"
     if not answer.choices:
         return "no event has a choice"
+    if any(choice["index"] != 0 for choice in answer.choices):
+        return "a choice has another index than 0, and one was asked for"
     if message_of(answer.choices[0]).get("role") != "assistant":
         return f"the first delta is {shown(message_of(answer.choices[0]))}, expected the assistant's role"
     finishes = [choice["finish_reason"] for choice in answer.choices]

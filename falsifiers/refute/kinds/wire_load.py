@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _EVENTS_SEEN = 3  # by a client that leaves a stream: the role and some text
+_LEFT, _SERVED = "left", "served"  # what became of a client that was to leave
 _MOST_CLIENTS = 64
 
 
@@ -143,14 +144,16 @@ class ClientsLeave(Timed[LeavingParameters]):
         return float(samples["after"]["end_ns"] / samples["before"]["end_ns"])
 
     def failed(self, observation: Observation) -> str | None:
-        """A reply that was not served, or a client whose answer was there before it left."""
+        """A reply that was not served, or too few clients that left before all of their answers was there."""
         samples = observation.samples
         for name in ("settled", "before", "after"):
             if samples[name]["failed"] is not None:
                 return str(samples[name]["failed"])
-        return next(
-            (f"a client that was to leave: {why}" for why in samples["left"] if why is not None), None
-        )
+        why = next((each for each in samples["left"] if each not in (_LEFT, _SERVED)), None)
+        if why is not None:
+            return f"a client that was to leave: {why}"
+        left = samples["left"].count(_LEFT)
+        return f"{left} clients left before all was there" if left < len(samples["left"]) / 2 else None
 
 
 def _asking(endpoint: Endpoint, request: Case) -> Callable[[], dict[str, Any]]:
@@ -158,21 +161,21 @@ def _asking(endpoint: Endpoint, request: Case) -> Callable[[], dict[str, Any]]:
     return lambda: times_of(Answer.of_reply(chat(endpoint, request, stream=True)))
 
 
-def _leaving(endpoint: Endpoint, request: Case, *, stream: bool, patience: int) -> Callable[[], str | None]:
+def _leaving(endpoint: Endpoint, request: Case, *, stream: bool, patience: int) -> Callable[[], str]:
     """What sends a request and leaves: a stream that has begun, or whatever is silent for a time.
 
     patience: nanoseconds; whole answers, of which nothing comes before all of it, are given half of them.
-    It tells why it could not leave, None where it did.
+    It tells whether it left, was served before it could, or why neither.
     """
     silence = patience if stream else patience // 2
     impatient = replace(endpoint, silence=silence / 1e9)
 
-    def leave() -> str | None:
+    def leave() -> str:
         reply = chat(impatient, request, stream=stream, leaves=lambda events: events >= _EVENTS_SEEN)
         last = max([reply.head_ns, *(event.ns for event in reply.events)])
         if reply.left or (reply.broken is not None and reply.end_ns - last >= silence):
-            return None
-        return unserved(Answer.of_reply(reply)) or "its answer was there before it left"
+            return _LEFT
+        return unserved(Answer.of_reply(reply)) or _SERVED
 
     return leave
 

@@ -1,6 +1,7 @@
 """Log probabilities over HTTP: one for each token, of a distribution, and of the text that came."""
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -134,7 +135,9 @@ def _apart(
 
 def _value(named: object) -> float | None:
     value = named.get("logprob") if isinstance(named, Mapping) else None
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) <= sys.float_info.max else None
 
 
 def _characters(tokens: Sequence[bytes]) -> str:

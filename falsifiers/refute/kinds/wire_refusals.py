@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from refute.kinds.base import Case, Observation
 from refute.kinds.parameters import several, whole_number
-from refute.kinds.wire_requests import CHAT, Answers, shown
+from refute.kinds.wire_requests import CHAT, Answers, shown, unserved
 from refute.targets.base import Target
 from refute.wire.answers import Answer
 from refute.wire.client import post
@@ -44,6 +44,10 @@ _CHANGES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     }
 )
 BAD_REQUESTS = (*_BODIES, *_CHANGES)
+_RIGHT: Mapping[str, Any] = MappingProxyType(
+    {"messages": [{"role": "user", "content": "Repeat: apple"}], "max_tokens": 2}
+)
+"""A request with nothing wrong, but for the model's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,27 +83,32 @@ class RefusalForm(Answers[Bad]):
     requires = frozenset({"http"})
 
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":  # noqa: ARG002 (all are asked alike)
-        """A bad request as it is sent, but for the model's name, and whether it asks for a stream."""
+        """A bad request, but for the model's name; whether it asks for a stream; whether it comes first."""
         from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
 
-        return st.builds(_case, st.sampled_from(self.parameters.requests), st.booleans())
+        bad = st.builds(_case, st.sampled_from(self.parameters.requests), st.booleans())
+        return st.builds(lambda case, first: {**case, "bad_first": first}, bad, st.booleans())
 
     def observe(self, target: Target, case: Case) -> Observation:
-        """Send it."""
+        """Send it, and a request with nothing wrong."""
+        model = {"model": target.endpoint.model}
         if "body" in case:
             raw: bytes | Mapping[str, Any] = case["body"].encode()
         else:
-            raw = {
-                name: value
-                for name, value in {"model": target.endpoint.model, **case["fields"]}.items()
-                if value is not None
-            }
-        return Observation(case, {"reply": post(target.endpoint, CHAT, raw).to_samples()})
+            raw = {name: value for name, value in {**model, **case["fields"]}.items() if value is not None}
+        sent = [("reply", raw), ("right", {**model, **_RIGHT})]
+        samples = {
+            name: post(target.endpoint, CHAT, body).to_samples()
+            for name, body in (sent if case["bad_first"] else sent[::-1])
+        }
+        return Observation(case, samples)
 
     def wrong(self, observation: Observation) -> str | None:
-        """How the answer is no refusal, or one without what clients read."""
-        found = not_refused(Answer.of(observation.samples["reply"]))
-        return None if found is None else f"{observation.case['bad']}: {found}"
+        """How the answer is no refusal, or one without what clients read, or nothing is served at all."""
+        answer, right = (Answer.of(observation.samples[name]) for name in ("reply", "right"))
+        if (found := not_refused(answer)) is not None:
+            return f"{observation.case['bad']}: {found}"
+        return _refused_too(right)
 
 
 class ContextRefusal(Answers[Longer]):
@@ -118,33 +127,33 @@ class ContextRefusal(Answers[Longer]):
                 "times": st.integers(context + 1, context + beyond),
                 "max_tokens": st.integers(1, self.parameters.max_tokens),
                 "stream": st.booleans(),
+                "long_first": st.booleans(),
             }
         )
 
     def observe(self, target: Target, case: Case) -> Observation:
-        """Send it."""
-        content = " ".join([case["word"]] * case["times"])
-        body = {
-            "model": target.endpoint.model,
-            "messages": [{"role": "user", "content": content}],
-            "max_tokens": case["max_tokens"],
-            "stream": case["stream"],
-        }
-        samples = {
-            "reply": post(target.endpoint, CHAT, body).to_samples(),
-            "context": target.identity.context,
-        }
+        """Send it, and the same with one word."""
+        samples: dict[str, Any] = {"context": target.identity.context}
+        sent = [("reply", case["times"]), ("right", 1)]
+        for name, times in sent if case["long_first"] else sent[::-1]:
+            body = {
+                "model": target.endpoint.model,
+                "messages": [{"role": "user", "content": " ".join([case["word"]] * times)}],
+                "max_tokens": case["max_tokens"],
+                "stream": case["stream"],
+            }
+            samples[name] = post(target.endpoint, CHAT, body).to_samples()
         return Observation(case, samples)
 
     def wrong(self, observation: Observation) -> str | None:
-        """How the answer is no refusal with status 400."""
+        """How the answer is no refusal with status 400, or nothing is served at all."""
         if not self.informative(observation):
             return None
-        answer = Answer.of(observation.samples["reply"])
+        answer, right = (Answer.of(observation.samples[name]) for name in ("reply", "right"))
         if (found := not_refused(answer)) is not None:
             return found
         status = answer.reply.status
-        return None if status == 400 else f"status {status}, expected 400"
+        return _refused_too(right) if status == 400 else f"status {status}, expected 400"
 
     def informative(self, observation: Observation) -> bool:
         """A case counts when it is known how long the context is."""
@@ -170,11 +179,13 @@ def not_refused(answer: Answer) -> str | None:
     return None if found is None else f"body {shown(reply.body)}: {found}"
 
 
+def _refused_too(right: Answer) -> str | None:
+    """Say that a request with nothing wrong was not served: then no refusal shows that anything was seen."""
+    found = unserved(right)
+    return None if found is None else f"a request with nothing wrong: {found}"
+
+
 def _case(bad: str, stream: bool) -> dict[str, Any]:
     if bad in _BODIES:
         return {"bad": bad, "body": _BODIES[bad]}
-    hello = [{"role": "user", "content": "Repeat: apple"}]
-    return {
-        "bad": bad,
-        "fields": {"messages": hello, "max_tokens": 4, "stream": stream, **_CHANGES[bad]},
-    }
+    return {"bad": bad, "fields": {**_RIGHT, "stream": stream, **_CHANGES[bad]}}

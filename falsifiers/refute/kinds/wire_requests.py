@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from refute.kinds.base import Case, Observation, Searched
 from refute.kinds.parameters import whole_number
@@ -58,6 +58,18 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Repeatable(Asked):
+    """mode: `greedy`, temperature 0, or `seeded`, temperatures above 0 with a seed."""
+
+    mode: Literal["greedy", "seeded"]
+
+    def __post_init__(self) -> None:
+        Asked.__post_init__(self)
+        if self.mode not in {"greedy", "seeded"}:
+            raise ValueError(f"mode is {self.mode!r}, expected 'greedy' or 'seeded'")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Repeated:
     """Requests to repeat some words, so that an answer is as long as it may be. max_tokens: that length."""
 
@@ -97,6 +109,14 @@ def questions(asked: Asked, sampling: "SearchStrategy[dict[str, Any]]") -> "Sear
             "sampling": sampling,
         }
     )
+
+
+def repeatable(asked: Repeatable, choice: str) -> "SearchStrategy[dict[str, Any]]":
+    """Cases that give the same answer again, each with a choice that is true or false."""
+    from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
+
+    sampling = greedy() if asked.mode == "greedy" else seeded()
+    return st.builds(lambda case, chosen: {**case, choice: chosen}, questions(asked, sampling), st.booleans())
 
 
 def words_to_repeat(least: int, most: int) -> "SearchStrategy[str]":

@@ -14,12 +14,10 @@ from refute.kinds.parameters import whole_number
 from refute.kinds.wire_requests import (
     LARGEST_SEED,
     Answers,
-    Asked,
+    Repeatable,
     beyond_ascii,
     chat,
-    greedy,
-    questions,
-    seeded,
+    repeatable,
     shown,
     unserved,
 )
@@ -31,18 +29,6 @@ if TYPE_CHECKING:
 
 _APART = 7919  # between seeds
 _OPEN = "Repeat in words of your own, as nonsense: {}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgreeParameters(Asked):
-    """mode: `greedy`, temperature 0, or `seeded`, temperatures above 0 with one seed."""
-
-    mode: Literal["greedy", "seeded"]
-
-    def __post_init__(self) -> None:
-        Asked.__post_init__(self)
-        if self.mode not in {"greedy", "seeded"}:
-            raise ValueError(f"mode is {self.mode!r}, expected 'greedy' or 'seeded'")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +52,7 @@ class DifferParameters:
             raise ValueError(f"temperature is {self.temperature!r}, expected a number above 0 and at most 2")
 
 
-class AnswersAgree(Answers[AgreeParameters]):
+class AnswersAgree(Answers[Repeatable]):
     """The same request gives the same text."""
 
     requires = frozenset({"http"})
@@ -74,14 +60,7 @@ class AnswersAgree(Answers[AgreeParameters]):
 
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":  # noqa: ARG002 (all are asked alike)
         """Messages, settings of the mode, and whether streams are asked for."""
-        from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
-
-        sampling = greedy() if self.parameters.mode == "greedy" else seeded()
-        return st.builds(
-            lambda case, stream: {**case, "stream": stream},
-            questions(self.parameters, sampling),
-            st.booleans(),
-        )
+        return repeatable(self.parameters, "stream")
 
     def observe(self, target: Target, case: Case) -> Observation:
         """Ask twice."""
@@ -115,7 +94,8 @@ class AnswersDiffer(Answers[DifferParameters]):
         case: dict[str, SearchStrategy[Any]] = {
             "content": st.integers(0, LARGEST_SEED).map(lambda seed: _OPEN.format(beyond_ascii(seed, 3))),
             "max_tokens": st.just(asked.max_tokens),
-            "sampling": st.just({"temperature": asked.temperature}),
+            # Some servers have a top_p of their own, with which a model may be left no choice.
+            "sampling": st.just({"temperature": asked.temperature, "top_p": 1}),
             "stream": st.booleans(),
             "seeds": st.just([None] * asked.answers),
         }

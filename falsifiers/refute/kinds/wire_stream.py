@@ -6,17 +6,19 @@ from its log probabilities where the server gives them, else only how many token
 
 import codecs
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from refute.kinds.base import Case, Observation
 from refute.kinds.wire_requests import (
     Answers,
     Asked,
+    Repeatable,
     chat,
     greedy,
     questions,
+    repeatable,
     seeded,
     shown,
     unserved,
@@ -29,18 +31,6 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
     from refute.contract import Bound
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WholeParameters(Asked):
-    """mode: `greedy`, temperature 0, or `seeded`, temperatures above 0 with a seed."""
-
-    mode: Literal["greedy", "seeded"]
-
-    def __post_init__(self) -> None:
-        Asked.__post_init__(self)
-        if self.mode not in {"greedy", "seeded"}:
-            raise ValueError(f"mode is {self.mode!r}, expected 'greedy' or 'seeded'")
 
 
 class SseEvents(Answers[Asked]):
@@ -91,7 +81,7 @@ class SseEvents(Answers[Asked]):
         return replace(judgement, reason=f"{judgement.reason}; {tokens / events:.2f} tokens per event")
 
 
-class SseAsWhole(Answers[WholeParameters]):
+class SseAsWhole(Answers[Repeatable]):
     """The same request gives the same text and the same end, as one JSON object and as a stream."""
 
     requires = frozenset({"http"})
@@ -99,14 +89,7 @@ class SseAsWhole(Answers[WholeParameters]):
 
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":  # noqa: ARG002 (all are asked alike)
         """Messages, settings of the mode, and which of the two comes first."""
-        from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
-
-        sampling = greedy() if self.parameters.mode == "greedy" else seeded()
-        return st.builds(
-            lambda case, first: {**case, "streamed_first": first},
-            questions(self.parameters, sampling),
-            st.booleans(),
-        )
+        return repeatable(self.parameters, "streamed_first")
 
     def observe(self, target: Target, case: Case) -> Observation:
         """Ask twice."""

@@ -105,7 +105,7 @@ class WholeCharacters(Answers[Repeated]):
 
     requires = frozenset({"http"})
     stricter = MappingProxyType({**Answers.stricter, "max_tokens": "higher"})
-    tries = 16
+    tries = 32  # a small model seldom leaves ASCII
 
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":
         """Texts beyond ASCII to repeat; where seeds make them repeatable, also at high temperatures."""

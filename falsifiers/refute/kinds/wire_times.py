@@ -100,13 +100,15 @@ class Streamed(Timed[R]):
 class SseSpread(Streamed[Repeated]):
     """Between the first and the last content lies a good share of a request's time, sent to ended.
 
-    A stream that is held back brings all of it at once. The share hardly depends on a host's speed or load,
-    which slow what comes before, between and after alike, so that other things may run beside it.
+    A stream that is held back brings all of it at once. The share hardly depends on how fast a host is, which
+    slows what comes before, between and after alike; but where too much runs on it, a reader may find all at
+    once that came one by one.
     """
 
     bound_fields = Timed.bound_fields - {"below", "testbeds"}
     unit = "x"
     measured = "streamed-share"
+    timing = True
 
     def figure_of(self, observation: Observation) -> float:
         """The share, from 0 to 1; 0 where all content came in one event."""

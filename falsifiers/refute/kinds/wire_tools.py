@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from refute.kinds.base import Case, Observation
 from refute.kinds.parameters import whole_number
+from refute.kinds.wire_conformance import misformed
 from refute.kinds.wire_requests import CHAT, Answers, common, shown, unserved
 from refute.targets.base import Target
-from refute.wire.answers import Answer
+from refute.wire.answers import Answer, message_of
 from refute.wire.client import post
 
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ class ToolCalls(Answers[Called]):
         """Whether one was not served, tells a call as text, or a broken one, or they differ."""
         whole, streamed = (Answer.of(observation.samples[name]) for name in ("whole", "streamed"))
         for name, answer in (("the whole answer", whole), ("the stream", streamed)):
-            if (why := unserved(answer) or _miscalled(answer)) is not None:
+            why = unserved(answer) or misformed(answer, stream=answer is streamed) or _miscalled(answer)
+            if why is not None:
                 return f"{name}: {why}"
         once, again = (
             [(call["name"], call["arguments"]) for call in answer.calls] for answer in (whole, streamed)
@@ -102,6 +104,8 @@ def _miscalled(answer: Answer) -> str | None:
         return "finish_reason 'tool_calls' without a call" if answer.finish == "tool_calls" else None
     if answer.finish != "tool_calls":
         return f"finish_reason {answer.finish!r} with a call, expected 'tool_calls'"
+    if answer.streamed and (twice := _named_twice(answer)) is not None:
+        return f"call {twice} is given an id or a name again, which clients append to the first"
     for call in answer.calls:
         if call["name"] != _NAME or not call["id"]:
             return f"call {shown(call)}, expected an id and the name {_NAME!r}"
@@ -111,4 +115,16 @@ def _miscalled(answer: Answer) -> str | None:
             arguments = None
         if not isinstance(arguments, dict):
             return f"arguments {shown(call['arguments'])}, expected a JSON object"
+    return None
+
+
+def _named_twice(answer: Answer) -> int | None:
+    """Return the index of a call with an id or a name in more than its first part."""
+    begun: set[int] = set()
+    for choice in answer.choices:
+        for part in message_of(choice).get("tool_calls") or ():
+            again = part["index"] in begun
+            if again and (part.get("id") or part.get("function", {}).get("name")):
+                return int(part["index"])
+            begun.add(part["index"])
     return None

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import refute
-from refute.faults import FAULTS
 from refute.faults.backend import CountedForwards, wrap_backend
 from refute.faults.base import Fault
-from refute.faults.planted import HEALTHY, Planted, is_of_model, prepare
+from refute.faults.planted import HEALTHY, Planted, is_of_model, is_of_wire, prepare
 from refute.faults.sampler import WrappedSampler
 from refute.mutate import mutant_of
 from refute.targets import fresh, resident
@@ -253,7 +252,7 @@ class BundledTarget:
         """Give a target of the same engine with this fault; this one stays as it is."""
         if self._fault is not HEALTHY:
             raise CannotPlant(f"{fault}: this target has {self._fault.fault} already")
-        if fault.name in FAULTS and FAULTS[fault.name].seam == "wire":
+        if is_of_wire(fault):
             from refute.faults import wire  # noqa: PLC0415 (only who asks over HTTP needs it)
 
             with wire.planted(self.endpoint, fault, bound) as endpoint:

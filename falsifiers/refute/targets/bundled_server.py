@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, cast
 from refute.faults.planted import Planted
 from refute.faults.sampler import WrappedSampler
 from refute.targets.base import CannotPlant, Clock, TargetError
-from refute.targets.bundled_session import failures
 from refute.targets.served import SILENCE
 from refute.wire.dialects import REFUTE
 from refute.wire.endpoint import Endpoint
@@ -31,7 +30,6 @@ EnginesOf = Callable[[], "Engine"]
 """Gives the engine of the next request, with a fault of its own that begins anew."""
 
 _READY = r"(?s)listening on (?P<url>\S+), loading .*\nready to serve (?P<model>[^\n]*)\n"
-_PATIENCE = 30.0  # seconds for a thread to start or end; computing does not hold it up for so long
 _ELSEWHERE = {
     "clock": "a client reads its own clock; a fault of the wire changes what it reads",
     "memory": "a client cannot ask what is held",
@@ -115,7 +113,7 @@ def within(
     with socket.create_server((options.host, 0)) as listening:
         thread = threading.Thread(target=run, name="server", daemon=True)
         thread.start()
-        ready.wait(_PATIENCE)
+        ready.wait()
         if not told:
             raise TargetError("the server of an engine with a fault did not come up")
         try:
@@ -123,7 +121,7 @@ def within(
             yield Endpoint(url, options.model, REFUTE, silence=SILENCE, clock=clock)
         finally:
             server.end()
-            thread.join(_PATIENCE)
+            thread.join()  # the forward under way is computed to its end: its weights must be there
 
 
 def _steps(engine_of: EnginesOf, job: "Job", planted: Planted) -> "Steps":
@@ -159,10 +157,11 @@ def _stuck(steps: "Steps", forgotten: int) -> "Steps":
 
 
 def _writes_calls(engine: "Engine") -> bool:
-    """Whether the model's template tells it how to call tools; a template that is none tells nothing."""
+    """Whether the model's template tells it how to call tools; one that does not compile tells nothing."""
+    from refute_runtime.errors import TemplateError  # noqa: PLC0415 (heavy)
     from refute_runtime.serving.tool_format import format_of  # noqa: PLC0415 (heavy)
 
-    if not isinstance(engine.file.metadata.get("tokenizer.chat_template"), str):
-        return False
-    with failures():
+    try:
         return format_of(engine.template.source) is not None
+    except TemplateError:
+        return False

@@ -16,7 +16,7 @@ import numpy as np
 from refute.faults.backend import misstate
 from refute.faults.base import Fault
 from refute.faults.cache import Cache
-from refute.faults.planted import HEALTHY, Planted, is_of_model, prepare
+from refute.faults.planted import HEALTHY, Planted, is_of_model, is_of_wire, prepare
 from refute.targets.base import (
     CAPABILITIES,
     CannotPlant,
@@ -49,7 +49,7 @@ from refute.targets.fake_model import (
 from refute.targets.fake_mutant import mutant, mutant_logits
 from refute.targets.fake_session import FakeReference, FakeSession, decide, dense_layers_of
 from refute.targets.fake_tokenizer import FakeTokenizer, chat_segments, token_vectors, tokenizer_with
-from refute.targets.fake_wire import Serving, is_of_wire
+from refute.targets.fake_wire import Serving
 from refute.targets.fake_work import Answer, VirtualClock, Work
 from refute.targets.routes import SESSION, SESSION_TWIN, entry_points, route_of
 from refute.targets.scores import Reference, Session, TokenVectors

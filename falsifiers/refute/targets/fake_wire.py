@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
-from refute.faults import FAULTS
 from refute.faults.base import Fault
 from refute.faults.planted import HEALTHY, Planted
 from refute.targets.base import CannotPlant, TargetError
@@ -20,11 +19,6 @@ if TYPE_CHECKING:
     from refute.contract import Bound
 
 _REACHING = frozenset({"dense-dispatch", "counters-stuck", "guard-fires"})
-
-
-def is_of_wire(fault: Fault) -> bool:
-    """Whether a fault goes in front of a server."""
-    return fault.name in FAULTS and FAULTS[fault.name].seam == "wire"
 
 
 class Serving:

@@ -7,16 +7,15 @@ the wire. It reports neither counters nor routing.
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from refute.faults import FAULTS
 from refute.faults.base import Fault
-from refute.faults.planted import is_of_model
+from refute.faults.planted import is_of_model, is_of_wire
 from refute.mutate import mutant_of
 from refute.targets.array_reference import ArrayReference
 from refute.targets.base import (
@@ -81,7 +80,7 @@ class LlamaCppTarget(PartialTarget):
         self._clock = clock
         self._fault: Fault | None = None
         self._reference = cache(lambda: _array_reference(self._path))  # shared by the targets with faults
-        self._served = Served(lambda: llama_server(self._path, clock))
+        self._served = Served(lambda: self._server(self._path))
 
     @cached_property
     def identity(self) -> Identity:
@@ -202,7 +201,7 @@ class LlamaCppTarget(PartialTarget):
         """Give a target on a changed copy of the model, or behind a proxy; other faults have no seam here."""
         if self._fault is not None:
             raise CannotPlant(f"{fault}: this target has {self._fault} already")
-        if fault.name in FAULTS and FAULTS[fault.name].seam == "wire" and serves():
+        if is_of_wire(fault) and serves():
             from refute.faults import wire  # noqa: PLC0415 (only who asks over HTTP needs it)
 
             with wire.planted(self.endpoint, fault, bound) as endpoint:
@@ -212,9 +211,12 @@ class LlamaCppTarget(PartialTarget):
             raise CannotPlant(f"{fault}: only faults of the model and the wire can be planted in llama.cpp")
         with (
             mutant_of(self._path, fault) as copy,
-            closing(Served(lambda: llama_server(copy, self._clock))) as served,
+            closing(Served(lambda: self._server(copy))) as served,
         ):
             yield self._with(_fault=fault, _model=LlamaModel(copy, self._threads), _served=served)
+
+    def _server(self, path: Path) -> AbstractContextManager[Endpoint]:
+        return llama_server(path, self._threads, self.identity.context, self._clock)
 
     def _with(self, **changed: object) -> "LlamaCppTarget":
         faulty = object.__new__(type(self))

@@ -6,7 +6,7 @@ Pure functions of what was stored. Whether a reply has the right form is another
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from refute.wire.endpoint import Reply
 
@@ -89,9 +89,14 @@ class Answer:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
-    except ValueError:
+        return json.loads(text, parse_constant=_no_number)
+    except (ValueError, RecursionError):
         return None
+
+
+def _no_number(name: str) -> NoReturn:
+    """Refuse NaN and infinite numbers: Python reads them, but they are no JSON."""
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _choices(chunk: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -129,7 +134,9 @@ def _calls(said: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
         parts = message.get("tool_calls")
         for place, part in enumerate(parts if isinstance(parts, list) else ()):
             if isinstance(part, Mapping):
-                call = calls.setdefault(part.get("index", place), {"id": None, "name": "", "arguments": ""})
+                index = part.get("index")
+                known = index if isinstance(index, int) else place
+                call = calls.setdefault(known, {"id": None, "name": "", "arguments": ""})
                 function = part.get("function")
                 function = function if isinstance(function, Mapping) else {}
                 call["id"] = part.get("id") or call["id"]

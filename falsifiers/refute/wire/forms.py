@@ -64,6 +64,7 @@ CHUNK = _answer(
                 {
                     "role": _TEXT,
                     "content": _TEXT_OR_NULL,
+                    "refusal": _TEXT_OR_NULL,
                     "tool_calls": _or_null({"type": "array", "items": _CALL_PART}),
                 },
             ),
@@ -83,7 +84,10 @@ COMPLETION = _answer(
             "index": _COUNT,
             "message": _object(
                 {"role": {"const": "assistant"}, "content": _TEXT_OR_NULL},
-                {"tool_calls": _or_null({"type": "array", "items": _CALL})},
+                {
+                    "refusal": _TEXT_OR_NULL,
+                    "tool_calls": _or_null({"type": "array", "items": _CALL}),
+                },
             ),
             "finish_reason": {"enum": _FINISH},
         },

@@ -34,7 +34,6 @@ class ServerProcess:
         environ: Mapping[str, str] | None = None,
         seconds: float = 600.0,
     ) -> None:
-        self._module = module
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "refute.wire.child", module, *arguments],
@@ -57,11 +56,6 @@ class ServerProcess:
             self.close()
             raise TargetError(f"the server {module} {why}; {self._output.last()}")
         self.told = told
-
-    def check(self) -> None:
-        """Raise `TargetError` where it runs no more."""
-        if self._process.poll() is not None:
-            raise TargetError(f"the server {self._module} {self._ending()}; {self._output.last()}")
 
     def close(self) -> None:
         """End it, in good order where it can; called again, nothing. Also done where nobody holds this."""

@@ -23,8 +23,8 @@ def rated(*replies: Any, span: int = 2000) -> Observation:
     return Observation({}, {"span_ns": span * MS, "replies": list(replies)})
 
 
-def left(after: Any, *stayed: str | None, before: Any = SERVED, settled: Any = SERVED) -> Observation:
-    return Observation({}, {"before": before, "left": list(stayed), "after": after, "settled": settled})
+def left(after: Any, *clients: str, before: Any = SERVED, settled: Any = SERVED) -> Observation:
+    return Observation({}, {"before": before, "left": list(clients), "after": after, "settled": settled})
 
 
 def test_the_rate_is_that_of_all_requests() -> None:
@@ -56,16 +56,17 @@ def test_all_clients_are_served_at_once() -> None:
 
 
 def test_what_is_computed_for_those_who_left_shows_as_a_ratio() -> None:
-    assert LEAVE.measure(left({**SERVED, "end_ns": 60 * MS}, None, None)) == pytest.approx(1.5)
+    assert LEAVE.measure(left({**SERVED, "end_ns": 60 * MS}, "left", "left")) == pytest.approx(1.5)
 
 
 @pytest.mark.parametrize(
     ("observation", "why"),
     [
-        (left(FAILED, None), "status 500"),
-        (left(SERVED, None, before=FAILED), "status 500"),
-        (left(SERVED, None, settled=FAILED), "status 500"),
-        (left(SERVED, None, "its answer was there"), "a client that was to leave: its answer was there"),
+        (left(FAILED, "left"), "status 500"),
+        (left(SERVED, "left", before=FAILED), "status 500"),
+        (left(SERVED, "left", settled=FAILED), "status 500"),
+        (left(SERVED, "left", "status 500"), "a client that was to leave: status 500"),
+        (left(SERVED, "left", "served", "served"), "1 clients left before all was there"),
     ],
 )
 def test_a_run_in_which_nobody_left_is_a_failed_one(observation: Observation, why: str) -> None:
@@ -77,7 +78,7 @@ def test_clients_leave_streams_and_whole_answers() -> None:
     target = FakeTarget(0)
     (case,) = LEAVE.plan(target, 1, seed=1)
     observation = LEAVE.observe(target, case)
-    assert observation.samples["left"] == [None] * 4
+    assert observation.samples["left"] == ["left"] * 4
     assert LEAVE.failed(observation) is None
 
 

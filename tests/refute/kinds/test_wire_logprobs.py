@@ -70,6 +70,8 @@ def test_tokens_without_bytes_are_read_by_their_text() -> None:
         (lambda content: content[0].update(bytes=[98]), "tokens spell 'bé'"),
         (lambda content: content[0].update(logprob=0.9), "above 0"),
         (lambda content: content[0].update(logprob=None), "no number"),
+        (lambda content: content[0].update(logprob=-(10**400)), "no number"),
+        (lambda content: content[0].update(logprob=float("nan")), "status 200"),
         (lambda content: content[0]["top_logprobs"][1].update(logprob=0.9), "above 0"),
         (lambda content: content[0].update(logprob=-3.0), "-0.1 is the highest"),
         (lambda content: content[0]["top_logprobs"].reverse(), "do not fall"),

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from wire_replies import DONE, ROLE, delta, reply, stream
+from wire_replies import DONE, ROLE, delta, reply, stream, whole
 
 from refute.kinds.base import Observation
 from refute.kinds.wire_refusals import BAD_REQUESTS, Bad, ContextRefusal, Longer, RefusalForm, _case
@@ -19,8 +19,11 @@ def refused(error: Any = ERROR, status: int = 400, **how: Any) -> Any:
     return reply(json.dumps({"error": error}), status, **how)
 
 
-def wrong(answer: Any) -> str | None:
-    return REFUSALS.wrong(Observation({"bad": "no-json"}, {"reply": answer}))
+SERVED = whole("apple")
+
+
+def wrong(answer: Any, right: Any = SERVED) -> str | None:
+    return REFUSALS.wrong(Observation({"bad": "no-json"}, {"reply": answer, "right": right}))
 
 
 @pytest.mark.parametrize("status", [400, 404, 422])
@@ -51,6 +54,12 @@ def test_a_connection_that_breaks_refutes() -> None:
     assert wrong(stream(status=400, broken="the connection broke")) == "no-json: the connection broke"
 
 
+def test_a_server_that_refuses_everything_refutes() -> None:
+    nothing = refused(status=401)
+    assert "a request with nothing wrong: status 401" in (wrong(nothing, nothing) or "")
+    assert "a request with nothing wrong: status 400" in (CONTEXT.wrong(longer(refused(), refused())) or "")
+
+
 @pytest.fixture(scope="module")
 def fake() -> FakeTarget:
     return FakeTarget()
@@ -59,7 +68,7 @@ def fake() -> FakeTarget:
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("bad", BAD_REQUESTS)
 def test_the_simulated_server_refuses_every_bad_request(fake: FakeTarget, bad: str, streamed: bool) -> None:
-    observation = REFUSALS.observe(fake, _case(bad, streamed))
+    observation = REFUSALS.observe(fake, {**_case(bad, streamed), "bad_first": True})
     assert REFUSALS.wrong(observation) is None
 
 
@@ -69,8 +78,8 @@ def test_a_bad_request_that_is_not_in_the_table_cannot_be_asked_for(requests: tu
         Bad(requests=requests)
 
 
-def longer(answer: Any, context: int = 16, times: int = 20) -> Observation:
-    return Observation({"times": times}, {"reply": answer, "context": context})
+def longer(answer: Any, right: Any = SERVED, *, context: int = 16, times: int = 20) -> Observation:
+    return Observation({"times": times}, {"reply": answer, "right": right, "context": context})
 
 
 def test_a_prompt_longer_than_the_context_must_be_refused_with_400() -> None:
@@ -88,6 +97,6 @@ def test_a_context_that_is_unknown_or_long_enough_says_nothing(observation: Obse
 @pytest.mark.parametrize("streamed", [False, True])
 def test_the_simulated_server_refuses_a_prompt_that_is_too_long(fake: FakeTarget, streamed: bool) -> None:
     times = fake.identity.context + 1
-    case = {"word": "a", "times": times, "max_tokens": 1, "stream": streamed}
+    case = {"word": "a", "times": times, "max_tokens": 1, "stream": streamed, "long_first": streamed}
     observation = CONTEXT.observe(fake, case)
     assert (CONTEXT.wrong(observation), CONTEXT.informative(observation)) == (None, True)

@@ -8,12 +8,12 @@ from wire_replies import DONE, ROLE, delta, reply, stream, usage, whole
 
 from refute.contract import Bound
 from refute.kinds.base import Observation
-from refute.kinds.wire_requests import Asked
-from refute.kinds.wire_stream import SseAsWhole, SseEvents, WholeParameters
+from refute.kinds.wire_requests import Asked, Repeatable
+from refute.kinds.wire_stream import SseAsWhole, SseEvents
 from refute.verdict import Outcome
 
 EVENTS = SseEvents(Asked(max_tokens=12, pieces=2))
-WHOLE = SseAsWhole(WholeParameters(max_tokens=12, pieces=2, mode="greedy"))
+WHOLE = SseAsWhole(Repeatable(max_tokens=12, pieces=2, mode="greedy"))
 BOUND = Bound(confidence=0.95, cases=1)
 GOOD = (ROLE, delta(content="a"), delta(content="b"), delta("stop"), usage(3), DONE)
 NAMED = (
@@ -166,4 +166,4 @@ def test_a_pair_counts_only_with_text_in_a_stream(as_stream: Any) -> None:
 )
 def test_bad_parameters_are_refused_with_a_sentence(parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        WholeParameters(**parameters)
+        Repeatable(**parameters)

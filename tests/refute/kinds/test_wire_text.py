@@ -6,13 +6,13 @@ import pytest
 from wire_replies import DONE, ROLE, delta, reply, stream, whole
 
 from refute.kinds.base import Observation
-from refute.kinds.wire_requests import Repeated
-from refute.kinds.wire_seeds import AgreeParameters, AnswersAgree, AnswersDiffer, DifferParameters
+from refute.kinds.wire_requests import Repeatable, Repeated
+from refute.kinds.wire_seeds import AnswersAgree, AnswersDiffer, DifferParameters
 from refute.kinds.wire_text import StopParameters, StopTexts, WholeCharacters, _cut_out
 
 STOPS = StopTexts(StopParameters(max_tokens=8, pieces=2, longest=4))
 CHARACTERS = WholeCharacters(Repeated(max_tokens=8))
-AGREE = AnswersAgree(AgreeParameters(max_tokens=8, pieces=2, mode="greedy"))
+AGREE = AnswersAgree(Repeatable(max_tokens=8, pieces=2, mode="greedy"))
 DIFFER = AnswersDiffer(DifferParameters(max_tokens=8, answers=2, mode="seedless"))
 FAILED = reply("{}", 500)
 
@@ -119,7 +119,7 @@ def test_an_answer_that_was_not_served_refutes_and_one_without_text_does_not_cou
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (lambda: AgreeParameters(max_tokens=8, pieces=2, mode="odd"), "mode is 'odd'"),  # type: ignore[arg-type]
+        (lambda: Repeatable(max_tokens=8, pieces=2, mode="odd"), "mode is 'odd'"),  # type: ignore[arg-type]
         (lambda: DifferParameters(max_tokens=8, answers=2, mode="odd"), "mode is 'odd'"),  # type: ignore[arg-type]
         (lambda: DifferParameters(max_tokens=8, answers=1, mode="seeds"), "answers is 1"),
         (lambda: DifferParameters(max_tokens=8, answers=2, mode="seeds", temperature=3), "temperature is 3"),

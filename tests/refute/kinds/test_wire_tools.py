@@ -13,18 +13,32 @@ ARGUMENTS = '{"file_path": "apple.txt"}'
 AS_TEXT = '<tool_call>\n{"name": "Read"}\n</tool_call>'
 
 
-def call(arguments: str = ARGUMENTS, name: str = "Read", number: str | None = "call_1") -> dict[str, Any]:
-    return {"id": number, "type": "function", "function": {"name": name, "arguments": arguments}}
+def call(
+    arguments: str = ARGUMENTS,
+    name: str = "Read",
+    number: str | None = "call_1",
+    kind: str | None = "function",
+) -> dict[str, Any]:
+    return {"id": number, "type": kind, "function": {"name": name, "arguments": arguments}}
 
 
 def called(finish: str = "tool_calls", content: str | None = None, **how: Any) -> Any:
     return whole(content, finish, tool_calls=[call(**how)])
 
 
-def streamed(*parts: str, finish: str = "tool_calls") -> Any:
-    begun = delta(role="assistant", content=None, tool_calls=[{"index": 0, **call(arguments="")}])
-    rest = [delta(tool_calls=[{"index": 0, "function": {"arguments": part}}]) for part in parts]
-    return stream(begun, *rest, delta(finish), DONE)
+def streamed(*parts: str, finish: str = "tool_calls", begun: Any = None, again: Any = None) -> Any:
+    """A stream of one call. begun, again: changes of its first part, and one more part at its end."""
+    first = {"index": 0, **call(arguments=""), **(begun or {})}
+    rest = [{"index": 0, "function": {"arguments": part}} for part in parts]
+    more = [] if again is None else [{"index": 0, **again}]
+    opening = delta(role="assistant", content=None, tool_calls=[first])
+    told = [delta(tool_calls=[part]) for part in (*rest, *more)]
+    return stream(opening, *told, delta(finish), DONE)
+
+
+def json_events(answer: Any) -> list[str]:
+    """The events of a stream without its [DONE]."""
+    return [data for _, data in answer["events"] if data != DONE]
 
 
 def wrong(as_whole: Any, as_stream: Any = None) -> str | None:
@@ -48,7 +62,13 @@ def test_a_call_that_is_the_same_streamed_and_whole_does_not_refute() -> None:
         (called(arguments="{"), None, "expected a JSON object"),
         (called(arguments="[]"), None, "expected a JSON object"),
         (called(name="Write"), None, "the name 'Read'"),
-        (called(number=None), None, "expected an id"),
+        (called(number=""), None, "expected an id"),
+        (called(number=None), None, "tool_calls[0].id"),
+        (called(kind=None), None, "tool_calls[0].type"),
+        (called(), streamed(ARGUMENTS, begun={"index": None}), "tool_calls[0].index"),
+        (called(), streamed(ARGUMENTS, again={"id": "call_1"}), "call 0 is given an id or a name again"),
+        (called(), streamed(ARGUMENTS, again={"function": {"name": "Read"}}), "an id or a name again"),
+        (called(), stream(*json_events(streamed(ARGUMENTS))), "[DONE] is missing"),
         (called(), streamed('{"file_path": "river.txt"}'), "as a stream"),
         (whole("I cannot."), None, "calls []"),
         (reply("{}", 500), None, "the whole answer: status 500"),

@@ -133,3 +133,14 @@ def test_any_json_can_be_read(body, events):
     for got in (whole(body), answer(*map(json.dumps, events)) if events else whole({"choices": body})):
         assert isinstance(got.text, str)
         assert len(got.texts) == len(got.text_ns)
+
+
+@pytest.mark.parametrize("body", ["NaN", '{"created": Infinity}', "[" * 100_000])
+def test_what_is_no_json_is_no_chunk(body):
+    assert Answer.of(reply(body=body).to_samples()).chunks == ()
+
+
+@pytest.mark.parametrize("index", [[], {}, None, "0"])
+def test_parts_of_calls_without_a_number_are_counted(index):
+    parts = [{"index": index, "id": "a"}, {"index": index, "id": "b"}]
+    assert [call["id"] for call in answer(delta(tool_calls=parts)).calls] == ["a", "b"]
