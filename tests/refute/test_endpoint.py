@@ -68,6 +68,25 @@ def records(tmp_path):
     return {path.name: path.read_text() for path in found}
 
 
+@pytest.fixture(scope="module")
+def attacked(url, tmp_path_factory):
+    """An attack by two workers with a key: the folder of the evidence tree, and all that was said."""
+    folder = tmp_path_factory.mktemp("attacked")
+    options = [
+        "--endpoint",
+        url,
+        "--api-key-env",
+        "SERVER_KEY",
+        "-k",
+        f"{CLAIM} or callback-stops",
+        "-n",
+        "2",
+    ]
+    code, output = refute(folder, "run", *options, SERVER_KEY=KEY)
+    assert code == Exit.MISSING, output  # the other claims are unobserved
+    return folder, output
+
+
 def told(capsys, what):
     """A list in what was printed as JSON."""
     return json.loads(capsys.readouterr().out)[what]
@@ -119,26 +138,14 @@ def test_several_models_and_no_name_are_a_usage_error(tmp_path):
     assert not records(tmp_path)
 
 
-def test_a_server_is_attacked_by_workers_and_its_key_is_nowhere(url, tmp_path):
-    options = [
-        "--endpoint",
-        url,
-        "--api-key-env",
-        "SERVER_KEY",
-        "-k",
-        f"{CLAIM} or callback-stops",
-        "-n",
-        "2",
-    ]
-    code, output = refute(tmp_path, "run", *options, SERVER_KEY=KEY)
-
-    assert code == Exit.MISSING, output  # the other claims are unobserved
+def test_a_server_is_attacked_by_workers_and_its_key_is_nowhere(url, attacked):
+    folder, output = attacked
     assert f"attacks fake at {url}" in output
-    found = records(tmp_path)
-    attacked, inside = (json.loads(found[f"{claim}.json"]) for claim in (CLAIM, "callback-stops"))
-    assert attacked["verdict"] == "survived"
-    assert {fault["planted"] for fault in attacked["faults"]} == {"target"}
-    assert (attacked["target"]["name"], attacked["target"]["settings"]["endpoint"]) == ("openai", url)
+    found = records(folder)
+    asked, inside = (json.loads(found[f"{claim}.json"]) for claim in (CLAIM, "callback-stops"))
+    assert asked["verdict"] == "survived"
+    assert {fault["planted"] for fault in asked["faults"]} == {"target"}
+    assert (asked["target"]["name"], asked["target"]["settings"]["endpoint"]) == ("openai", url)
     assert (inside["verdict"], inside["reason"]) == (
         "not-applicable",
         "the target lacks stream, token_ids",
@@ -146,10 +153,9 @@ def test_a_server_is_attacked_by_workers_and_its_key_is_nowhere(url, tmp_path):
     assert KEY not in "".join([output, *found.values()])
 
 
-def test_records_of_an_endpoint_discharge_nothing(url, tmp_path, capsys):
-    code, output = refute(tmp_path, "run", "--endpoint", url, "-k", CLAIM)
-    assert code == Exit.MISSING, output
-    tree = ["--evidence", str(tmp_path / "evidence"), "--json"]
+def test_records_of_an_endpoint_discharge_nothing(attacked, capsys):
+    folder, _ = attacked
+    tree = ["--evidence", str(folder / "evidence"), "--json"]
 
     assert main(["status", *tree]) == Exit.OK
     (claim,) = (each for each in told(capsys, "claims") if each["falsifier"] == CLAIM)
