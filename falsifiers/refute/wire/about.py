@@ -51,14 +51,15 @@ def served(url: str, model: str | None, key: str | None, *, dialect: str | None,
     asked = Endpoint(base, str(entry["id"]), OPENAI, key, _SILENCE)
     engine, about = _engine(asked, entry.get("owned_by"), dialect)
     limits = (at(about, engine.context) if engine.context else None, *(entry.get(name) for name in _LIMITS))
+    context = next((each for each in limits if type(each) is int and each > 0), 0)
     version, build = at(about, engine.version) if engine.version else None, entry.get("build")
     endpoint = Endpoint(base, asked.model, engine.dialect, key, clock=clock)
     return Served(
         endpoint,
-        _kept(endpoint, engine, about),
+        _kept(endpoint, engine, about) - (frozenset() if context else {"http_context"}),
         version if isinstance(version, str) and version else None,
         build if isinstance(build, str) and build else None,
-        next((each for each in limits if type(each) is int and each > 0), 0),
+        context,
     )
 
 

@@ -20,35 +20,35 @@ _WHOLE_LAW_AT_LARGE = {"top_k": -1, "top_p": 1.0, "min_p": 0.0, "repetition_pena
 
 REFUTE = Dialect(
     "refute",
-    frozenset({"http", "http_seed", "http_logprobs", "http_tools", "http_counters"}),
+    frozenset({"http", "http_context", "http_seed", "http_logprobs", "http_tools", "http_counters"}),
     fresh={},  # its requests share nothing
     counters={"refute_counters": True},
 )
 LLAMA_CPP_PYTHON = Dialect(
     "llama-cpp-python",
-    frozenset({"http", "http_seed", "http_logprobs"}),
+    frozenset({"http", "http_context", "http_seed", "http_logprobs"}),
     fresh=None,  # a prompt always goes on from what it shares with the one before
     untruncated=_WHOLE_LAW,
 )
 LLAMA_CPP = Dialect(
     "llama.cpp",
-    frozenset({"http", "http_seed", "http_logprobs", "http_tools"}),
+    frozenset({"http", "http_context", "http_seed", "http_logprobs", "http_tools"}),
     fresh={"cache_prompt": False},
     untruncated=_WHOLE_LAW,
 )
 VLLM = Dialect(
     "vllm",
-    frozenset({"http", "http_seed", "http_logprobs", "http_tools"}),
+    frozenset({"http", "http_context", "http_seed", "http_logprobs", "http_tools"}),
     salt="cache_salt",
     untruncated=_WHOLE_LAW_AT_LARGE,
 )
 SGLANG = Dialect(
     "sglang",
-    frozenset({"http", "http_seed", "http_logprobs", "http_tools"}),
+    frozenset({"http", "http_context", "http_seed", "http_logprobs", "http_tools"}),
     salt="cache_salt",
     untruncated=_WHOLE_LAW_AT_LARGE,
 )
-OPENAI = Dialect("openai", frozenset({"http", "http_logprobs"}))
+OPENAI = Dialect("openai", frozenset({"http", "http_context", "http_logprobs"}))
 """Any other server: seeds are an offer, not a promise, in OpenAI's own documentation."""
 
 

@@ -53,13 +53,16 @@ def test_a_server_says_which_engine_it_is(owner, path, says, engine, version, co
 
     assert (found.endpoint.dialect.name, found.version, found.context) == (engine, version, context)
     assert (found.endpoint.base, found.endpoint.model) == (f"{url}/v1", "m")
+    assert "http_context" in found.capabilities
     assert "s3cret" not in repr(found)
 
 
 @pytest.mark.parametrize("context", [0, -1, "77", None, True])
 def test_a_context_that_is_none_is_not_told(context):
     with serving({"/v1/models": listing("m", max_model_len=context)}) as url:
-        assert served(url).context == 0
+        found = served(url)
+    assert found.context == 0
+    assert "http_context" not in found.capabilities
 
 
 @pytest.mark.parametrize(
