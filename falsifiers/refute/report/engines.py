@@ -6,7 +6,7 @@ from refute.contract import Contract
 from refute.kinds import kind_named
 from refute.wire.dialects import Engine
 
-_ASKED = frozenset({"http_context", "http_tools"})  # of every server, and its model
+_ASKED = frozenset({"http_context", "http_logprobs", "http_tools"})  # of every server, and its model
 
 
 def applicability(contracts: Sequence[Contract], engines: Iterable[Engine]) -> list[str]:

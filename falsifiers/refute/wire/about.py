@@ -18,6 +18,12 @@ from refute.wire.endpoint import Endpoint, Reply
 _SILENCE = 10.0  # seconds that a server has for a word about itself
 _LIMITS = ("max_model_len", "context_length", "n_ctx")
 _SHOWN = 100  # characters of an answer in a sentence
+_TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+_TRIED: Mapping[str, Mapping[str, Any]] = {
+    "http_logprobs": {"logprobs": True, "top_logprobs": 1},
+    "http_tools": {"tools": [_TOOL]},
+}
+"""What servers refuse that were not started for it, or with another model."""
 
 
 class Unnamed(TargetError):  # noqa: N818 (it is an answer about options)
@@ -143,13 +149,12 @@ def _kept(endpoint: Endpoint, engine: Engine, about: Any) -> frozenset[str]:
     """Return the promises that the server keeps as it was started, with this model."""
     idle = {capability for capability, option in engine.only_if.items() if not at(about, option)}
     kept = endpoint.dialect.capabilities - idle
-    return kept if "http_tools" not in kept or _takes_tools(endpoint) else kept - {"http_tools"}
+    return kept - {each for each, fields in _TRIED.items() if each in kept and not _takes(endpoint, fields)}
 
 
-def _takes_tools(endpoint: Endpoint) -> bool:
-    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+def _takes(endpoint: Endpoint, fields: Mapping[str, Any]) -> bool:
     messages = [{"role": "user", "content": "Hello"}]
-    body = {"model": endpoint.model, "messages": messages, "tools": [tool], "max_tokens": 1}
+    body = {"model": endpoint.model, "messages": messages, "max_tokens": 1, **fields}
     return post(endpoint, "/chat/completions", body).status == 200
 
 

@@ -52,7 +52,7 @@ def test_another_build_has_another_digest_and_another_model_has_not():
 
 def test_counters_of_an_unknown_file_are_held_against_nothing():
     with serving({"/v1/models": listing("m", owner="refute")}) as url:
-        assert EndpointTarget(url).capabilities == {"http", "http_seed", "http_logprobs", "plant"}
+        assert EndpointTarget(url).capabilities == {"http", "http_seed", "plant"}
 
 
 def test_what_it_cannot_do_is_a_sentence():

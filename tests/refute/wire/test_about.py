@@ -84,9 +84,10 @@ def test_what_depends_on_how_it_was_started_is_promised_only_where_it_says_so(op
 
 
 @pytest.mark.parametrize(("status", "takes"), [(200, True), (400, False), (500, False)])
-def test_whether_it_takes_tools_is_asked(status, takes):
+def test_whether_it_takes_tools_and_log_probabilities_is_asked(status, takes):
     with serving({"/v1/models": listing("m", owner="vllm"), CHAT: (status, {})}) as url:
-        assert ("http_tools" in served(url).capabilities) is takes
+        taken = served(url).capabilities & {"http_tools", "http_logprobs"}
+    assert taken == ({"http_tools", "http_logprobs"} if takes else set())
 
 
 def test_a_dialect_may_be_named():
