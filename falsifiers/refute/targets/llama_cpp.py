@@ -82,6 +82,10 @@ class LlamaCppTarget(PartialTarget):
         self._reference = cache(lambda: _array_reference(self._path))  # shared by the targets with faults
         self._served = Served(lambda: self._server(self._path))
 
+    def close(self) -> None:
+        """Stop the server, where one was started."""
+        self._served.close()
+
     @cached_property
     def identity(self) -> Identity:
         model = self._unchanged

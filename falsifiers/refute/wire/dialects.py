@@ -13,8 +13,8 @@ from refute.wire.endpoint import Dialect
 Keys = tuple[str, ...]
 """The way into a JSON object."""
 
-# llama.cpp's own defaults are 40, 0.95 and 0.05.
-_WHOLE_LAW = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}
+# llama.cpp's own defaults are 40, 0.95 and 0.05, and its bindings' penalty is 1.1.
+_WHOLE_LAW = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "repeat_penalty": 1.0}
 # Of a model's generation_config.json, which these engines follow unasked.
 _WHOLE_LAW_AT_LARGE = {"top_k": -1, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0}
 

@@ -105,7 +105,9 @@ _MESSAGE: Final = _object(
     "a message: its role, its content",
     {
         "role": _only(
-            "'system', 'user', 'assistant' or 'tool'", "string", "system", "user", "assistant", "tool"
+            "'system' or 'developer', which are one, 'user', 'assistant' or 'tool'",
+            "string",
+            *("system", "developer", "user", "assistant", "tool"),
         )
     },
     {

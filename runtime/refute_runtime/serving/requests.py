@@ -154,7 +154,7 @@ def _present(value: Mapping[str, Any]) -> dict[str, Any]:
 def _check_message(message: Mapping[str, Any], where: str) -> None:
     """Check what belongs to a message by its role."""
     role = message["role"]
-    needs = {"user": ("content",), "system": ("content",), "tool": ("content", "tool_call_id")}.get(role, ())
+    needs = {"assistant": (), "tool": ("content", "tool_call_id")}.get(role, ("content",))
     for name in needs:
         if name not in message:
             raise _invalid(f"{where}.{name}", f"is missing, expected a string in a message of role {role!r}")

@@ -15,11 +15,13 @@ from refute_runtime.serving.service import Running
 
 _T = TypeVar("_T")
 _DONE = b"data: [DONE]\n\n"
+_COMMENT = b": computing\n\n"  # clients skip it
 _HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),  # proxies would collect events
 )
+_SILENCE = 10.0  # seconds after which something is sent: a call of a tool is computed whole before it is told
 _LAST_WORD = 1.0  # seconds for an error to a client that may not be reading
 
 
@@ -45,15 +47,20 @@ class Answer(Response):
 
     async def _events(self, send: Send) -> None:
         """Send one event each. What fails before the first one is raised, and gets a status of its own."""
-        begun = False
+        begun, now = False, asyncio.get_running_loop().time
+        spoken = now()
         try:
             async for step in self._running.steps():
                 if not begun:
                     await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
                     begun = True
-                for chunk in self._writing.chunks(step):
+                told = [event(chunk) for chunk in self._writing.chunks(step)]
+                if not told and now() - spoken >= _SILENCE:
+                    told = [_COMMENT]
+                for data in told:
                     async with asyncio.timeout_at(self._running.deadline):
-                        await send(_body(event(chunk)))
+                        await send(_body(data))
+                    spoken = now()
             await send(_body(_DONE, more=False))
         except TimeoutError:
             raise ClientLeft from None  # or does not read, which is the same to us

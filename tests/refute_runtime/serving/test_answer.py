@@ -39,6 +39,30 @@ def spelled(engine, text):
     return [engine.tokenizer.encode(character)[0] for character in text]
 
 
+class Scripted:
+    """A sampler that draws what it is told, and notes what it is given."""
+
+    def __init__(self, *tokens):
+        self.tokens, self.histories = list(tokens), []
+
+    def next(self, logits, history):
+        self.histories.append(tuple(history))
+        return self.tokens[len(self.histories) - 1]
+
+
+def test_another_sampler_draws_and_sees_the_whole_prompt(engine):
+    sampler = Scripted(100, 101)
+    given = [step for step in steps(engine, Job(LONG, 2, SamplingParams()), sampler=sampler) if step]
+    assert [step.id for step in given] == [100, 101]
+    assert sampler.histories == [LONG, (*LONG, 100)]
+
+
+def test_a_cache_that_is_given_is_filled(engine):
+    cache = engine.new_cache(len(LONG) + 2)
+    list(steps(engine, Job(LONG, 2, SamplingParams()), cache=cache))
+    assert cache.length == len(LONG) + 1
+
+
 def test_a_character_is_shown_whole(engine):
     of_byte = {engine.tokenizer.bytes_of(id): id for id in range(256)}
     first, second = of_byte[b"\xc3"], of_byte[b"\xb6"]

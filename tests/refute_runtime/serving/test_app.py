@@ -92,6 +92,14 @@ def test_a_chat_becomes_a_job(engine, client):
     assert (job.sampling.temperature, job.sampling.seed) == (0, 3)
 
 
+def test_a_developer_speaks_as_the_system(engine, client):
+    for role in ("system", "developer"):
+        messages = [{"role": role, "content": "Be brief."}, {"role": "user", "content": "Hello"}]
+        assert client.post("/v1/chat/completions", json=chat(messages=messages)).status_code == 200
+    as_system, as_developer = client.schedules.jobs
+    assert as_system.prompt == as_developer.prompt
+
+
 def test_tools_are_shown_to_the_model(engine, client):
     client.post("/v1/chat/completions", json=chat(tools=[TOOL]))
     assert list(client.schedules.jobs[0].prompt) == engine.template.encode(chat()["messages"], [TOOL])

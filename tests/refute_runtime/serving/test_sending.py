@@ -7,6 +7,7 @@ import pytest
 from scripted import Scripted, said
 
 from refute_runtime.sampling import SamplingParams
+from refute_runtime.serving import sending
 from refute_runtime.serving.answers import Telling
 from refute_runtime.serving.jobs import Failure, Job
 from refute_runtime.serving.refusals import Refusal
@@ -80,6 +81,21 @@ def test_a_stream_that_takes_too_long_ends_with_an_error():
     assert exchange.events[-1]["error"]["code"] == "timeout"
     assert exchange.sent[-1]["more_body"] is False
     assert exchange.schedules.cancelled.is_set()
+
+
+@pytest.mark.parametrize(("silence", "comments"), [(0.0, 2), (FAR, 0)])
+def test_a_stream_that_has_nothing_to_tell_for_long_says_that_it_goes_on(silence, comments, monkeypatch):
+    """Two tokens in the middle show nothing, as those of a call of a tool that is not whole yet."""
+    monkeypatch.setattr(sending, "_SILENCE", silence)
+    exchange = Exchange([*said("a", "", "", finish=None), *said("b")], stream=True)
+    exchange.run(take)
+    bodies = [message["body"] for message in exchange.sent[1:]]
+    assert bodies.count(b": computing\n\n") == comments
+    told = [body for body in bodies if body.startswith(b"data: {")]
+    places = [place for place, body in enumerate(bodies) if b'"a"' in body or b'"b"' in body]
+    assert bodies[places[0] + 1 : places[1]] == [b": computing\n\n"] * comments
+    assert len(told) + comments + 1 == len(bodies)
+    assert bodies[-1] == b"data: [DONE]\n\n"
 
 
 def test_a_client_that_does_not_read_is_left_at_the_deadline():
