@@ -19,8 +19,19 @@ for _path in find_contracts(Path("/")):
 
 # Numbers of which more may help a claim or harm it: a change is breaking.
 NEUTRAL = {
+    ("answer-form", "pieces"),
+    ("answers-agree", "pieces"),
+    ("answers-differ", "max_tokens"),
+    ("answers-differ", "temperature"),
+    ("chat-content", "pieces"),
+    ("clients-leave", "clients"),
+    ("clients-leave", "left_tokens"),
+    ("clients-leave", "max_tokens"),
     ("context-limit", "excess"),  # more is further from the edge
+    ("context-refusal", "beyond"),
+    ("context-refusal", "max_tokens"),
     ("expert-load", "prompt_tokens"),
+    ("first-content", "max_tokens"),
     ("greedy-equivalence", "temperature"),
     ("memory-growth", "generations"),
     ("memory-growth", "max_tokens"),
@@ -30,6 +41,9 @@ NEUTRAL = {
     ("repetition-penalty", "own_tokens"),
     ("repetition-penalty", "repeats"),
     ("repetition-penalty", "temperature"),
+    ("request-rate", "clients"),
+    ("request-rate", "max_tokens"),
+    ("route-dispatch", "pieces"),
     ("sampling-distribution", "bins"),
     ("sampling-distribution", "confidence"),  # rejects less and detects less
     ("sampling-distribution", "prompt_tokens"),
@@ -38,8 +52,16 @@ NEUTRAL = {
     ("sequence-equivalence", "threads"),
     ("speed-up", "max_tokens"),
     ("speed-up", "prompt_tokens"),
+    ("sse-as-whole", "pieces"),
+    ("sse-events", "pieces"),
+    ("sse-gap", "max_tokens"),
+    ("sse-spread", "max_tokens"),
+    ("stop-texts", "longest"),
+    ("stop-texts", "pieces"),
     ("tok-floor", "max_tokens"),
     ("tok-floor", "prompt_tokens"),
+    ("token-logprobs", "pieces"),
+    ("token-logprobs", "top"),
 }
 NO_NUMBERS = {"of", "statistic", "testbeds"}
 
