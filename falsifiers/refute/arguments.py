@@ -197,6 +197,11 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
     target.add_argument(
         "--api-key-env", metavar="VAR", help="the environment variable that holds the endpoint's key"
     )
+    target.add_argument(
+        "--dialect",
+        metavar="NAME",
+        help="what the endpoint speaks, where it does not say so itself: vllm, sglang, llama.cpp, ...",
+    )
 
 
 def _add_model(group: argparse._ArgumentGroup) -> None:

@@ -120,6 +120,7 @@ def _replay(arguments: argparse.Namespace) -> Exit:
     from refute.explain import fields
     from refute.replay import CannotReplay, load_counterexample, replay
     from refute.targets.base import TargetError
+    from refute.wire.about import Unnamed
 
     try:
         known = load_counterexample(arguments.file)
@@ -128,7 +129,7 @@ def _replay(arguments: argparse.Namespace) -> Exit:
         selection = _selected(arguments, arguments.target or recorded, _endpoint(arguments))
         print(f"{known.contract}/{known.falsifier} on {selection}")
         again = replay(known, selection.open())
-    except CannotReplay as error:
+    except (CannotReplay, Unnamed) as error:
         raise _Refused(Exit.USAGE, f"refute: {error}") from None
     except TargetError as error:
         raise _Refused(Exit.MISSING, f"refute: {error}") from None
@@ -206,11 +207,11 @@ def _serve(arguments: argparse.Namespace) -> Exit:
 def _endpoint(arguments: argparse.Namespace) -> "Named | None":
     from refute.select import named_endpoint
 
-    names = (arguments.endpoint, arguments.model_name, arguments.api_key_env)
-    url, model, variable = (each or "" for each in names)
+    names = (arguments.endpoint, arguments.model_name, arguments.api_key_env, arguments.dialect)
+    given = (each or "" for each in names)
     others = [f"--{name}" for name in ("model", "backend", "device") if getattr(arguments, name)]
     try:
-        return named_endpoint(url, model, variable, others=others, environ=os.environ)
+        return named_endpoint(*given, others=others, target=arguments.target, environ=os.environ)
     except ValueError as error:
         raise _Refused(Exit.USAGE, f"refute: {error}") from None
 
@@ -293,7 +294,7 @@ def _pytest_arguments(arguments: argparse.Namespace) -> list[str]:
     """Say to pytest what was said to refute."""
     passed = []
     names = ("model", "backend", "device", "evidence", "seed", "target")
-    for name in (*names, "endpoint", "model-name", "api-key-env"):
+    for name in (*names, "endpoint", "model-name", "api-key-env", "dialect"):
         value = getattr(arguments, name.replace("-", "_"))
         passed += [] if value is None else [f"--refute-{name}={value}"]
     passed += ["--refute-faults"] if arguments.faults else []

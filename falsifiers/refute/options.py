@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +29,7 @@ _VALUES = {
     "endpoint": ("URL", "a server of OpenAI's API to attack instead, such as http://127.0.0.1:8080/v1", ""),
     "model-name": ("NAME", "the model at the endpoint; not needed where it serves one", ""),
     "api-key-env": ("VAR", "the environment variable that holds the endpoint's key", ""),
+    "dialect": ("NAME", "what the endpoint speaks, where it does not say so itself: vllm, for example", ""),
     "evidence": ("DIR", "the tree that records go to", "evidence"),
     "seed": ("N", "the seed that every case and sample follows from", "0"),
 }
@@ -60,8 +61,6 @@ class Options:
             raise pytest.UsageError(f"refute: device {device!r}: expected one of {', '.join(_DEVICES)}")
         engine, backend = config.getoption("refute_target"), _value(config, "backend")
         endpoint = _endpoint(config)
-        if endpoint is not None and engine not in (None, "openai"):
-            raise pytest.UsageError(f"refute: --endpoint is attacked as openai, not as {engine}")
         chosen: Engine = engine or ("bundled" if endpoint is None else "openai")
         if chosen == "bundled" and backend != _VALUES["backend"][2]:
             from refute_runtime.engine import BACKENDS  # noqa: PLC0415 (start-up time)
@@ -159,11 +158,32 @@ def reruns(config: pytest.Config, items: Iterable[pytest.Item]) -> bool:
 def _endpoint(config: pytest.Config) -> Named | None:
     """The server that is named. Raises `UsageError` for options that do not go with it."""
     others = [f"--{name}" for name in ("model", "backend", "device") if config.getoption(f"refute_{name}")]
-    url, model, variable = (_value(config, name) for name in ("endpoint", "model-name", "api-key-env"))
+    given = (_value(config, name) for name in ("endpoint", "model-name", "api-key-env", "dialect"))
+    target = config.getoption("refute_target")
     try:
-        return named_endpoint(url, model, variable, others=others, environ=os.environ)
+        named = named_endpoint(*given, others=others, target=target, environ=os.environ)
     except ValueError as error:
         raise pytest.UsageError(f"refute: {error}") from None
+    asked = named is not None and named.model is None and contract_files(config)
+    return _with_model(config, named) if named is not None and asked else named
+
+
+def _with_model(config: pytest.Config, endpoint: Named) -> Named:
+    """Name a server's only model, for xdist's workers too. Raises `UsageError` where it has several.
+
+    Where nobody answers it stays open: the falsifiers are then blocked.
+    """
+    from refute.targets.base import TargetError  # noqa: PLC0415 (start-up time)
+    from refute.wire.about import Unnamed, only_model  # noqa: PLC0415 (start-up time)
+
+    try:
+        model = only_model(endpoint.url, endpoint.key)
+    except Unnamed as error:
+        raise pytest.UsageError(f"refute: {error}") from None
+    except TargetError:
+        return endpoint
+    config.option.refute_model_name = model
+    return replace(endpoint, model=model)
 
 
 def _field(option: str) -> str:

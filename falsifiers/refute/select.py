@@ -23,11 +23,12 @@ ENGINES_HELP = (
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A server, as it was named. model: None for the only one that it serves."""
+    """A server, as it was named. model: None for its only one. dialect: None for what it says itself."""
 
     url: str
     model: str | None = None
     key: str | None = field(default=None, repr=False)
+    dialect: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,8 @@ class Selection:
         if self.endpoint is not None:
             from refute.targets.openai import EndpointTarget  # noqa: PLC0415 (start-up time)
 
-            return EndpointTarget(self.endpoint.url, self.endpoint.model, self.endpoint.key)
+            at = self.endpoint
+            return EndpointTarget(at.url, at.model, at.key, dialect=at.dialect)
         from refute.provenance import model_sha256  # noqa: PLC0415 (start-up time)
         from refute.targets.bundled import BundledTarget  # noqa: PLC0415 (start-up time)
 
@@ -105,22 +107,43 @@ def select(
 
 
 def named_endpoint(
-    url: str, model: str, variable: str, *, others: Iterable[str], environ: Mapping[str, str]
+    url: str,
+    model: str,
+    variable: str,
+    dialect: str = "",
+    *,
+    others: Iterable[str],
+    environ: Mapping[str, str],
+    target: str | None = None,
 ) -> Named | None:
-    """Return the server that options name; empty ones are not given, `others` are options of other engines.
+    """Return the server that options name; empty ones are not given.
 
-    Raises ValueError with a sentence for options that do not go together.
+    others: options of other engines that are given. target: the engine, where one is named. Raises ValueError
+    with a sentence for what cannot be, alone or together.
     """
     idle = ", ".join(others)
     if not url:
-        if model or variable:
-            raise ValueError("a model name and a key belong to a server: expected --endpoint URL too")
+        if model or variable or dialect:
+            raise ValueError(
+                "a model name, a key and a dialect belong to a server: expected --endpoint URL too"
+            )
         return None
+    if target not in (None, "openai"):
+        raise ValueError(f"--endpoint is attacked as openai, not as {target}")
     if idle:
         raise ValueError(f"--endpoint is a server that runs already; {idle} would change nothing there")
     if variable and not environ.get(variable, "").strip():
         raise ValueError(f"--api-key-env {variable}: the variable is not set, or empty; expected the key")
-    return Named(url, model or None, environ[variable].strip() if variable else None)
+    from refute.wire.address import bases_of, check_key  # noqa: PLC0415 (start-up time)
+    from refute.wire.dialects import DIALECTS  # noqa: PLC0415 (start-up time)
+
+    bases_of(url)
+    if dialect and dialect not in DIALECTS:
+        raise ValueError(f"--dialect {dialect}: expected one of {', '.join(DIALECTS)}")
+    key = environ[variable].strip() if variable else None
+    if key is not None:
+        check_key(key, f"--api-key-env {variable}")
+    return Named(url, model or None, key, dialect or None)
 
 
 def _missing(path: Path, origin: str) -> str | None:

@@ -114,7 +114,7 @@ class RefusalForm(Answers[Bad]):
 class ContextRefusal(Answers[Longer]):
     """A prompt longer than the context is refused with 400, and says so; it is not cut to fit."""
 
-    requires = frozenset({"http"})
+    requires = frozenset({"http", "http_context"})
 
     def cases(self, target: Target) -> "SearchStrategy[dict[str, Any]]":
         """A word so often that the prompt is too long, however short its tokens' texts are."""

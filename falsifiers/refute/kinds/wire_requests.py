@@ -181,7 +181,7 @@ def common(endpoint: Endpoint, case: Case, *, stream: bool) -> dict[str, Any]:
         "max_tokens": case["max_tokens"],
         **endpoint.dialect.untruncated,
         **case["sampling"],
-        **(endpoint.dialect.fresh or {}),
+        **endpoint.dialect.unshared(),
         **(streaming if stream else {"stream": False}),
     }
 

@@ -205,6 +205,7 @@ CAPABILITIES = frozenset(
         "bitwise",
         "memory",
         "http",
+        "http_context",
         "http_seed",
         "http_logprobs",
         "http_tools",
@@ -225,8 +226,8 @@ class Target(Protocol):
     are float32: no rounding to fewer bits than the reference's), stream (`Request.delivery`), threads (a
     session runs on as many threads as it asks for), bitwise (a token's logits are the same bits however its
     past came in), memory (what is held can be read). Of a server: http (it answers as OpenAI's API does),
-    http_seed, http_logprobs, http_tools (requests may ask for that), http_counters (what the engine did for a
-    request).
+    http_context (how many tokens a request may have is known), http_seed, http_logprobs, http_tools (requests
+    may ask for that), http_counters (what the engine did for a request).
     """
 
     @property

@@ -4,35 +4,25 @@ What it is, it says itself; its model file is unknown, so its records are eviden
 """
 
 import hashlib
-import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
+from typing import TYPE_CHECKING
 
 import rfc8785
 
 from refute.faults import FAULTS
 from refute.faults.base import Fault
-from refute.targets.base import CannotPlant, Clock, Identity, TargetError
+from refute.targets.base import CannotPlant, Clock, Identity
 from refute.targets.partial import PartialTarget
-from refute.wire.client import get, post
-from refute.wire.dialects import DIALECTS, OPENAI, OWNERS
-from refute.wire.endpoint import Dialect, Endpoint, Reply
+from refute.wire.about import Served, served
+from refute.wire.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from refute.contract import Bound
 
-_VERSIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "refute": ("/openapi.json", ("info", "version")),
-    "vllm": ("/version", ("version",)),
-    "sglang": ("/get_server_info", ("version",)),
-    "llama.cpp": ("/props", ("build_info",)),
-}
-"""Where an engine tells its version, and the keys that lead to it."""
-_CONTEXTS = ("max_model_len", "context_length", "n_ctx")
+NAME = "openai"
+_NOT_TOLD = "not told"
 
 
 class EndpointTarget(PartialTarget):
@@ -52,16 +42,11 @@ class EndpointTarget(PartialTarget):
         dialect: str | None = None,
         clock: Clock = time.perf_counter_ns,
     ) -> None:
-        asked = Endpoint(base_of(url), model or "", OPENAI, key, clock=clock)
-        served = _served(asked, model)
-        name = str(served["id"])
-        spoken = _dialect(dialect, served.get("owned_by"))
-        self._endpoint = replace(asked, model=name, dialect=spoken)
-        self._identity = self._introduced(served)
+        found = served(url, model, key, dialect=dialect, clock=clock)
+        self._endpoint = found.endpoint
+        self._identity = _identity(found)
         # What a file's layers are, nobody knows here, so that counters of them can be held against nothing.
-        self._capabilities = spoken.capabilities - {"http_counters"} | {"plant"}
-        if not _takes_tools(self._endpoint):
-            self._capabilities -= {"http_tools"}
+        self._capabilities = found.capabilities - {"http_counters"} | {"plant"}
         self._fault: Fault | None = None
 
     @property
@@ -94,102 +79,31 @@ class EndpointTarget(PartialTarget):
             faulty.__dict__ |= self.__dict__ | {"_endpoint": endpoint, "_fault": fault}
             yield faulty
 
-    def _introduced(self, served: Mapping[str, Any]) -> Identity:
-        dialect = self._endpoint.dialect
-        version = _version(self._endpoint)
-        contexts = [served[name] for name in _CONTEXTS if isinstance(served.get(name), int)]
-        reported = {"engine": dialect.name, "version": version, "model": self._endpoint.model}
-        return Identity(
-            name="openai",
-            engine=dialect.name,
-            engine_version=version or "not told",
-            engine_digest=hashlib.sha256(rfc8785.dumps(reported)).hexdigest() if version else "",
-            model_path=None,
-            model_name=self._endpoint.model,
-            model_sha256=None,
-            architecture="not told",
-            layers=0,
-            moe_layers=0,
-            dense_layers=0,
-            experts=0,
-            vocabulary=0,
-            context=contexts[0] if contexts else 0,
-            settings={"endpoint": self._endpoint.base, "dialect": dialect.name},
-        )
 
-
-def base_of(url: str) -> str:
-    """Return the URL that routes are appended to. Raises `TargetError` for what is no such URL."""
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # which is read when it is asked for
-    except ValueError as error:
-        raise TargetError(f"{url!r} is no URL: {error}") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise TargetError(f"{url!r}: expected a URL such as http://127.0.0.1:8080/v1")
-    if parts.username is not None or parts.password is not None:
-        raise TargetError(
-            "the URL holds a name or a password: expected a key in a variable, --api-key-env VAR"
-        )
-    if parts.query or parts.fragment:
-        raise TargetError(f"{url!r}: expected a URL without a query, such as http://127.0.0.1:8080/v1")
-    return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/") or "/v1", "", ""))
-
-
-def _served(endpoint: Endpoint, model: str | None) -> Mapping[str, Any]:
-    """Return what the server's list says of a model; the only one where none is named."""
-    reply = get(endpoint, "/models")
-    if reply.status in (401, 403):
-        shown = "is refused" if endpoint.key else "is missing"
-        raise TargetError(
-            f"{endpoint.base} wants a key, and it {shown}: name its variable, --api-key-env VAR"
-        )
-    listed = _object(reply).get("data")
-    models = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
-    if reply.status != 200 or not models:
-        found = reply.broken or f"status {reply.status}, {reply.body[:100]!r}"
-        raise TargetError(f"{endpoint.base}/models: expected a list of models, found {found}")
-    names = [str(each.get("id")) for each in models]
-    if model is None and len(models) == 1:
-        return {**models[0], "id": names[0]}
-    if model in names:
-        return models[names.index(model)]
-    wanted = "no model is named" if model is None else f"{model!r} is not served"
-    raise TargetError(f"{endpoint.base}: {wanted}, expected --model-name with one of {', '.join(names)}")
-
-
-def _dialect(named: str | None, owner: object) -> Dialect:
-    if named is None:
-        return OWNERS.get(str(owner), OPENAI)
-    if named not in DIALECTS:
-        raise TargetError(f"dialect {named!r}: expected one of {', '.join(DIALECTS)}")
-    return DIALECTS[named]
-
-
-def _takes_tools(endpoint: Endpoint) -> bool:
-    """Whether a server that may know tools takes them with this model and its options."""
-    if "http_tools" not in endpoint.dialect.capabilities:
-        return False
-    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
-    messages = [{"role": "user", "content": "Hello"}]
-    body = {"model": endpoint.model, "messages": messages, "tools": [tool], "max_tokens": 1}
-    return post(endpoint, "/chat/completions", body).status == 200
-
-
-def _version(endpoint: Endpoint) -> str:
-    """The version that the engine reports; empty where it reports none."""
-    if endpoint.dialect.name not in _VERSIONS:
-        return ""
-    route, keys = _VERSIONS[endpoint.dialect.name]
-    value: object = _object(get(replace(endpoint, base=endpoint.base.removesuffix("/v1")), route))
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value if isinstance(value, str) else ""
-
-
-def _object(reply: Reply) -> dict[str, Any]:
-    try:
-        value = json.loads(reply.body)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
+def _identity(found: Served) -> Identity:
+    engine, model = found.endpoint.dialect.name, found.endpoint.model
+    told = {"version": found.version, "build": found.build}
+    reported = {"engine": engine, **told}
+    return Identity(
+        name=NAME,
+        engine=engine,
+        engine_version=found.version or _NOT_TOLD,
+        engine_digest=hashlib.sha256(rfc8785.dumps(reported)).hexdigest() if any(told.values()) else "",
+        model_path=None,
+        model_name=model,
+        model_sha256=None,
+        architecture=_NOT_TOLD,
+        layers=0,
+        moe_layers=0,
+        dense_layers=0,
+        experts=0,
+        vocabulary=0,
+        context=found.context,
+        settings={
+            "endpoint": found.endpoint.base,
+            "api": "chat completions of OpenAI's API",
+            "dialect": engine,
+            "digest_of": ", ".join(name for name, value in told.items() if value)
+            or "nothing: no build is told",
+        },
+    )

@@ -4,6 +4,7 @@ Nothing here holds an opinion: a reply that breaks off, or is no JSON, is a repl
 the last byte of the request was handed to the socket.
 """
 
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,16 +20,23 @@ class Dialect:
     """What an engine promises on the wire, and how it wants to be asked where engines differ.
 
     capabilities: those of `Target` that begin with `http`. fresh: body fields with which a request reuses
-    nothing of earlier ones; None where there is no way to say it. untruncated: body fields with which nothing
-    but the temperature shapes what is drawn, for engines that truncate unasked. counters: body fields that
-    ask for what the engine did; only with the capability http_counters.
+    nothing of earlier ones; None where there is no way to say it. salt: the field that does so by a text that
+    no earlier request had. untruncated: body fields with which nothing but the temperature shapes what is
+    drawn, for engines that do more unasked. counters: body fields that ask for what the engine did; only with
+    the capability http_counters.
     """
 
     name: str
     capabilities: frozenset[str]
     fresh: Mapping[str, Any] | None = None
+    salt: str | None = None
     untruncated: Mapping[str, Any] = field(default_factory=dict)
     counters: Mapping[str, Any] | None = None
+
+    def unshared(self) -> dict[str, Any]:
+        """Body fields for one request that is to reuse nothing, as far as the engine lets it say so."""
+        salted = {} if self.salt is None else {self.salt: secrets.token_hex(16)}
+        return {**(self.fresh or {}), **salted}
 
 
 @dataclass(frozen=True, slots=True)

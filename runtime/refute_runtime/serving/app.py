@@ -93,7 +93,8 @@ class _Routes:
 
     def _model(self) -> dict[str, object]:
         engine = self._service.served.engine
-        return model_object(self._service.model, self._service.created, engine.config.context)
+        service = self._service
+        return model_object(service.model, service.created, engine.config.context, engine.digest)
 
     async def _answer(self, request: Request, kind: _Kind) -> Response:
         service = self._service

@@ -136,7 +136,12 @@ _MESSAGE = _object(
     tool_calls=_list(_CALL),
 )
 _MODEL = _object(
-    id=_STRING, object={"const": "model"}, created=_INTEGER, owned_by=_STRING, max_model_len=_INTEGER
+    id=_STRING,
+    object={"const": "model"},
+    created=_INTEGER,
+    owned_by=_STRING,
+    max_model_len=_INTEGER,
+    build=_STRING,
 )
 _SCHEMAS = {
     "Chat": _answer("chat.completion", message=_MESSAGE, logprobs=_or_null(_LOGPROBS)),

@@ -203,13 +203,15 @@ class Writing:
         return {"refute": {**self._extension, "counters": asdict(self._counters)}}
 
 
-def model_object(name: str, created: int, context: int) -> Json:
+def model_object(name: str, created: int, context: int, build: str) -> Json:
+    """Describe the model, and by which build of this package it is served."""
     return {
         "id": name,
         "object": "model",
         "created": created,
         "owned_by": "refute",
         "max_model_len": context,
+        "build": build,
     }
 
 

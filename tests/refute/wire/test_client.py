@@ -3,6 +3,7 @@
 import json
 import socket
 import threading
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -35,6 +36,19 @@ def test_no_key_is_sent_where_there_is_none():
 
 def test_a_key_is_not_in_the_repr():
     assert "s3cret" not in repr(Endpoint("http://h/v1", "m", PLAIN, key="s3cret"))
+
+
+def test_a_key_that_a_server_repeats_is_hidden():
+    told = b"data: the s3cret!! is bad\n\n"
+    with answering(STREAM, chunk(told), b"0\r\n\r\n") as (endpoint, _):
+        streamed = post(replace(endpoint, key="s3cret!!"), "/c", {})
+    with answering(b"HTTP/1.1 400 No\r\nContent-Length: 8\r\n\r\ns3cret!!") as (endpoint, _):
+        whole = post(replace(endpoint, key="s3cret!!"), "/c", {})
+    with answering(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nEMPTY") as (endpoint, _):
+        of_no_secret = post(replace(endpoint, key="EMPTY"), "/c", {})
+
+    assert [event.data for event in streamed.events] == ["the <redacted> is bad"]
+    assert (whole.body, of_no_secret.body) == ("<redacted>", "EMPTY")
 
 
 def test_events_have_the_time_of_their_last_byte():

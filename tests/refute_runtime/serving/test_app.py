@@ -204,6 +204,7 @@ def test_models(engine, client):
     client.holds_to("ModelList", models)
     (model,) = models["data"]
     assert (model["id"], model["max_model_len"]) == (MODEL, engine.config.context)
+    assert model["build"] == engine.digest
     assert client.get(f"/v1/models/{MODEL}").json() == model
     assert error(client.get("/v1/models/other"), 404)["code"] == "model_not_found"
     assert client.get("/health").json() == {"status": "ok"}
