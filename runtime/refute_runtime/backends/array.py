@@ -221,11 +221,12 @@ class ArrayBackend:
     def _times(self, x: Array, matrix: Array) -> Array:
         """Multiply by a matrix (out, in): (T, in) -> (T, out).
 
-        For one token, dot products of the rows: on one thread BLAS's own matvec is slower.
+        For one token, dot products of the rows: on one thread BLAS's own matvec is slower. For more, the
+        matrix stands first: BLAS takes a small product by a fifth faster in that order.
         """
         if len(x) == 1 and self._xp is np:
             return np.vecdot(matrix, x)[None]
-        return x @ matrix.T
+        return (matrix @ x.T).T
 
     def logits(self, x: Array) -> np.ndarray:
         """Output layer on normed x: (T, V), a NumPy array; the embedding where the file ties them."""
