@@ -61,6 +61,18 @@ class ArrayBackend:
         self._frequencies = config.rope_base ** (-np.arange(half) / half)  # (D / 2,) float64
         self._rotation_of: tuple[bytes, Array, Array] = (b"", None, None)
         self._blas = ThreadpoolController().select(user_api="blas")
+        if xp is np:
+            self._write_buffer()
+
+    def _write_buffer(self) -> None:
+        """Compute one product that is large enough for BLAS to write all of its buffer that small ones use.
+
+        OpenBLAS packs matrices into a buffer and fetches ahead of what it has packed. Where no product was
+        large enough to write those pages, they are not mapped, and products of a small model take three times
+        as long: the processor looks the pages up in vain, again and again.
+        """
+        with self._blas.limit(limits=1):
+            np.ones((64, 256), np.float32) @ np.ones((256, 512), np.float32)
 
     @property
     def device(self) -> str:
