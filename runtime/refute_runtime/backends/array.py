@@ -241,9 +241,13 @@ class ArrayBackend:
         return (matrix @ x.T).T
 
     def logits(self, x: Array) -> np.ndarray:
-        """Output layer on normed x: (T, V), a NumPy array; the embedding where the file ties them."""
+        """Output layer on normed x: (T, V), a NumPy array; the embedding where the file ties them.
+
+        Each row in one piece, since rows are what is read.
+        """
         tied = self._config.tied
-        return self._host(self.project(x, "token_embd.weight" if tied else "output.weight"))
+        projected = self.project(x, "token_embd.weight" if tied else "output.weight")
+        return np.ascontiguousarray(self._host(projected))
 
     def _host(self, x: Array) -> np.ndarray:
         return x if self._xp is np else self._xp.asnumpy(x)  # type: ignore[no-any-return]
