@@ -24,7 +24,7 @@ from refute.strict_json import check
 from refute.targets.base import CannotPlant, Target, TargetError
 from refute.verdict import Outcome, Verdict, conclude
 
-_NEAR_MISS = 1 / 5  # of the cases: smaller doses only say how sensitive the falsifier is
+_NEAR_MISS = 1 / 3  # of the cases: smaller doses only say how sensitive the falsifier is
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,12 +192,13 @@ def _control(plan: _Attack) -> Control:
 
 
 def _trials(plan: _Attack, fault: Fault) -> list[FaultTrial]:
-    """Try the fault that must be caught, then smaller doses until one is missed."""
+    """Try the fault that must be caught, then smaller doses, the mildest first, until one is caught."""
     trials = [_trial(plan, fault, must=True)]
-    for dose in _milder(fault):
-        if not trials[-1].caught:
-            break
-        trials.append(_trial(plan, Fault(fault.name, dose), must=False))
+    if trials[0].caught:
+        for dose in _milder(fault):
+            trials.append(_trial(plan, Fault(fault.name, dose), must=False))
+            if trials[-1].caught:
+                break
     return trials
 
 
@@ -211,9 +212,9 @@ def _tried(plan: _Attack, fault: Fault) -> FaultTrial:
 
 
 def _milder(fault: Fault) -> list[float]:
-    """Doses of the catalogue that are milder than this one, severest first."""
+    """Doses of the catalogue that are milder than this one, mildest first."""
     spec = FAULTS[fault.name]
-    return [dose for dose in spec.doses[::-1] if milder(dose, fault.dose, spec)]
+    return [dose for dose in spec.doses if milder(dose, fault.dose, spec)]
 
 
 def _trial(plan: _Attack, fault: Fault, *, must: bool) -> FaultTrial:

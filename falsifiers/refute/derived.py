@@ -27,7 +27,7 @@ def reason_for(
 def sensitivity_of(trials: Sequence[FaultTrial]) -> tuple[Sensitivity, ...]:
     """Per fault the smallest dose that was caught."""
     smallest: dict[tuple[str, str], float | None] = {}
-    for trial in trials:  # severest first
+    for trial in trials:  # of one fault, the smallest dose that was caught is the last that was
         key = (trial.name, trial.unit)
         smallest[key] = trial.dose if trial.caught else smallest.get(key)
     return tuple(Sensitivity(name, unit, dose) for (name, unit), dose in smallest.items())

@@ -101,8 +101,10 @@ def probabilities(
         cumulative = np.cumsum(p[kept])
         before = cumulative - p[kept]
         kept = kept[before < params.top_p * cumulative[-1]]  # up to the token that reaches top_p
-    else:
+    elif params.min_p:
         kept = np.arange(len(scores))
+    else:
+        return p
     kept = kept[p[kept] >= params.min_p * p[best]]
     truncated = np.zeros_like(p)
     truncated[kept] = p[kept] / p[kept].sum()

@@ -9,6 +9,7 @@ import pytest
 
 from refute.attack import Controls, Stage, attack, derive_seed
 from refute.contract import Bound, Contract, Falsifier, load_contract
+from refute.faults import FAULTS
 from refute.faults.base import Fault
 from refute.finding import Finding
 from refute.strict_json import dump_strict, load_strict
@@ -73,6 +74,17 @@ def test_the_smallest_dose_that_was_caught_is_kept(contract: Contract) -> None:
     assert entry.fault == "slow-clock"
     caught = [trial.dose for trial in finding.faults if trial.caught]
     assert entry.smallest_caught == caught[-1]
+
+
+def test_smaller_doses_are_tried_from_the_mildest_until_one_is_caught(contract: Contract) -> None:
+    finding = run(contract, FakeTarget(1), "cache-token-exact")
+    for name in {trial.name for trial in finding.faults}:
+        must, *tried = [trial for trial in finding.faults if trial.name == name]
+        assert must.must
+        milder = [dose for dose in FAULTS[name].doses if dose != must.dose]
+        assert [trial.dose for trial in tried] == milder[: len(tried)]
+        assert not any(trial.caught for trial in tried[:-1])
+        assert tried[-1].caught or len(tried) == len(milder)
 
 
 def test_a_fault_that_is_missed_makes_the_verdict_invalid(contract: Contract) -> None:

@@ -126,6 +126,8 @@ def logits_of(states: np.ndarray) -> np.ndarray:
 def recalling(logits: np.ndarray, cache: Cache) -> np.ndarray:
     """Logits (T, V) of the last T rows, raised for what a page in the cache says about what is asked."""
     read = cache.rows(0)[1][:, 0, 0]  # (R,)
+    if not (read == _DIGESTS[END]).any():  # no page ends, so nothing is asked
+        return logits
     places = np.minimum(np.searchsorted(_SORTED, read), VOCABULARY - 1)
     known = _SORTED[places] == read
     tokens = np.where(known, _BY_DIGEST[places], ord("?"))
@@ -175,9 +177,10 @@ def misroute(experts: np.ndarray, layers: int) -> np.ndarray:
 
 def sample(logits: np.ndarray, history: Sequence[int], sampling: Sampling, draw: random.Random) -> int:
     """Choose a token as `Sampling` says; logits (V,) float64 are changed in place."""
-    seen = np.unique(np.asarray(history))
     penalty = sampling.repetition_penalty
-    logits[seen] = np.where(logits[seen] > 0, logits[seen] / penalty, logits[seen] * penalty)
+    if penalty != 1:
+        seen = np.unique(np.asarray(history))
+        logits[seen] = np.where(logits[seen] > 0, logits[seen] / penalty, logits[seen] * penalty)
     if sampling.temperature == 0:
         return int(np.argmax(logits))
     logits /= sampling.temperature
