@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from itertools import count, pairwise
 from typing import TYPE_CHECKING
 
-from refute.faults import FAULTS
 from refute.faults.base import Fault
 from refute.faults.cache import due
 from refute.faults.wire_answers import OF_ANSWERS
@@ -50,7 +49,7 @@ def begins(fault: Fault) -> Callable[[], Exchange]:
         answers: dict[str, object] = {}
         return _shared(fault.dose, lambda: Cached(answers))
     made: Callable[..., Exchange] | None = OF_REQUESTS.get(fault.name) or OF_ANSWERS.get(fault.name)
-    if made is None or FAULTS[fault.name].seam != "wire":
+    if made is None:
         raise CannotPlant(f"{fault}: not a fault of the wire")
     if fault.name == "wire-temperature-forced":
         return lambda: made(fault.dose)

@@ -16,9 +16,9 @@ from refute.faults.wire_parts import (
     with_text,
     without,
 )
+from refute.wire.answers import DONE
 from refute.wire.exchange import Block, Canned, Exchange, Json, Sent, object_of
 
-_DONE = "[DONE]"
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -43,7 +43,7 @@ class Changed(Exchange):
 
 class DoneDropped(Exchange):
     def event(self, block: Block) -> Iterable[Sent]:
-        return () if block.data == _DONE else (block.raw,)
+        return () if block.data == DONE else (block.raw,)
 
 
 class FinishDropped(Changed):

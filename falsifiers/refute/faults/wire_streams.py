@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 
 from refute.faults.wire_parts import choices_of, content_of, said_of, text_of, with_said, with_text
+from refute.wire.answers import DONE
 from refute.wire.exchange import Block, Canned, Cut, Exchange, Json, Pause, Sent
 
-_DONE = "[DONE]"
 _STALLED = 3  # the content event before which a stream stands still
 
 
@@ -81,7 +81,7 @@ class CutOff(Exchange):
 
     def event(self, block: Block) -> Iterable[Sent]:
         content = bool(content_of(block.value))
-        if block.data == _DONE or (content and self._left == 0):
+        if block.data == DONE or (content and self._left == 0):
             return (Cut(),)
         self._left -= content
         return (block.raw,)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import rfc8785
 
-from refute.faults import FAULTS
 from refute.faults.base import Fault
+from refute.faults.planted import is_of_wire
 from refute.targets.base import CannotPlant, Clock, Identity
 from refute.targets.partial import PartialTarget
 from refute.wire.about import Served, served
@@ -70,7 +70,7 @@ class EndpointTarget(PartialTarget):
         """Give a target behind a proxy; other faults than the wire's have no seam here."""
         if self._fault is not None:
             raise CannotPlant(f"{fault}: this target has {self._fault} already")
-        if fault.name not in FAULTS or FAULTS[fault.name].seam != "wire":
+        if not is_of_wire(fault):
             raise CannotPlant(f"{fault}: only faults of the wire can be planted in front of an endpoint")
         from refute.faults import wire  # noqa: PLC0415 (start-up time)
 
