@@ -42,6 +42,7 @@ _WORDS = (
     "music",
 )
 
+_OPEN = "Repeat in words of your own, as nonsense: {}"
 _BEYOND_ASCII = "éßñ中文語🙂👍🌍дλ“”"
 
 
@@ -114,11 +115,20 @@ def questions(asked: Asked, sampling: "SearchStrategy[dict[str, Any]]") -> "Sear
 
 
 def repeatable(asked: Repeatable, choice: str) -> "SearchStrategy[dict[str, Any]]":
-    """Cases that give the same answer again, each with a choice that is true or false."""
+    """Cases that give the same answer again, each with a choice that is true or false.
+
+    With a seed, many ask for what no model is sure of: elsewhere the answer is the same with any seed.
+    """
     from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
 
-    sampling = greedy() if asked.mode == "greedy" else seeded()
-    return st.builds(lambda case, chosen: {**case, choice: chosen}, questions(asked, sampling), st.booleans())
+    if asked.mode == "greedy":
+        cases = questions(asked, greedy())
+    else:
+        unsure = st.fixed_dictionaries(
+            {"content": open_ended(), "max_tokens": st.just(asked.max_tokens), "sampling": seeded()}
+        )
+        cases = unsure | unsure | questions(asked, seeded())
+    return st.builds(lambda case, chosen: {**case, choice: chosen}, cases, st.booleans())
 
 
 def words_to_repeat(least: int, most: int) -> "SearchStrategy[str]":
@@ -126,6 +136,13 @@ def words_to_repeat(least: int, most: int) -> "SearchStrategy[str]":
     from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
 
     return st.lists(st.sampled_from(_WORDS), min_size=least, max_size=most).map(_repeat)
+
+
+def open_ended() -> "SearchStrategy[str]":
+    """Texts that no model knows how to go on with."""
+    from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
+
+    return st.integers(0, LARGEST_SEED).map(lambda seed: _OPEN.format(beyond_ascii(seed, 3)))
 
 
 def greedy() -> "SearchStrategy[dict[str, Any]]":
@@ -139,8 +156,9 @@ def seeded() -> "SearchStrategy[dict[str, Any]]":
     """Temperatures at which answers differ, with a seed; only for servers that promise seeds."""
     from hypothesis import strategies as st  # noqa: PLC0415 (only a search needs it)
 
-    temperatures = st.sampled_from([1.0, 0.7, 1.5])
-    return st.fixed_dictionaries({"temperature": temperatures, "seed": st.integers(0, LARGEST_SEED)})
+    temperatures, seeds = st.sampled_from([1.5, 1.0, 2.0]), st.integers(0, LARGEST_SEED)
+    # Some servers have a top_p of their own, with which a model may be left no choice.
+    return st.fixed_dictionaries({"temperature": temperatures, "seed": seeds, "top_p": st.just(1)})
 
 
 def long_question(max_tokens: int, seed: int, *, words: int | None = None) -> dict[str, Any]:

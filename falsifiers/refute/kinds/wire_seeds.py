@@ -15,8 +15,8 @@ from refute.kinds.wire_requests import (
     LARGEST_SEED,
     Answers,
     Repeatable,
-    beyond_ascii,
     chat,
+    open_ended,
     repeatable,
     shown,
     unserved,
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
 _APART = 7919  # between seeds
-_OPEN = "Repeat in words of your own, as nonsense: {}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +91,7 @@ class AnswersDiffer(Answers[DifferParameters]):
 
         asked = self.parameters
         case: dict[str, SearchStrategy[Any]] = {
-            "content": st.integers(0, LARGEST_SEED).map(lambda seed: _OPEN.format(beyond_ascii(seed, 3))),
+            "content": open_ended(),
             "max_tokens": st.just(asked.max_tokens),
             # Some servers have a top_p of their own, with which a model may be left no choice.
             "sampling": st.just({"temperature": asked.temperature, "top_p": 1}),

@@ -9,6 +9,8 @@ from refute.kinds.base import Observation
 from refute.kinds.wire_requests import Repeatable, Repeated
 from refute.kinds.wire_seeds import AnswersAgree, AnswersDiffer, DifferParameters
 from refute.kinds.wire_text import StopParameters, StopTexts, WholeCharacters, _cut_out
+from refute.search import first_counterexample
+from refute.targets.fake import FakeTarget
 
 STOPS = StopTexts(StopParameters(max_tokens=8, pieces=2, longest=4))
 CHARACTERS = WholeCharacters(Repeated(max_tokens=8))
@@ -129,3 +131,15 @@ def test_an_answer_that_was_not_served_refutes_and_one_without_text_does_not_cou
 def test_parameters_that_make_no_sense_are_refused(make: Any, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         make()
+
+
+def test_many_requests_with_a_seed_ask_what_no_model_is_sure_of() -> None:
+    asked = AnswersAgree(Repeatable(max_tokens=8, pieces=2, mode="seeded"))
+    cases = [
+        observation.case
+        for seed in range(4)
+        for observation in first_counterexample(asked, FakeTarget(1), cases=12, seed=seed)
+    ]
+    unsure = [case for case in cases if case["content"].startswith("Repeat in words of your own")]
+    assert len(unsure) >= len(cases) / 4
+    assert all(case["sampling"]["temperature"] >= 1 for case in cases)
