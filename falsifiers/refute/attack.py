@@ -9,7 +9,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,7 @@ class _Attack:
     controls: Controls
     seed: int
     report: Callable[[Stage], None]
+    alone: Callable[[], AbstractContextManager[None]]
     known: Sequence[Case] = ()
 
     @property
@@ -75,6 +76,7 @@ def attack(
     seed: int,
     controls: Controls,
     report: Callable[[Stage], None] = lambda _: None,
+    alone: Callable[[], AbstractContextManager[None]] = nullcontext,
     known: Sequence[Case] = (),
     faults_only: bool = False,
     also: Sequence[Fault] = (),
@@ -83,6 +85,7 @@ def attack(
 ) -> Finding:
     """Attack and conclude; every failure of the target or of the falsifier becomes a verdict.
 
+    report: told before every case. alone: gives the host to a claim about time while it is attacked.
     known: cases that refuted the claim before; a search tries them first.
     faults_only: plant the faults and skip the real attack; the verdict then only says whether they
     were caught (`invalid` if not, else `inconclusive`, for nothing was attacked). also: faults to plant
@@ -101,7 +104,7 @@ def attack(
         target=identity_as_data(target),
         kinds=kinds,
     )
-    plan = _Attack(falsifier, kind, target, controls, seed, report, known)
+    plan = _Attack(falsifier, kind, target, controls, seed, report, alone, known)
     try:
         finding = _run(plan, blank, faults_only=faults_only, also=also)
         check(finding.to_json())  # samples that no record can hold are the falsifier's own fault
@@ -166,7 +169,8 @@ def _run(plan: _Attack, blank: Finding, *, faults_only: bool, also: Sequence[Fau
         verdict = Verdict.INCONCLUSIVE if caught and control.green else Verdict.INVALID
         reason = reason_for(verdict, None, control, trials)
         return dataclasses.replace(with_controls, verdict=verdict, reason=reason, figure="faults only")
-    observations, counterexample, replays = _observe(plan)
+    with plan.alone() if plan.kind.timing else nullcontext():
+        observations, counterexample, replays = _observe(plan)
     attacked = dataclasses.replace(
         with_controls, observations=observations, counterexample=counterexample, replays=replays
     )
@@ -233,7 +237,14 @@ def _trial(plan: _Attack, fault: Fault, *, must: bool) -> FaultTrial:
             except CannotPlant as neither:
                 return _untried(fault, f"{why}; stand-in: {neither}", must=must)
         try:
-            observations = _sample(plan, faulty, "attack", until_red=True, effort=1 if must else _NEAR_MISS)
+            observations = _sample(
+                plan,
+                faulty,
+                "attack",
+                doing=f"fault {fault}",
+                until_red=True,
+                effort=1 if must else _NEAR_MISS,
+            )
         except CannotPlant as why:  # a seam that only showed when it was used
             return _untried(fault, str(why), must=must)
     caught = plan.kind.caught(observations, bound)
@@ -270,12 +281,19 @@ def _observe(plan: _Attack) -> tuple[tuple[Observation, ...], Observation | None
 
 
 def _sample(
-    plan: _Attack, target: Target, what: str, *, until_red: bool = False, effort: float = 1
+    plan: _Attack, target: Target, what: str, *, doing: str = "", until_red: bool = False, effort: float = 1
 ) -> tuple[Observation, ...]:
+    """what: names the seed of the cases. doing: what is shown, where it is something else."""
     seed = derive_seed(plan.seed, plan.falsifier.id, what)
-    say = (lambda _: None) if until_red else (lambda done: plan.say(what, done))
-    bound = plan.falsifier.bound
-    return sample(plan.kind, bound, target, seed=seed, until_red=until_red, effort=effort, on_case=say)
+    return sample(
+        plan.kind,
+        plan.falsifier.bound,
+        target,
+        seed=seed,
+        until_red=until_red,
+        effort=effort,
+        on_case=lambda done: plan.say(doing or what, done),
+    )
 
 
 def sample(
@@ -297,7 +315,8 @@ def sample(
     if isinstance(kind, Searched):
         from refute.search import first_counterexample  # noqa: PLC0415 (start-up time)
 
-        return first_counterexample(kind, target, cases=math.ceil(size * effort), seed=seed)
+        cases = math.ceil(size * effort)
+        return first_counterexample(kind, target, cases=cases, seed=seed, on_case=on_case)
     assert isinstance(kind, Planned)
     observations: list[Observation] = []
     for case in kind.plan(target, size, seed)[: math.ceil(size * effort)]:

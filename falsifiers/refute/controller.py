@@ -1,5 +1,6 @@
 """The pytest hooks of the process that keeps the records: the only one, or the one above xdist's workers."""
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ class Controller:
     def __init__(self, config: pytest.Config, ledger: Ledger) -> None:
         self.config = config
         self.ledger = ledger
+        self._room: tempfile.TemporaryDirectory[str] | None = None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
@@ -29,18 +31,17 @@ class Controller:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """Give every worker the id of the one run."""
+        """Give every worker the id of the one run, and the room that they share."""
+        if not contract_files(self.config):
+            return
         node.workerinput["refute_run"] = self.ledger.run
-        node.workerinput["refute_alone"] = self._timing_last
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
-        """Keep claims about time for the end, when nothing else runs; a scheduler that was named is left."""
-        if not self._timing_last:
-            return None
-        from refute.scheduler import TimingLast  # noqa: PLC0415 (xdist may not be there)
-
-        return TimingLast(config, log, self._timing)
+        if self._room is None:
+            self._room = tempfile.TemporaryDirectory(prefix="refute-room-")
+            if self.config.option.maxschedchunk is None:
+                self.config.option.maxschedchunk = (
+                    1  # falsifiers take seconds: none is to wait behind another
+                )
+        node.workerinput["refute_room"] = self._room.name
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
@@ -70,6 +71,8 @@ class Controller:
     def pytest_sessionfinish(self) -> None:
         """Close the records."""
         self.ledger.seal()
+        if self._room is not None:
+            self._room.cleanup()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show every claim, the unobserved too, and where the records lie."""
@@ -81,18 +84,6 @@ class Controller:
         terminalreporter.section("claims")
         for line in plain_summary(self.ledger, width=writer.fullwidth, color=writer.hasmarkup):
             terminalreporter.write_line(line)
-
-    @property
-    def _timing_last(self) -> bool:
-        return self.config.getoption("dist", None) == "load" and bool(contract_files(self.config))
-
-    def _timing(self, nodeid: str) -> bool:
-        """Whether the falsifier of a node id measures times."""
-        from refute.kinds import kind_named  # noqa: PLC0415 (start-up time)
-
-        contract, falsifier = self._key(nodeid)
-        declared = self.ledger.contracts[contract].falsifiers if contract in self.ledger.contracts else ()
-        return any(kind_named(each.kind).timing for each in declared if each.id == falsifier)
 
     def _plan(self, keys: Sequence[tuple[str, str]]) -> None:
         """Plan these falsifiers; all that the contracts declare besides is unobserved."""

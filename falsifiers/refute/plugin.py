@@ -6,6 +6,7 @@ takes no file but contracts, and says nothing where there are none.
 
 import json
 from collections.abc import Generator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from refute.collect import ATTACKER, FINDING, ContractFile, FalsifierItem
 from refute.controller import Controller
 from refute.ledger import Ledger
 from refute.options import OPTIONS, Options, add_options, contract_files, is_contract, reruns
+from refute.room import Room
 from refute.session import Attacker
 
 
@@ -46,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
         selection=options.selection,
         run=worker.get("refute_run", ledger.run),
         seed=options.seed,
-        shared=worker.get("workercount", 1) if not worker.get("refute_alone") else 1,
+        room=Room.of(Path(worker["refute_room"])) if "refute_room" in worker else None,
         evidence=evidence,
         faults_only=options.faults_only,
         every_fault=options.every_fault,
@@ -77,6 +79,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.
             "refute: falsifiers are never run again until they pass; run contracts without --reruns "
             "and without flaky markers"
         )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Run no other test beside a claim about time, either."""
+    room = item.config.stash[ATTACKER].room
+    with nullcontext() if room is None or isinstance(item, FalsifierItem) else room:
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)

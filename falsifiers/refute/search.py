@@ -101,7 +101,12 @@ def search(
 
 
 def first_counterexample(
-    kind: Searched[Any], target: Target, *, cases: int, seed: int
+    kind: Searched[Any],
+    target: Target,
+    *,
+    cases: int,
+    seed: int,
+    on_case: Callable[[int], None] = lambda _: None,
 ) -> tuple[Observation, ...]:
     """Return the one case that refutes, else all cases tried: what a fault trial needs."""
     tried: list[Observation] = []
@@ -109,6 +114,7 @@ def first_counterexample(
 
     def attempt(case: dict[str, Any]) -> None:
         nonlocal informative
+        on_case(len(tried))
         observation = kind.observe(target, case)
         tried.append(observation)
         informative += kind.informative(observation)

@@ -1,6 +1,7 @@
 """One pytest session on the side that attacks: the target, opened at the first falsifier, and its attacks."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from refute.attack import Stage
     from refute.contract import Contract, Falsifier
     from refute.faults.base import Fault
+    from refute.room import Room
     from refute.targets.base import Target
 
 
@@ -20,14 +22,14 @@ if TYPE_CHECKING:
 class Attacker:
     """Attacks falsifiers on one target, which is opened when the first of them needs it.
 
-    shared: processes that may attack while a claim about time is measured. report: told where the attack
+    room: what the workers of one run share; None where there is one process. report: told where the attack
     on a contract is. every_fault: with faults_only, plant also those that nobody has to catch.
     """
 
     selection: Selection
     run: str
     seed: int
-    shared: int
+    room: "Room | None"
     evidence: Path | None
     faults_only: bool
     every_fault: bool
@@ -37,9 +39,12 @@ class Attacker:
 
     def attack(self, contract: "Contract", falsifier: "Falsifier") -> tuple[Finding, Exception | None]:
         """Return the finding, and the exception behind it where the falsifier itself broke."""
+        with self.room or nullcontext():
+            return self._attack(contract, falsifier)
+
+    def _attack(self, contract: "Contract", falsifier: "Falsifier") -> tuple[Finding, Exception | None]:
         # Kinds need numpy, and pytest loads this module at start-up.
-        from refute.attack import Controls, attack, identity_as_data, unattacked  # noqa: PLC0415
-        from refute.kinds import kind_named  # noqa: PLC0415
+        from refute.attack import Controls, attack, unattacked  # noqa: PLC0415
         from refute.targets.fake import FakeTarget  # noqa: PLC0415
 
         common: dict[str, Any] = {"contract": contract, "run": self.run, "seed": self.seed}
@@ -47,10 +52,6 @@ class Attacker:
         if target is None:
             reason = self._missing or ""
             return unattacked(falsifier, Verdict.BLOCKED, reason, target={}, **common), None
-        if self.shared > 1 and kind_named(falsifier.kind).timing:
-            reason = f"timing needs the host alone, but {self.shared} workers share it: run with --dist=load"
-            identity = identity_as_data(target)
-            return unattacked(falsifier, Verdict.INCONCLUSIVE, reason, target=identity, **common), None
         from refute.counterexample import known_cases  # noqa: PLC0415 (start-up time)
 
         known = known_cases(self.evidence, contract.id, falsifier) if self.evidence is not None else []
@@ -59,7 +60,8 @@ class Attacker:
             falsifier,
             target,
             controls=Controls(fake=FakeTarget, stand_in=self._stand_in),
-            report=lambda stage: self.report(contract.id, stage),
+            report=lambda stage: self._pass(contract.id, stage),
+            alone=self.room.to_oneself if self.room is not None else nullcontext,
             known=known,
             faults_only=self.faults_only,
             also=self._undeclared(falsifier) if self.every_fault else (),
@@ -79,6 +81,12 @@ class Attacker:
         if self.evidence is None:
             return None
         return self.evidence / finding.contract / finding.run / f"{finding.falsifier}.json"
+
+    def _pass(self, contract: str, stage: "Stage") -> None:
+        """Between two cases: let whoever measures times have the host, and say where the attack is."""
+        if self.room is not None:
+            self.room.pass_by()
+        self.report(contract, stage)
 
     def _open(self) -> "Target | None":
         from refute.targets.base import TargetError  # noqa: PLC0415 (start-up time)

@@ -1,5 +1,6 @@
 """Under xdist the workers attack and the controller keeps one record."""
 
+import pytest
 from small_contract import CACHED, FLOOR, REPEATS, contract, falsifier
 
 
@@ -11,47 +12,65 @@ def test_workers_write_into_one_record(project):
     assert project.verdicts() == {"repeats": "survived", "cached": "survived"}
 
 
-def test_a_scheduler_of_the_users_own_does_not_measure_time_beside_other_workers(project):
-    result = project.run_apart("-n", "2", "--dist", "loadfile", "-k", "floor or repeats", "contracts")
-    result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(
-        ["*timing needs the host alone, but 2 workers share it: run with --dist=load"]
-    )
-    assert project.verdicts()["floor"] == "inconclusive"
-
-
-def intervals(project):
-    """Begin and end of every falsifier, by name, on one clock of the host."""
-    lines = (project.pytester.path / "spans").read_text().splitlines()
-    return {name: (float(begin), float(end)) for name, begin, end in map(str.split, lines)}
-
-
 LOG_SPANS = """
-import pathlib, time, pytest
-@pytest.fixture(autouse=True)
-def span(request):
+import contextlib, functools, os, pathlib, time, refute.room, refute.targets.fake
+
+@contextlib.contextmanager
+def logged(what):
     begin = time.monotonic()
-    if not request.node.name.startswith('timed'): time.sleep(0.2)
     yield
     with pathlib.Path('spans').open('a') as spans:
-        spans.write(f'{request.node.name} {begin} {time.monotonic()}\\n')
+        spans.write(f'{what} {os.getpid()} {begin} {time.monotonic()}\\n')
+
+target, room = refute.targets.fake.FakeTarget, refute.room.Room
+generate, to_oneself = target.generate, room.to_oneself
+
+def logged_generate(self, *args, **kwargs):
+    with logged('generate'):
+        return generate(self, *args, **kwargs)
+
+@contextlib.contextmanager
+def logged_alone(self):
+    with to_oneself(self), logged('alone'):
+        yield
+
+target.generate, room.to_oneself = logged_generate, logged_alone
 """
 
 
-def test_claims_about_time_come_last_and_alone(project):
+def spans(project):
+    """What each worker did: what, its process, begin and end on one clock of the host."""
+    lines = (project.pytester.path / "spans").read_text().splitlines()
+    for what, process, begin, end in map(str.split, lines):
+        yield what, process, float(begin), float(end)
+
+
+@pytest.mark.parametrize("spread", [(), ("--dist", "worksteal")], ids=["load", "a scheduler of the user's"])
+def test_a_claim_about_time_is_attacked_alone(project, spread):
     project.pytester.makeconftest(LOG_SPANS)
-    names = ["timed-0", "other-0", "timed-1", "other-1"]
-    templates = [falsifier(name, FLOOR if "timed" in name else REPEATS) for name in names]
-    project.write(contract(*templates, CACHED))
-    project.run_apart("-n", "2", "contracts").assert_outcomes(passed=5)
-    spans = intervals(project)
-    assert set(spans) == {*names, "cached"}
-    assert min(begin for name, (begin, _) in spans.items() if "timed" in name) >= max(
-        end for name, (_, end) in spans.items() if "timed" not in name
+    others = [falsifier(f"other-{n}", REPEATS) for n in range(4)]
+    project.write(contract(falsifier("timed-0", FLOOR), *others, CACHED, falsifier("timed-1", FLOOR)))
+    project.run_apart("-n", "2", *spread, "contracts").assert_outcomes(passed=7)
+    alone = [span for span in spans(project) if span[0] == "alone"]
+    assert len(alone) == 2
+    assert len({process for _, process, _, _ in spans(project)}) == 2
+    for _, process, begin, end in alone:
+        beside = [span for span in spans(project) if span[1] != process and span[2] < end and span[3] > begin]
+        assert beside == []
+
+
+def test_another_test_does_not_run_beside_a_claim_about_time(project):
+    project.pytester.makeconftest(LOG_SPANS)
+    project.pytester.makepyfile(
+        test_own="import time, conftest\ndef test_own():\n    with conftest.logged('own'): time.sleep(0.05)\n"
     )
+    project.run_apart("-n", "2", "contracts", "test_own.py")
+    (alone,) = [span for span in spans(project) if span[0] == "alone"]
+    (own,) = [span for span in spans(project) if span[0] == "own"]
+    assert own[3] <= alone[2] or own[2] >= alone[3]
 
 
-def test_a_worker_that_dies_before_the_claims_about_time_does_not_lose_them(project):
+def test_a_worker_that_dies_does_not_lose_the_claims_about_time(project):
     project.pytester.makeconftest(
         "import os, pytest\n"
         "@pytest.fixture(autouse=True)\n"
