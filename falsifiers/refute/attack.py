@@ -24,7 +24,7 @@ from refute.strict_json import check
 from refute.targets.base import CannotPlant, Target, TargetError
 from refute.verdict import Outcome, Verdict, conclude
 
-_NEAR_MISS = 1 / 3  # of the cases: smaller doses only say how sensitive the falsifier is
+_NEAR_MISS = 1 / 5  # of the cases: smaller doses only say how sensitive the falsifier is
 
 
 @dataclass(frozen=True, slots=True)

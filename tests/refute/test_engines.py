@@ -4,7 +4,7 @@ from pathlib import Path
 
 from refute.contract import load_contract
 from refute.kinds import INSTALLED
-from refute.report.engines import applicability
+from applicability import applicability
 from refute.wire.dialects import ENGINES, Engine
 from refute.wire.endpoint import Dialect
 
