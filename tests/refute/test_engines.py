@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from applicability import applicability
+
 from refute.contract import load_contract
 from refute.kinds import INSTALLED
-from applicability import applicability
 from refute.wire.dialects import ENGINES, Engine
 from refute.wire.endpoint import Dialect
 
