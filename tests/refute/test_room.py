@@ -115,7 +115,7 @@ def test_nobody_new_comes_in_before_the_one_who_waits(workers, tmp_path):
     third.process.communicate()
 
 
-def test_two_are_alone_one_after_the_other(workers):
+def test_two_are_alone_one_after_the_other(workers, tmp_path):
     for worker in workers:
         worker.tell("alone")
     with Worker.heard:
@@ -123,6 +123,8 @@ def test_two_are_alone_one_after_the_other(workers):
         first, second = sorted(workers, key=lambda worker: "alone" not in worker.lines)
         assert "alone" not in second.lines
     first.tell("done")
+    assert first.hears("shared")
+    assert barred(tmp_path)  # by the second: only then the first does not come in again before it
     first.tell("pass")
     assert second.hears("alone")
 
