@@ -38,9 +38,8 @@ class Controller:
         if self._room is None:
             self._room = tempfile.TemporaryDirectory(prefix="refute-room-")
             if self.config.option.maxschedchunk is None:
-                self.config.option.maxschedchunk = (
-                    1  # falsifiers take seconds: none is to wait behind another
-                )
+                # Falsifiers take seconds: none is to wait behind another.
+                self.config.option.maxschedchunk = 1
         node.workerinput["refute_room"] = self._room.name
 
     @pytest.hookimpl(optionalhook=True)

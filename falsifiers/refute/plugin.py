@@ -5,10 +5,10 @@ takes no file but contracts, and says nothing where there are none.
 """
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,8 +17,10 @@ from refute.collect import ATTACKER, FINDING, ContractFile, FalsifierItem
 from refute.controller import Controller
 from refute.ledger import Ledger
 from refute.options import OPTIONS, Options, add_options, contract_files, is_contract, reruns
-from refute.room import Room
 from refute.session import Attacker
+
+if TYPE_CHECKING:
+    from refute.room import Room
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -48,12 +50,21 @@ def pytest_configure(config: pytest.Config) -> None:
         selection=options.selection,
         run=worker.get("refute_run", ledger.run),
         seed=options.seed,
-        room=Room.of(Path(worker["refute_room"])) if "refute_room" in worker else None,
+        room=_room(worker),
         evidence=evidence,
         faults_only=options.faults_only,
         every_fault=options.every_fault,
         report=lambda contract, stage: config.hook.pytest_refute_stage(contract=contract, stage=stage),
     )
+
+
+def _room(worker: Mapping[str, Any]) -> "Room | None":
+    """The room of the run's workers; None where there is one process."""
+    if "refute_room" not in worker:
+        return None
+    from refute.room import Room  # noqa: PLC0415 (start-up time; its locks are not there on every system)
+
+    return Room.of(Path(worker["refute_room"]))
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
