@@ -20,6 +20,10 @@ from refute.wire.proxy import proxied
 PATIENCE = 30
 
 
+def until_closed(connection):
+    assert connection.recv(1) == b""
+
+
 def test_a_whole_answer_and_its_request_pass():
     with (
         answering(b"HTTP/1.1 418 Pot\r\nX-A: 1\r\nContent-Length: 2\r\n\r\n{}") as (endpoint, got),
@@ -62,9 +66,6 @@ def test_events_pass_one_by_one():
 
 
 def test_a_client_that_leaves_is_told_to_the_engine():
-    def until_closed(connection):
-        assert connection.recv(1) == b""
-
     with (
         answering(STREAM, chunk(b"data: one\n\n"), until_closed) as (endpoint, _),
         proxied(endpoint) as behind,
@@ -96,9 +97,6 @@ def test_a_client_that_leaves_can_be_hidden_until_the_proxy_ends():
 
 
 def test_what_a_hidden_client_left_ends_with_the_proxy():
-    def until_closed(connection):
-        assert connection.recv(1) == b""
-
     with (
         answering(STREAM, chunk(b"data: one\n\n"), until_closed) as (endpoint, _),
         proxied(endpoint, Keeping) as behind,
@@ -281,9 +279,6 @@ class Waiting(Exchange):
 
 
 def test_a_client_that_leaves_while_nothing_is_sent_is_told_to_the_engine():
-    def until_closed(connection):
-        assert connection.recv(1) == b""
-
     with (
         answering(STREAM, chunk(b"data: one\n\n"), until_closed) as (endpoint, _),
         proxied(endpoint, Waiting) as behind,
