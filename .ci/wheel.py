@@ -47,7 +47,7 @@ TESTS = (
     "tests/refute/test_serve.py",
     "tests/refute/test_third_party.py",
     "tests/refute/plugin",
-    "tests/refute_runtime/pocket",
+    "tests/refute_runtime/test_pocket.py",
 )
 LARGEST = 12 * 2**20  # bytes: the embedded model is most of it
 
