@@ -95,7 +95,13 @@ def status(
     kinds: Kinds = kind_named,
 ) -> Overview:
     """Read every record under the trees once and compute the status of every claim."""
-    attempts = read_attempts(contracts, trees, present=present or Present.here(), kinds=kinds)
+    return overview(
+        contracts, read_attempts(contracts, trees, present=present or Present.here(), kinds=kinds)
+    )
+
+
+def overview(contracts: Sequence[Contract], attempts: Attempts) -> Overview:
+    """Compute the status of every claim from what was read."""
     ground = _Ground(contracts, attempts)
     claims = tuple(_claim(key, ground) for key in ground.declared)
     return Overview(claims, attempts.runs, attempts.unclaimed)
