@@ -21,8 +21,8 @@ from refute.report.live import Live
 from refute.verdict import Exit
 
 if TYPE_CHECKING:
-    from refute.attack import Stage
     from refute.finding import Finding
+    from refute.trials import Stage
 
 
 @dataclass(frozen=True, slots=True)

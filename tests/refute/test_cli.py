@@ -12,7 +12,7 @@ import pytest
 from small_contract import CACHED, REPEATS, contract, falsifier
 
 import refute
-from refute.attack import Controls, attack
+from refute.attack import attack
 from refute.cli import main
 from refute.contract import load_contract
 from refute.faults import FAULTS
@@ -20,6 +20,7 @@ from refute.faults.base import Fault
 from refute.ledger import Ledger
 from refute.select import Selection
 from refute.targets.fake import FakeTarget
+from refute.trials import Controls
 from refute.verdict import Exit, Verdict
 
 COMMAND = [sys.executable, "-c", "import sys; from refute.cli import main; sys.exit(main())"]

@@ -15,8 +15,8 @@ from refute.report.words import STYLES, counted, seconds, short
 from refute.verdict import Verdict
 
 if TYPE_CHECKING:
-    from refute.attack import Stage
     from refute.finding import Finding
+    from refute.trials import Stage
 
 
 class Live:
