@@ -10,8 +10,8 @@ from refute.rejudge import rejudge
 from refute.validity import invalidity, probed
 from refute.verdict import Verdict
 
-QUIET = Probe((1000, 1010, 990, 1005) * 10, (80_000,) * 20, {"all": 200, "stolen": 0})
-LOUD = dataclasses.replace(QUIET, kernel_ns=(1000, 1000, 1000, 5000) * 10)
+QUIET = Probe((1000, 1010, 990, 1005) * 10, (990,) * 40, (80_000,) * 20, {"all": 200, "stolen": 0})
+LOUD = dataclasses.replace(QUIET, kernel_ns=(5000,) * 40)
 
 
 @pytest.mark.parametrize(
