@@ -2,11 +2,9 @@
 
     evidence = ["evidence"]                 # the trees that are read, from the file's folder
     [tool.refute.testbeds]                  # names for hosts: first digits of their fingerprints
-    [tool.refute.keys]                      # names for ed25519 public keys whose signatures count
     [tool.refute.profiles.release]          # or .pr
     max-age-days = 90                       # older evidence does not count
     testbeds = ["NAME"]                     # each claim has to hold on every one of them
-    signatures = "required"                 # unsigned evidence does not count
     [[tool.refute.waivers]]                 # a claim that may block nothing for a while
     claim = "CONTRACT/FALSIFIER"
     owner = "..."
@@ -73,17 +71,15 @@ class ProfilePolicy:
 
     max_age_days: int | None = None
     testbeds: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    signatures: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """All of it. sha256: of the section's RFC 8785 form, dates as text; keys: public keys by name."""
+    """All of it. sha256: of the section's RFC 8785 form, dates as text."""
 
     sha256: str
     evidence: tuple[Path, ...] = (Path("evidence"),)
     profiles: Mapping[Profile, ProfilePolicy] = field(default_factory=lambda: MappingProxyType({}))
-    keys: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     waivers: tuple[Waiver, ...] = ()
     invalidations: tuple[Invalidation, ...] = ()
 

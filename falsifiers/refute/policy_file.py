@@ -22,7 +22,6 @@ _TIMELY = frozenset({"waiver-expired", "policy-claim"})  # told by lint; what th
 _CLAIM = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*/[a-z0-9]+(-[a-z0-9]+)*")
 _RUN = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{3}Z-[0-9a-f]{8}")
 _FINGERPRINT = re.compile(rf"[0-9a-f]{{{FINGERPRINT_DIGITS},64}}")
-_PUBLIC_KEY = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ class _Check:
         self.problems: list[Problem] = []
 
     def policy(self, section: Any) -> Policy:
-        names = ("evidence", "testbeds", "keys", "profiles", "waivers", "invalidations")
+        names = ("evidence", "testbeds", "profiles", "waivers", "invalidations")
         table = self._table(SECTION, section, names)
         testbeds = self._names(
             (*SECTION, "testbeds"),
@@ -70,13 +69,7 @@ class _Check:
             _FINGERPRINT,
             f"at least {FINGERPRINT_DIGITS} first digits of a fingerprint, as refute status shows it",
         )
-        keys = self._names(
-            (*SECTION, "keys"),
-            table.get("keys", {}),
-            _PUBLIC_KEY,
-            "the 64 hexadecimal digits of an ed25519 public key",
-        )
-        profiles = self._profiles(table.get("profiles", {}), testbeds, keys)
+        profiles = self._profiles(table.get("profiles", {}), testbeds)
         evidence = self._texts((*SECTION, "evidence"), table.get("evidence", ["evidence"]))
         waivers = [
             self._waiver((*SECTION, "waivers", index), entry)
@@ -94,7 +87,6 @@ class _Check:
             "" if self._unusable() else digest_of(section),
             tuple(self._root / each for each in evidence),
             profiles,
-            keys,
             tuple(waivers),
             tuple(invalidations),
         )
@@ -102,21 +94,13 @@ class _Check:
     def _unusable(self) -> bool:
         return any(problem.rule not in _TIMELY for problem in self.problems)
 
-    def _profiles(
-        self, given: Any, testbeds: Mapping[str, str], keys: Mapping[str, str]
-    ) -> dict[Profile, ProfilePolicy]:
+    def _profiles(self, given: Any, testbeds: Mapping[str, str]) -> dict[Profile, ProfilePolicy]:
         at = (*SECTION, "profiles")
         table = self._table(at, given, PROFILES)
-        return {
-            name: self._profile((*at, name), table[name], testbeds, keys)
-            for name in PROFILES
-            if name in table
-        }
+        return {name: self._profile((*at, name), table[name], testbeds) for name in PROFILES if name in table}
 
-    def _profile(
-        self, at: Pointer, given: Any, testbeds: Mapping[str, str], keys: Mapping[str, str]
-    ) -> ProfilePolicy:
-        table = self._table(at, given, ("max-age-days", "testbeds", "signatures"))
+    def _profile(self, at: Pointer, given: Any, testbeds: Mapping[str, str]) -> ProfilePolicy:
+        table = self._table(at, given, ("max-age-days", "testbeds"))
         age = table.get("max-age-days")
         if age is not None and (not isinstance(age, int) or isinstance(age, bool) or not 1 <= age <= 36500):
             self._wrong((*at, "max-age-days"), f"{age!r}", "a whole number of days, at least 1")
@@ -129,14 +113,7 @@ class _Check:
                 self._add("policy-testbed", place, f"no testbed is called {name!r}", "", fix)
             else:
                 wanted[name] = testbeds[name]
-        signatures = table.get("signatures", "optional")
-        if signatures not in ("required", "optional"):
-            self._wrong((*at, "signatures"), repr(signatures), "'required' or 'optional'")
-        elif signatures == "required" and not keys:
-            what = "signatures are required and no key is listed whose signature counts"
-            fix = f"add one to {_dotted((*SECTION, 'keys'))}"
-            self._add("policy-keys", (*at, "signatures"), what, "", fix)
-        return ProfilePolicy(age, wanted, signatures == "required")
+        return ProfilePolicy(age, wanted)
 
     def _waiver(self, at: Pointer, given: Any) -> Waiver:
         table = self._table(at, given, ("claim", "owner", "reason", "expires", "up-to"), optional=("up-to",))
