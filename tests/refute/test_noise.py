@@ -37,7 +37,7 @@ def test_a_loud_host_is_named_with_its_figure_and_its_bound(loud, says, when):
 
 
 def test_a_host_that_got_slower_is_named():
-    slower = probe(kernel=[each * 4 for each in QUIET.kernel_ns])
+    slower = probe(kernel=[4000] * 40, cpu=[3960] * 40)
     assert noise.excesses(Noise(QUIET, slower)) == [
         "the host computed 4.0 times as slowly during the attack as before it (at most 3)"
     ]
