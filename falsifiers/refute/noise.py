@@ -116,9 +116,8 @@ def excesses(noise: Noise) -> list[str]:
             found.append(f"short sleeps ended {told} {when} the attack")
     slower = slowdown(noise)
     if slower is not None and slower > SLOWDOWN:
-        found.append(
-            f"the host was {slower:.1f} times as slowly during the attack as before it (at most {SLOWDOWN:g})"
-        )
+        told = f"{slower:.1f} times as slowly during the attack as before it (at most {SLOWDOWN:g})"
+        found.append(f"the host computed {told}")
     return found
 
 
