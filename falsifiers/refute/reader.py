@@ -10,7 +10,7 @@ import hashlib
 import importlib.resources
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,6 +21,7 @@ from refute.strict_json import StrictJsonError, escaped, load_strict
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
+    from jsonschema_rs import Draft202012Validator as Decides
 
 VERSION = "1"
 SCHEMA = f"urn:refute:schema:findings:{VERSION}"
@@ -250,20 +251,46 @@ def _other_version(document: Any, schema: str) -> list[tuple[str, str]]:
 
 
 def schema_faults(document: Any, schema: str) -> Iterator[tuple[str, str]]:
-    """Yield where a document (`finding` or `findings`) departs from its schema: JSON pointer, message."""
-    for error in _validator(schema).iter_errors(document):
-        pointer = "".join(f"/{escaped(str(step))}" for step in error.absolute_path)
-        message = error.message if len(error.message) < 200 else error.message[:200] + " …"
-        yield pointer, message
+    """Yield where a document departs from its schema: JSON pointer, message.
+
+    schema: the name of its file, `finding` for example.
+    """
+    decides, explains = _validators(schema)
+    if decides.is_valid(document):
+        return
+    told = False
+    for error in explains().iter_errors(document):
+        told = True
+        yield _pointer(error.absolute_path), _cut(error.message)
+    if not told:  # where the two differ, the one that decides is the stricter one
+        for fault in decides.iter_errors(document):
+            yield _pointer(fault.instance_path), _cut(fault.message)
+
+
+def _pointer(steps: Iterable[str | int]) -> str:
+    return "".join(f"/{escaped(str(step))}" for step in steps)
+
+
+def _cut(message: str) -> str:
+    return message if len(message) < 200 else message[:200] + " …"
 
 
 @functools.cache
-def _validator(schema: str) -> "Validator":
-    # Imported here: it takes longer than everything else that a command line needs.
-    from jsonschema import Draft202012Validator  # noqa: PLC0415
+def _validators(schema: str) -> tuple["Decides", Callable[[], "Validator"]]:
+    """What decides about every record, two hundred times as fast as what says in sentences what is wrong."""
+    # Imported here, and the second one only when it is needed: they take longer than all else.
+    from jsonschema_rs import Draft202012Validator  # noqa: PLC0415
 
     source = importlib.resources.files("refute").joinpath(f"schemas/{schema}.schema.json").read_bytes()
-    return Draft202012Validator(load_strict(source), format_checker=Draft202012Validator.FORMAT_CHECKER)
+    content = load_strict(source)
+
+    @functools.cache
+    def explains() -> "Validator":
+        from jsonschema import Draft202012Validator  # noqa: PLC0415
+
+        return Draft202012Validator(content, format_checker=Draft202012Validator.FORMAT_CHECKER)
+
+    return Draft202012Validator(content, validate_formats=True), explains
 
 
 def listing(name: str, data: bytes) -> dict[str, Any]:

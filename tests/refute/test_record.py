@@ -6,13 +6,18 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from records import (
     blank,
     changed,
+    contract_at,
     finding,
     observations,
     opened,
@@ -24,6 +29,14 @@ from refute.reader import read_run, read_runs, schema_faults
 from refute.record import FileSystem, RecordError, Sealed, new_run_id
 from refute.strict_json import dump_strict, load_strict
 from refute.verdict import Verdict
+
+with tempfile.TemporaryDirectory() as _folder:
+    _contract = contract_at(Path(_folder))
+    _path = write_run(Path(_folder) / "evidence", _contract)
+    HONEST = {
+        "finding": (_path / "floor.json").read_text(),
+        "findings": (_path / "findings.json").read_text(),
+    }
 
 # --- schemas
 
@@ -69,6 +82,35 @@ def test_findings_that_no_run_could_write_are_refused(contract, pointer, value):
     assert list(schema_faults(document, "finding")) == []
     document[pointer[1:]] = value
     assert list(schema_faults(document, "finding"))
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_what_decides_about_records_refuses_what_the_standard_one_refuses(data):
+    """Change one value anywhere in an honest document: a record that is accepted fits the schema to both."""
+    name, document = data.draw(st.sampled_from(sorted(HONEST.items())))
+    document = json.loads(document)
+    places = list(inside(document))
+    holder, key = places[data.draw(st.integers(0, len(places) - 1))]
+    others = ["", "x", "2026-02-30T00:00:00Z", "a" * 64, None, True, -1, 0, 1.5, 2**60, [], {}, [1], {"a": 1}]
+    holder[key] = data.draw(st.sampled_from(others))
+    source = importlib.resources.files("refute").joinpath(f"schemas/{name}.schema.json").read_text()
+    standard = Draft202012Validator(json.loads(source), format_checker=Draft202012Validator.FORMAT_CHECKER)
+    assert bool(list(schema_faults(document, name))) == (not standard.is_valid(document))
+
+
+def test_what_only_the_stricter_one_refuses_is_told_too(contract):
+    document = load_strict(dump_strict(finding(contract, "exact", run_id(1)).to_json()))
+    document["contract_semantic_sha256"] += "\n"  # the end of a line, for Python's expressions
+    assert [pointer for pointer, _ in schema_faults(document, "finding")] == ["/contract_semantic_sha256"]
+
+
+def inside(node):
+    """Every place in plain data, as who holds it and its key."""
+    for key in node if isinstance(node, dict) else range(len(node)):
+        yield node, key
+        if isinstance(node[key], dict | list):
+            yield from inside(node[key])
 
 
 # --- writing
