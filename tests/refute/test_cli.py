@@ -78,7 +78,8 @@ def test_wrong_usage_is_one_sentence(capsys, arguments):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["lint"], ["init"], ["schema"], ["run"], ["mutate"], ["replay"], ["status"], ["gate"]]
+    "command",
+    [[], ["lint"], ["init"], ["schema"], ["run"], ["mutate"], ["replay"], ["status"], ["gate"], ["audit"]],
 )
 def test_help(capsys, command):
     with pytest.raises(SystemExit) as ended:

@@ -53,7 +53,10 @@ def audit(
     together: Sequence[Rule[Trees]] = OF_TREES,
     progress: Callable[[int, int], None] = lambda done, of: None,  # noqa: ARG005 (nobody listens)
 ) -> Report:
-    """Audit trees of records. runs, together: the rules. progress: told how many runs of how many are done."""
+    """Audit trees of records.
+
+    runs, together: the rules. progress: told how many runs of how many are done.
+    """
     library = Library()
     found = [_look(tree) for tree in trees]
     folders = [folder for _, paths in found for folder in paths]

@@ -27,7 +27,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """One tree's. unknown: why there is none to ask; else empty. shallow: it does not reach back to its start.
+    """One tree's. unknown: why there is none; else empty. shallow: it does not reach back to its start.
 
     lost: changed by commits. restored: changed by commits, and put back. unsaved: changed and not committed.
     untracked: runs that were never committed, below the tree.

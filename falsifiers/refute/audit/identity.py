@@ -6,7 +6,7 @@ from typing import Any
 
 from refute.audit.rule import ERROR, NOTE, WARNING, Remark, Rule, rule
 from refute.audit.subject import Document, Subject
-from refute.reader import CONTRACT, LOG, SUMMARY
+from refute.reader import APPENDED, CONTRACT, SIGNATURE, SUMMARY, VERSION, listing
 
 
 @rule(ERROR, "A run is a folder, not a link to one.", "What it points to can change without a trace.")
@@ -67,7 +67,7 @@ def schema_known(subject: Subject) -> Iterable[Remark]:
     for name, schema, document in _documents(subject):
         for pointer, message in document.faults:
             if pointer == "/schema":
-                yield Remark(name, pointer, message, f"urn:refute:schema:{schema}:1")
+                yield Remark(name, pointer, message, f"urn:refute:schema:{schema}:{VERSION}")
 
 
 @rule(ERROR, "Every field has the form that its schema says.", "No run of refute writes any other.")
@@ -94,7 +94,7 @@ def file_listed(subject: Subject) -> Iterable[Remark]:
     if subject.summary is None:
         return
     names = {name for name, entry in subject.folder.entries.items() if entry.kind == "file"}
-    listed = {SUMMARY, *(entry["file"] for _, entry in _listed(subject))}
+    listed = {SUMMARY, SIGNATURE, *(entry["file"] for _, entry in _listed(subject))}
     if subject.summary["state"] == "running":  # killed between a rename and the next list
         plan = subject.summary["plan"]
         idle = {f"{name}.json" for name in plan["falsifiers"] if name not in plan["selected"]}
@@ -108,7 +108,7 @@ def _open(subject: Subject) -> set[str]:
     assert subject.summary is not None
     selected = subject.summary["plan"]["selected"]
     findings = {f"{name}.json" for name in selected}
-    return findings | {f"{name}.counterexample.json" for name in selected} | {LOG, CONTRACT}
+    return findings | {f"{name}.counterexample.json" for name in selected} | {*APPENDED, CONTRACT}
 
 
 @rule(ERROR, "Every listed file is there.", "It was taken away after the run was sealed.")
@@ -134,6 +134,16 @@ def file_sha256(subject: Subject) -> Iterable[Remark]:
         if there is not None and there.data is not None and there.sha256 != entry["sha256"]:
             found = f"{there.sha256} of {entry['file']}"
             yield Remark(SUMMARY, f"{pointer}/sha256", found, f"{entry['sha256']}, as listed")
+
+
+@rule(ERROR, "Every file of lines has as many as were listed.", "It was changed after it was listed.")
+def file_rows(subject: Subject) -> Iterable[Remark]:
+    for pointer, entry in _listed(subject):
+        data = subject.folder.file(entry["file"])
+        if data is not None and pointer.startswith("/files"):
+            found, said = listing(entry["file"], data).get("rows"), entry.get("rows")
+            if found != said:
+                yield Remark(SUMMARY, f"{pointer}/rows", f"{found} of {entry['file']}", f"{said}, as listed")
 
 
 @rule(ERROR, "Every file is listed once.", "Two entries can say two things of it.")
@@ -191,8 +201,10 @@ def run_name(subject: Subject) -> Iterable[Remark]:
     if subject.summary is not None and subject.summary["run"] != subject.folder.run:
         yield Remark(SUMMARY, "/run", subject.summary["run"], f"{subject.folder.run}, its folder")
     for filed, finding in subject.findings:
-        if finding.run != subject.folder.run:
-            yield Remark(filed.file, "/run", finding.run, f"{subject.folder.run}, its folder")
+        owner = filed.entry.get("run", subject.folder.run)
+        late = filed.index is None and subject.summary is not None and subject.summary["resumes"] is not None
+        if finding.run != owner and not late:
+            yield Remark(filed.file, "/run", finding.run, f"{owner}, its run")
 
 
 @rule(
@@ -274,6 +286,38 @@ def contract_plan(subject: Subject) -> Iterable[Remark]:
             yield Remark(SUMMARY, "/plan/falsifiers", found, ", ".join(declared))
 
 
+@rule(ERROR, "Only a run that resumes another has findings of it.", "They come from elsewhere.")
+def taken_over(subject: Subject) -> Iterable[Remark]:
+    if subject.summary is None:
+        return
+    resumes = subject.summary["resumes"]
+    for filed in subject.filed:
+        if filed.taken_over and (resumes is None or filed.entry["run"] == subject.folder.run):
+            expected = "nothing: this run resumes none" if resumes is None else "another run"
+            yield Remark(SUMMARY, f"/findings/{filed.index}/run", filed.entry["run"], expected)
+
+
+@rule(
+    ERROR,
+    "The plan has the sizes and the number of faults of the contract, for each that was selected.",
+    "Less was planned than the claim asks for.",
+)
+def plan_sizes(subject: Subject) -> Iterable[Remark]:
+    if subject.summary is None or subject.contract is None:
+        return
+    plan = subject.summary["plan"]
+    chosen = [each for each in subject.contract.falsifiers if each.id in plan["selected"]]
+    expected = {
+        "sizes": {each.id: each.bound.cases or each.bound.runs or 0 for each in chosen},
+        "faults": {each.id: len(each.must_catch) for each in chosen},
+    }
+    for key, counts in expected.items():
+        for name in sorted({*counts, *plan[key]}):
+            found, wanted = plan[key].get(name), counts.get(name)
+            if found != wanted:
+                yield Remark(SUMMARY, f"/plan/{key}/{name}", found, f"{wanted}, of the contract")
+
+
 @rule(WARNING, "A run is sealed.", "It still goes on, or was killed; what it did not finish is unobserved.")
 def run_sealed(subject: Subject) -> Iterable[Remark]:
     if subject.summary is not None and subject.summary["state"] == "running":
@@ -307,6 +351,7 @@ RULES: tuple[Rule[Subject], ...] = (
     file_there,
     file_bytes,
     file_sha256,
+    file_rows,
     listed_once,
     listed_plan,
     listed_names,
@@ -319,6 +364,8 @@ RULES: tuple[Rule[Subject], ...] = (
     contract_readable,
     contract_meaning,
     contract_plan,
+    plan_sizes,
+    taken_over,
     run_sealed,
     run_whole,
 )

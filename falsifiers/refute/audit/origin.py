@@ -7,8 +7,9 @@ from refute.attempts import BUNDLED
 from refute.audit.rule import ERROR, NOTE, WARNING, Remark, Rule, rule
 from refute.audit.subject import Subject
 from refute.counterexample import SUFFIX, Counterexample
-from refute.provenance import testbed as fingerprint
+from refute.host import testbed as fingerprint
 from refute.reader import SUMMARY
+from refute.recordable import Requested, settings_of
 
 _FAKE = "refute-fake"
 _SAME = ("name", "engine", "engine_version", "engine_digest", "model_name", "model_sha256", "architecture")
@@ -31,7 +32,7 @@ _SECRETS = {
 def testbed_derived(subject: Subject) -> Iterable[Remark]:
     if subject.summary is not None:
         provenance = subject.summary["provenance"]
-        expected = fingerprint(provenance["host"])
+        expected = fingerprint(provenance["facts"])
         if provenance["testbed"] != expected:
             yield Remark(SUMMARY, "/provenance/testbed", provenance["testbed"], f"{expected}, of this host")
 
@@ -43,6 +44,64 @@ def seed_same(subject: Subject) -> Iterable[Remark]:
         for filed, finding in subject.findings:
             if finding.seed != seed:
                 yield Remark(filed.file, "/seed", finding.seed, f"{seed}, the run's")
+
+
+@rule(
+    ERROR,
+    "Settings repeat what was asked for and what the engine said of itself.",
+    "The engine was told, or did, something else.",
+)
+def settings_repeat(subject: Subject) -> Iterable[Remark]:
+    if subject.summary is None:
+        return
+    requested = Requested(**subject.summary["requested"])
+    for filed, finding in subject.findings:
+        if filed.taken_over:
+            continue
+        expected = {each.name: each for each in settings_of(requested, finding.target, None, finding.seed)}
+        for index, setting in enumerate(finding.settings):
+            known = expected.pop(setting.name, None)
+            for key in ("requested", "effective"):
+                found, wanted = getattr(setting, key), None if known is None else getattr(known, key)
+                if found != wanted:
+                    yield Remark(filed.file, f"/settings/{index}/{key}", found, wanted)
+        for name in expected:
+            yield Remark(filed.file, "/settings", f"no {name}", "every setting that is known")
+
+
+@rule(ERROR, "The run's seed and model are those that were asked for.", "Something else was attacked.")
+def requested_done(subject: Subject) -> Iterable[Remark]:
+    if subject.summary is None:
+        return
+    requested, seeds = subject.summary["requested"], subject.summary["provenance"]["seeds"]
+    if requested["seed"] is not None and seeds.get("run") != requested["seed"]:
+        yield Remark(SUMMARY, "/provenance/seeds/run", seeds.get("run"), f"{requested['seed']}, as requested")
+    for filed, finding in subject.findings:
+        for key, name in (("target", "name"), ("model", "model_path")):
+            found = finding.target.get(name)
+            if requested[key] is not None and found not in (None, requested[key]):
+                yield Remark(filed.file, f"/target/{name}", found, f"{requested[key]}, as requested")
+
+
+@rule(ERROR, "What is said of git and of the host does not contradict itself.", "A part of it was changed.")
+def facts_agree(subject: Subject) -> Iterable[Remark]:
+    if subject.summary is None:
+        return
+    git, facts = subject.summary["provenance"]["git"], subject.summary["provenance"]["facts"]
+    at = "/provenance/git"
+    if (git["commit"] is None) != (git["reason"] is not None):
+        yield Remark(
+            SUMMARY, f"{at}/reason", git["reason"], "a reason where there is no commit, and only there"
+        )
+    if (git["commit"] is None) != (git["dirty"] is None):
+        yield Remark(SUMMARY, f"{at}/dirty", git["dirty"], "known where the commit is, and only there")
+    if bool(git["dirty"]) != (git["diff_sha256"] is not None):
+        expected = "the digest of changes, where there are any"
+        yield Remark(SUMMARY, f"{at}/diff_sha256", git["diff_sha256"], expected)
+    usable, logical = facts["cores_usable"]["value"], facts["logical_cpus"]["value"]
+    if usable is not None and logical is not None and not 0 < usable <= logical:
+        pointer = "/provenance/facts/cores_usable/value"
+        yield Remark(SUMMARY, pointer, usable, f"at least 1 and at most {logical}")
 
 
 @rule(ERROR, "One run attacks one engine on one model.", "A finding comes from elsewhere.")
@@ -208,6 +267,9 @@ def harness_current(subject: Subject) -> Iterable[Remark]:
 RULES: tuple[Rule[Subject], ...] = (
     testbed_derived,
     seed_same,
+    settings_repeat,
+    requested_done,
+    facts_agree,
     target_same,
     target_simulated,
     model_architecture,

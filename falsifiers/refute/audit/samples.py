@@ -17,7 +17,6 @@ _LAYER_NS = 1000
 _FEW = 3  # prompts: with fewer, equal outputs say nothing
 _LONG = 4  # tokens: shorter outputs may be equal by chance
 _CLOCKS = timedelta(seconds=5)
-_GIB = 2**30
 
 
 @rule(
@@ -105,16 +104,16 @@ def rate_possible(subject: Subject) -> Iterable[Remark]:
 def memory_possible(subject: Subject) -> Iterable[Remark]:
     if subject.summary is None:
         return
-    memory = subject.summary["provenance"]["host"]["memory_gib"]
+    memory = subject.summary["provenance"]["facts"]["memory_bytes"]["value"]
     for filed, finding in subject.findings:
         for index, observation in enumerate(finding.observations):
             sizes = observation.samples.get("bytes")
             if memory is None or finding.target.get("simulated", True) or not isinstance(sizes, Mapping):
                 continue
             most = max((size for size in sizes.values() if isinstance(size, int | float)), default=0)
-            if most > (memory + 1) * _GIB:
+            if most > memory:
                 pointer = f"/observations/{index}/samples/bytes"
-                yield Remark(filed.file, pointer, f"{most} bytes", f"at most {memory} GiB")
+                yield Remark(filed.file, pointer, f"{most} bytes", f"at most {memory}")
 
 
 @rule(
@@ -138,7 +137,7 @@ def _served(subject: Subject) -> Iterator[tuple[str, Finding]]:
     """Findings on engines whose clock is that of the host."""
     if subject.summary is not None:
         for filed, finding in subject.findings:
-            if finding.target.get("name") == "bundled":
+            if finding.target.get("name") == "bundled" and not filed.taken_over:
                 yield filed.file, finding
 
 

@@ -16,7 +16,7 @@ from refute.attempts import Present
 from refute.contract import Contract, ContractError, Falsifier, load_contract
 from refute.finding import Finding
 from refute.kinds import ANY, kind_named
-from refute.reader import CONTRACT, SUMMARY, Record, schema_faults
+from refute.reader import CONTRACT, SUMMARY, VERSION, Record, schema_faults
 from refute.rejudge import Kinds, Rejudged, rejudge
 from refute.strict_json import StrictJsonError, load_strict
 
@@ -101,7 +101,7 @@ class Library:
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """What is known where the audit is made. contracts: those of today, by id; None: there are none to ask."""
+    """What is known where the audit is made. contracts: those of today, by id; None: none to ask."""
 
     present: Present
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -129,6 +129,11 @@ class Filed:
     def file(self) -> str:
         """Its name in the folder of its run."""
         return str(self.entry["file"])
+
+    @property
+    def taken_over(self) -> bool:
+        """Whether it was made in an interrupted run that this one goes on with."""
+        return "run" in self.entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +188,7 @@ def _document(data: bytes, schema: str) -> Document:
     except StrictJsonError as error:
         return Document(None, str(error))
     version = read.get("schema") if isinstance(read, dict) else None
-    if isinstance(version, str) and version != f"urn:refute:schema:{schema}:1":
+    if isinstance(version, str) and version != f"urn:refute:schema:{schema}:{VERSION}":
         return Document(read, faults=(("/schema", version),))
     return Document(read, faults=tuple(schema_faults(read, schema)))
 

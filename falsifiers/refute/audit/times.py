@@ -12,6 +12,7 @@ from refute.finding import Finding
 from refute.reader import LOG, SUMMARY
 
 _CLOCKS = timedelta(seconds=2)  # by which two readings of one host's clocks may differ
+_DRIFT = 0.01
 _PREPARING = timedelta(minutes=15)  # from naming a run to opening it: digests of a large model lie between
 _AHEAD = timedelta(days=1)  # by which the auditor's clock may be slow
 _LINE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) (.*)")
@@ -65,6 +66,37 @@ def time_past(subject: Subject) -> Iterable[Remark]:
 
 
 @rule(
+    ERROR,
+    "Two clocks of one host agree on how long a run took.",
+    "One of the times was changed, or the host stood still meanwhile.",
+)
+def time_clocks(subject: Subject) -> Iterable[Remark]:
+    if subject.summary is None:
+        return
+    time, end = subject.summary["time"], ended(subject)
+    if end is not None and time["monotonic_ns"] is not None:
+        wall = (end - moment(time["started"])).total_seconds()
+        found = time["monotonic_ns"] / 1e9
+        if not _close(found, wall):
+            yield Remark(SUMMARY, "/time/monotonic_ns", f"{found:.3f} s", f"{wall:.3f} s, by the other clock")
+
+
+def _close(one: float, other: float) -> bool:
+    """Whether two clocks say the same of a stretch of time."""
+    return abs(one - other) <= _CLOCKS.total_seconds() + _DRIFT * max(one, other)
+
+
+@rule(ERROR, "A finding took as long as from its start to its end.", "One of the times was changed.")
+def time_seconds(subject: Subject) -> Iterable[Remark]:
+    for filed, finding in subject.findings:
+        wall = (moment(finding.ended) - moment(finding.started)).total_seconds()
+        if wall < 0:
+            yield Remark(filed.file, "/ended", finding.ended, f"a time after {finding.started}")
+        elif not _close(finding.seconds, wall):
+            yield Remark(filed.file, "/seconds", finding.seconds, f"{wall:.3f}, from start to end")
+
+
+@rule(
     ERROR, "A finding was made while its run went on.", "It comes from elsewhere, or its times were changed."
 )
 def time_finding(subject: Subject) -> Iterable[Remark]:
@@ -73,9 +105,9 @@ def time_finding(subject: Subject) -> Iterable[Remark]:
         start, end = moment(subject.summary["time"]["started"]), ended(subject)
         if moment(finding.started) < start - _CLOCKS:
             yield Remark(file, "/started", finding.started, f"a time after {start.isoformat()}")
-        if end is not None and _done(finding) > end + _CLOCKS:
-            expected = f"an end before {end.isoformat()}, when the run was sealed"
-            yield Remark(file, "/seconds", f"an end at {_done(finding).isoformat()}", expected)
+        if end is not None and moment(finding.ended) > end + _CLOCKS:
+            expected = f"a time before {end.isoformat()}, when the run was sealed"
+            yield Remark(file, "/ended", finding.ended, expected)
 
 
 @rule(
@@ -84,30 +116,22 @@ def time_finding(subject: Subject) -> Iterable[Remark]:
     "One of them took longer, or shorter, than it says.",
 )
 def time_apart(subject: Subject) -> Iterable[Remark]:
-    if subject.summary is None or _spread(subject.summary["provenance"]["argv"]):
+    if subject.summary is None or subject.summary["requested"]["workers"]:
         return
     before: Finding | None = None
     for file, finding in _own(subject):
-        if before is not None and moment(finding.started) < _done(before) - _CLOCKS:
-            expected = f"a time after {_done(before).isoformat()}, when {before.falsifier} was done"
+        if before is not None and moment(finding.started) < moment(before.ended) - _CLOCKS:
+            expected = f"a time after {before.ended}, when {before.falsifier} was done"
             yield Remark(file, "/started", finding.started, expected)
         before = finding
-
-
-def _spread(argv: Iterable[str]) -> bool:
-    """Whether a command line, of refute or of pytest, asks for workers."""
-    return any(re.match(r"-n|--numprocesses|--workers|--dist|--tx", each) for each in argv)
-
-
-def _done(finding: Finding) -> datetime:
-    return moment(finding.started) + timedelta(seconds=finding.seconds)
 
 
 def _own(subject: Subject) -> Iterator[tuple[str, Finding]]:
     """The findings that were made in this run, in the order in which they were listed."""
     if subject.summary is not None:
         for filed, finding in subject.findings:
-            yield filed.file, finding
+            if not filed.taken_over:
+                yield filed.file, finding
 
 
 @rule(
@@ -228,6 +252,8 @@ RULES: tuple[Rule[Subject], ...] = (
     time_order,
     time_run_name,
     time_past,
+    time_clocks,
+    time_seconds,
     time_finding,
     time_apart,
     time_samples,

@@ -15,7 +15,7 @@ from refute.audit.times import measured
 from refute.reader import SUMMARY
 from refute.verdict import Verdict
 
-_SHARED = ("git", "host", "testbed", "python", "packages", "argv", "environment", "seeds", "harness")
+_SHARED = ("git", "facts", "testbed", "python", "packages", "argv", "environment", "seeds", "harness")
 Key = tuple[
     str, str, str, str, str, str, str
 ]  # contract, meaning, falsifier, engine, its build, model, testbed
@@ -26,7 +26,8 @@ class Trace:
     """What is kept of a run once it has been examined. path: of its folder. files: sha256 of each.
 
     listing: sha256 of `findings.json`. shared: the part of its provenance that all contracts of one session
-    have in common. verdicts: what was attacked, and the verdict. series: digest of each series of times -> its
+    have in common. cites: by name, what it says of other runs. taken_over: its files that are another run's.
+    verdicts: what was attacked, and the verdict. series: digest of each series of times -> its
     file and pointer.
     """
 
@@ -36,6 +37,9 @@ class Trace:
     listing: str
     files: Mapping[str, str]
     shared: Mapping[str, Any]
+    cites: Mapping[str, Mapping[str, str]]
+    taken_over: Sequence[tuple[str, str]]
+    state: str
     verdicts: Sequence[tuple[Key, Verdict]]
     series: Mapping[bytes, tuple[str, str]]
 
@@ -55,7 +59,13 @@ class Trace:
             run=folder.run,
             listing="" if listing is None else listing.sha256,
             files={name: entry.sha256 for name, entry in folder.entries.items()},
-            shared={key: provenance[key] for key in _SHARED if key in provenance},
+            shared={
+                **{key: provenance[key] for key in _SHARED if key in provenance},
+                **({} if summary is None else {"requested": summary["requested"]}),
+            },
+            cites={key: summary[key] for key in ("previous", "resumes") if summary and summary[key]},
+            taken_over=[(each.file, each.entry["run"]) for each in subject.filed if each.taken_over],
+            state="" if summary is None else summary["state"],
             verdicts=list(_verdicts(subject)),
             series=series,
         )
@@ -181,6 +191,75 @@ def run_once(trees: Trees) -> Iterable[Remark]:
             )
 
 
+def _cited(trees: Trees, name: str) -> Iterator[tuple[Trace, str, Mapping[str, str], list[Trace]]]:
+    """Every run that cites another: its pointer, what it says, and the runs here that may be meant."""
+    named: dict[tuple[str, str], list[Trace]] = defaultdict(list)
+    for trace in trees.traces:
+        named[trace.contract, trace.run].append(trace)
+    for trace in trees.traces:
+        if name in trace.cites:
+            cited = trace.cites[name]
+            yield trace, f"/{name}", cited, named[trace.contract, cited["run"]]
+
+
+def _broken_links(trees: Trees, name: str) -> Iterator[Remark]:
+    for trace, pointer, cited, there in _cited(trees, name):
+        file = f"{trace.path}/{SUMMARY}"
+        if cited["run"] >= trace.run:
+            yield Remark(file, f"{pointer}/run", cited["run"], f"a run before {trace.run}")
+        elif not there:
+            yield Remark(file, f"{pointer}/run", f"{cited['run']}, which is not here", "a run that is here")
+        elif cited["sha256"] not in {each.listing for each in there}:
+            found = f"{there[0].listing} of {there[0].path}/{SUMMARY}"
+            yield Remark(file, f"{pointer}/sha256", found, f"{cited['sha256']}, when this run began")
+
+
+@rule(
+    ERROR, "The run that a run names as the one before it is here, unchanged.", "It was deleted, or edited."
+)
+def chain_kept(trees: Trees) -> Iterable[Remark]:
+    return _broken_links(trees, "previous")
+
+
+@rule(ERROR, "The run that a run goes on with is here, unchanged.", "It was deleted, or edited.")
+def resumed_kept(trees: Trees) -> Iterable[Remark]:
+    return _broken_links(trees, "resumes")
+
+
+@rule(
+    ERROR,
+    "A finding that was taken over is the interrupted run's, byte for byte.",
+    "It comes from elsewhere.",
+)
+def resumed_same(trees: Trees) -> Iterable[Remark]:
+    for trace, _, cited, there in _cited(trees, "resumes"):
+        for file, _ in trace.taken_over:
+            if there and trace.files.get(file) not in {each.files.get(file) for each in there}:
+                yield Remark(f"{trace.path}/{file}", "", "another file", f"that of run {cited['run']}")
+        if there and all(each.state == "complete" for each in there):
+            yield Remark(f"{trace.path}/{SUMMARY}", "/resumes/run", "a complete run", "an interrupted one")
+
+
+@rule(
+    NOTE,
+    "Runs of one contract in one tree form one chain.",
+    "One of them was made elsewhere, at the same time, or put there later.",
+)
+def chain_single(trees: Trees) -> Iterable[Remark]:
+    runs: dict[str, list[Trace]] = defaultdict(list)
+    for trace in trees.traces:
+        runs[trace.path.rpartition("/")[0]].append(trace)
+    for chain in runs.values():
+        starts = [trace for trace in chain if "previous" not in trace.cites]
+        cited = [trace.cites["previous"]["run"] for trace in chain if "previous" in trace.cites]
+        for trace in chain:
+            if cited.count(trace.run) > 1:
+                found = f"{cited.count(trace.run)} runs after {trace.run}"
+                yield Remark(f"{trace.path}/{SUMMARY}", "/run", found, "one")
+        for trace in starts[1:]:
+            yield Remark(f"{trace.path}/{SUMMARY}", "/previous", "null", "the run before it")
+
+
 @rule(
     ERROR,
     "The contracts of one session were attacked by one command on one host.",
@@ -193,7 +272,11 @@ def session_same(trees: Trees) -> Iterable[Remark]:
         for key, value in trace.shared.items():
             if key in known.shared and value != known.shared[key]:
                 expected = f"{json.dumps(known.shared[key])}, as in {known.path}"
-                yield Remark(f"{trace.path}/{SUMMARY}", f"/provenance/{key}", json.dumps(value), expected)
+                yield Remark(f"{trace.path}/{SUMMARY}", _shared_at(key), json.dumps(value), expected)
+
+
+def _shared_at(key: str) -> str:
+    return f"/{key}" if key == "requested" else f"/provenance/{key}"
 
 
 @rule(
@@ -240,6 +323,10 @@ RULES: tuple[Rule[Trees], ...] = (
     history_there,
     history_complete,
     run_once,
+    chain_kept,
+    chain_single,
+    resumed_kept,
+    resumed_same,
     session_same,
     times_own,
     attempts_final,

@@ -2,11 +2,10 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refute.commands.shared import Refused, console_on
+from refute.commands.shared import Refused
 from refute.verdict import Exit
 
 if TYPE_CHECKING:
@@ -39,11 +38,13 @@ def add(commands: "Commands") -> None:
 
 
 def _audit(arguments: argparse.Namespace) -> Exit:
+    from rich.console import Console
+
     from refute.audit.examine import audit
     from refute.audit.rules import OF_RUNS, OF_TREES
     from refute.report.audit import Progress, rules_as_data, show_audit, show_rules
 
-    console = console_on(sys.stdout)
+    console = Console(highlight=False)
     if arguments.rules:
         rules: list[Rule[Any]] = [*OF_RUNS, *OF_TREES]
         if arguments.json:
@@ -51,7 +52,7 @@ def _audit(arguments: argparse.Namespace) -> Exit:
         else:
             show_rules(rules, console)
         return Exit.OK
-    with Progress(console_on(sys.stderr)) as progress:
+    with Progress(Console(stderr=True)) as progress:
         report = audit(arguments.trees, _here(arguments), progress=progress)
     if arguments.json:
         print(json.dumps(report.to_json(), indent=2))

@@ -40,8 +40,8 @@ def show_audit(report: Report, console: Console) -> None:
     errors, warnings, remarks = map(report.count, Severity)
     counts = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}, {counted(remarks, 'note')}"
     read = (
-        f"{counted(report.runs, 'run')}, {counted(report.findings, 'finding')}, {report.judged} judged again, "
-        f"{report.rules} rules"
+        f"{counted(report.runs, 'run')}, {counted(report.findings, 'finding')}, "
+        f"{report.judged} judged again, {report.rules} rules"
     )
     word, style = ("does not hold", "bold red") if errors else ("holds", "bold green")
     _line(console, f"audit: the evidence {word}: {counts} ({read})", style)
