@@ -40,7 +40,7 @@ lint: $(STAMP) ## check style, format, types and the contracts
 	$(BIN)/mypy
 	$(BIN)/refute lint
 
-wheel: $(STAMP) ## build the wheel, check its contents, run the tests against it
+wheel: $(STAMP) ## build the wheel, check its contents, run the tests that use it whole
 	$(BIN)/python .ci/wheel.py
 
 check: lint wheel ## everything that CI checks besides the tests and the demo

@@ -22,7 +22,7 @@ A kind becomes usable by its name once it is installed with an entry point:
 """
 
 from refute.contract import Bound
-from refute.kinds.base import Case, Kind, Measured, NoParameters, Observation, Planned, Searched
+from refute.kinds.base import Case, Drawn, Kind, Measured, NoParameters, Observation, Planned, Searched
 from refute.kinds.cases import cases, chunkings, prompts, some_prompt
 from refute.kinds.parameters import Lengths, finite, in_unit, whole_number
 from refute.targets.base import Generation, Request, Sampling, Target, TargetError
@@ -33,6 +33,7 @@ from refute.verdict import Judgement, Outcome
 __all__ = [
     "Bound",
     "Case",
+    "Drawn",
     "Generation",
     "Judgement",
     "Kind",

@@ -258,9 +258,11 @@ def test_an_internal_error_is_no_verdict(project, monkeypatch, capsys):
     def broken(*arguments, **rest):
         raise ZeroDivisionError
 
-    monkeypatch.setitem(main.__globals__, "_contracts", broken)
+    monkeypatch.setattr("refute.commands.status.contracts_of", broken)
     assert main(["status"]) == Exit.INTERNAL
-    assert "internal error, not a verdict" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "ZeroDivisionError" in shown
+    assert "internal error, not a verdict" in shown
 
 
 @pytest.mark.parametrize(

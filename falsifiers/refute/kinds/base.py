@@ -35,6 +35,19 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
+class Drawn:
+    """What a picture of observations shows beside the bound: one figure per `each`, in the bound's unit.
+
+    interval: of `statistic`, such as the median; None where the judgement has none.
+    """
+
+    figures: Sequence[float]
+    each: str
+    statistic: str = ""
+    interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NoParameters:
     """Of a kind for which a contract has nothing to set."""
 
@@ -98,6 +111,14 @@ class Kind(ABC, Generic[P]):
     @abstractmethod
     def figure(self, judgement: Judgement, bound: "Bound") -> str:
         """Say figure against bound in one short phrase, for tables."""
+
+    def drawn(
+        self,
+        observations: Sequence[Observation],  # noqa: ARG002 (for subclasses)
+        judgement: Judgement,  # noqa: ARG002 (for subclasses)
+    ) -> Drawn | None:
+        """Give the figures that the bound is about, for a picture; None where they are no quantity."""
+        return None
 
 
 class Searched(Kind[P]):
@@ -220,6 +241,13 @@ class Measured(Planned[P]):
             return f"{judgement.n} runs of {bound.runs} ({sign} {_written(limit, bound.unit)})"
         figure = f"{end:.4g}" if bound.unit != "%" else f"{100 * end:.3g}"
         return f"{figure} {sign} {_written(limit, bound.unit)}"
+
+    def drawn(self, observations: Sequence[Observation], judgement: Judgement) -> Drawn:
+        """The figure of every run and the median's interval."""
+        figures = [self.measure(observation) for observation in observations]
+        if judgement.lower is None or judgement.upper is None:
+            return Drawn(figures, "run")
+        return Drawn(figures, "run", "median", (judgement.lower, judgement.upper))
 
 
 def _written(limit: float | None, unit: str | None) -> str:

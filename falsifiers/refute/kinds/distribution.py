@@ -13,7 +13,7 @@ from random import Random
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from refute.kinds.base import Case, Observation, Planned
+from refute.kinds.base import Case, Drawn, Observation, Planned
 from refute.kinds.cases import some_prompt
 from refute.kinds.parameters import several
 from refute.statistics import binomial_two_sided, detectable_deviation
@@ -143,6 +143,12 @@ class SamplingDistribution(Planned[DistributionParameters]):
             return f"{judgement.violations} outside the support"
         off = 0.0 if judgement.point is None else judgement.point
         return f"off by {off:.1%}, detects {judgement.upper:.1%} (≤ {bound.within:.0%}), n={judgement.n}"
+
+    def drawn(self, observations: Sequence[Observation], judgement: Judgement) -> Drawn:  # noqa: ARG002
+        """How far the share of every bin is off."""
+        counts, _ = self._counts(observations)
+        n, expected = max(sum(counts), 1), 1 / self.parameters.bins
+        return Drawn([abs(count / n - expected) for count in counts], "bin")
 
     def _rejected(self, counts: Sequence[int], alpha: float) -> list[int]:
         """The bins that deviate at a level that all bins share."""

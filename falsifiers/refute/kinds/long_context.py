@@ -4,12 +4,13 @@ Recall is asked as a needle in a haystack: facts are hidden in a page of filler,
 is computed once and every question goes on from a fork of it.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from refute.kinds.base import Case, Observation, Planned, Searched
+from refute.kinds.base import Case, Drawn, Observation, Planned, Searched
 from refute.kinds.cases import some_prompt
 from refute.kinds.haystack import Needle, most_needles, page
 from refute.kinds.parameters import several, whole_number, within
@@ -164,6 +165,11 @@ class NeedleRecall(Planned[NeedleParameters]):
         right = judgement.n - judgement.violations
         return f"{right} of {judgement.n}, worst ≥ {judgement.lower:.0%} (≥ {bound.above:.0%})"
 
+    def drawn(self, observations: Sequence[Observation], judgement: Judgement) -> Drawn:  # noqa: ARG002
+        """The share that was recalled in every cell that was asked."""
+        cells = self._cells(observations).values()
+        return Drawn([right / asked for right, asked in cells if asked], "length and depth")
+
     def _cells(self, observations: Sequence[Observation]) -> dict[tuple[int, float], tuple[int, int]]:
         """Facts recalled and facts asked for, by length and depth; cells that were not asked have 0 of 0."""
         cells = {
@@ -272,6 +278,11 @@ class FarEquivalence(Planned[FarParameters]):
         if judgement.upper is None:
             return f"not finite ({judgement.violations} of {judgement.n})"
         return f"{judgement.upper:.2g} ≤ {bound.within:g} logit, {judgement.n} positions"
+
+    def drawn(self, observations: Sequence[Observation], judgement: Judgement) -> Drawn:  # noqa: ARG002
+        """The error of every decoded position."""
+        errors = [error for each in observations for error in each.samples["errors"]]
+        return Drawn([math.nan if error is None else error for error in errors], "position")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

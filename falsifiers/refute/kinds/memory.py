@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from refute.kinds.base import Case, Measured, Observation, Planned
+from refute.kinds.base import Case, Drawn, Measured, Observation, Planned
 from refute.kinds.cases import some_prompt
 from refute.kinds.parameters import several, whole_number
 from refute.statistics import excluded_rate
@@ -102,6 +102,10 @@ class MemoryPeak(Planned[PeakParameters]):
         if judgement.upper is None:
             return f"0 of {bound.runs} processes"
         return f"{judgement.upper:.3g} ≤ {bound.below:g} x"
+
+    def drawn(self, observations: Sequence[Observation], judgement: Judgement) -> Drawn:  # noqa: ARG002
+        """The growth of every process."""
+        return Drawn([self.measure(observation) for observation in observations], "process")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

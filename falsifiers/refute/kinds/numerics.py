@@ -6,12 +6,13 @@ maximum that skips it would not see it.
 """
 
 import base64
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from refute.kinds.base import Case, Observation, Planned
+from refute.kinds.base import Case, Drawn, Observation, Planned
 from refute.kinds.forced import (
     ForcedParameters,
     compared_with_itself,
@@ -154,6 +155,11 @@ class LogitError(Planned[LogitErrorParameters]):
         return (
             f"{judgement.point:.2g} ≤ {bound.within:g} logit, cosine {judgement.lower:.6f}, n={judgement.n}"
         )
+
+    def drawn(self, observations: Sequence[Observation], judgement: Judgement) -> Drawn:  # noqa: ARG002
+        """The error of every position."""
+        positions = [each for observation in observations for each in observation.samples["positions"]]
+        return Drawn([math.nan if each["error"] is None else each["error"] for each in positions], "position")
 
     def _exceeds(self, position: Mapping[str, Any], bound: float) -> bool:
         """Too large an error or, as no smaller one can give it, another token than a clear choice."""

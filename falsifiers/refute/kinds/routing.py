@@ -11,7 +11,7 @@ from random import Random
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from refute.kinds.base import Case, Observation, Planned
+from refute.kinds.base import Case, Drawn, Observation, Planned
 from refute.kinds.forced import (
     ForcedParameters,
     compared_with_itself,
@@ -161,6 +161,11 @@ class ExpertsAsReference(Planned[ExpertsParameters]):
             return f"{judgement.violations} sequences differ, n={judgement.n}"
         return f"0 differ, weights off {judgement.point:.1g} ≤ {bound.within:.1g}, n={judgement.n}"
 
+    def drawn(self, observations: Sequence[Observation], judgement: Judgement) -> Drawn:  # noqa: ARG002
+        """The largest error of a weight in every sequence."""
+        errors = [observation.samples["weight_error"] for observation in observations]
+        return Drawn([math.nan if error is None else error for error in errors], "sequence")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadParameters:
@@ -285,6 +290,11 @@ class ExpertLoad(Planned[LoadParameters]):
             return "no prompt was routed"
         unused = f", {judgement.violations} unused" if judgement.violations else ""
         return f"{judgement.upper:.1%} ≤ {bound.below:.0%}{unused}, n={judgement.n}"
+
+    def drawn(self, observations: Sequence[Observation], judgement: Judgement) -> Drawn:  # noqa: ARG002
+        """The share of the drawn positions that every expert takes."""
+        n = max(len(observations), 1)
+        return Drawn([count / n for count in _loads(observations)[0].values()], "expert")
 
 
 Place = tuple[int, int]  # layer, expert

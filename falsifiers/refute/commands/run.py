@@ -1,0 +1,89 @@
+"""`refute run`: attack claims and record what was found."""
+
+import argparse
+import json
+import re
+import sys
+from typing import TYPE_CHECKING
+
+from refute.commands.shared import Refused, add_paths, add_target, console_on, contracts_of
+from refute.verdict import Exit
+
+if TYPE_CHECKING:
+    from refute.commands.shared import Commands
+
+
+def add(commands: "Commands") -> None:
+    """Add the command."""
+    run = commands.add_parser("run", help="attack the claims of contracts and record what was found")
+    add_paths(run)
+    add_target(run)
+    run.add_argument("--evidence", metavar="DIR", help="the tree that records go to (default: evidence)")
+    run.add_argument("--seed", metavar="N", help="what every case and sample follows from (default: 0)")
+    run.add_argument(
+        "--faults",
+        action="store_true",
+        help="only plant the faults that must be caught; attack nothing, record nothing",
+    )
+    run.add_argument(
+        "--all",
+        dest="every",
+        action="store_true",
+        help="with --faults: every fault for every falsifier (long); one that none catches is exit code 4",
+    )
+    run.add_argument(
+        "--json", action="store_true", help="JSON on standard output, the rest on standard error"
+    )
+    chosen = run.add_argument_group("as in pytest (what is left out is unobserved: exit code 5)")
+    chosen.add_argument("-k", dest="keyword", metavar="EXPR", help="only falsifiers whose names match")
+    chosen.add_argument("-m", dest="marker", metavar="EXPR", help="such as \"falsifier(kind='tok-floor')\"")
+    chosen.add_argument(
+        "-x", dest="exitfirst", action="store_true", help="stop at the first that is not green"
+    )
+    chosen.add_argument(
+        "-n", dest="workers", metavar="N", help="N processes; a claim about time has the host alone meanwhile"
+    )
+    run.set_defaults(execute=_run)
+
+
+def _run(arguments: argparse.Namespace) -> Exit:
+    from refute.matrix import Matrix
+    from refute.report.live import Live
+    from refute.report.run import as_data, show
+    from refute.run import run
+
+    if arguments.every and not arguments.faults:
+        raise Refused(
+            Exit.USAGE, "refute: --all belongs to --faults; without it every claim is attacked anyway"
+        )
+    workers = arguments.workers
+    if workers not in (None, "auto") and not re.fullmatch(r"0*[1-9][0-9]{0,3}", workers):
+        raise Refused(Exit.USAGE, f"refute: -n {workers}: expected a whole number of at least 1, or auto")
+    contracts = contracts_of(arguments.paths)
+    console = console_on(sys.stderr if arguments.json else sys.stdout)
+    outcome = run([contract.path for contract in contracts], _pytest_arguments(arguments), Live(console))
+    if outcome.ledger is None or not outcome.ledger.contracts:
+        raise Refused(outcome.code, outcome.notes.strip() or "refute: nothing was attacked")
+    code = outcome.code
+    if arguments.every and code is Exit.OK and Matrix.of(outcome.ledger.findings).holes:
+        code = Exit.INVALID
+    if arguments.json:
+        print(json.dumps(as_data(outcome.ledger, code), indent=2))
+    else:
+        show(outcome.ledger, console, faults_only=arguments.faults)
+    return code
+
+
+def _pytest_arguments(arguments: argparse.Namespace) -> list[str]:
+    """Say to pytest what was said to refute."""
+    passed = []
+    names = ("model", "backend", "device", "evidence", "seed", "target")
+    for name in (*names, "endpoint", "model-name", "api-key-env", "dialect"):
+        value = getattr(arguments, name.replace("-", "_"))
+        passed += [] if value is None else [f"--refute-{name}={value}"]
+    passed += ["--refute-faults"] if arguments.faults else []
+    passed += ["--refute-every-fault"] if arguments.every else []
+    passed += ["-x"] if arguments.exitfirst else []
+    for option, value in (("-k", arguments.keyword), ("-m", arguments.marker), ("-n", arguments.workers)):
+        passed += [] if value is None else [option, value]
+    return passed

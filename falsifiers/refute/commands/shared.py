@@ -1,0 +1,178 @@
+"""What commands share: how one is refused, arguments that several take, contracts, targets, the console."""
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from refute.select import ENGINES, ENGINES_HELP
+from refute.verdict import Exit
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from refute.contract import Contract
+    from refute.policy import Policy
+    from refute.select import Engine, Named, Selection
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 (it has no other name)
+
+Command = Callable[[argparse.Namespace], Exit]
+DEFAULT_TREES = (Path("evidence"),)  # itself where no tree was named
+
+
+class Refused(Exception):  # noqa: N818 (an answer to a person)
+    """Ends a command with sentences and an exit code."""
+
+    def __init__(self, code: Exit, *sentences: object) -> None:
+        super().__init__("\n".join(map(str, sentences)))
+        self.code = code
+
+
+def count(least: int, most: int = 10**9) -> Callable[[str], int]:
+    """Return a reader of whole numbers between two."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or len(text) > 10 or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from {least} to {most}")
+        return int(text)
+
+    return read
+
+
+def add_paths(parser: argparse.ArgumentParser) -> None:
+    """Add the contracts that a command is about."""
+    parser.add_argument(
+        "paths",
+        nargs="*",
+        type=Path,
+        metavar="PATH",
+        help="contracts, or folders of them (default: ./contracts, else those that come with refute)",
+    )
+
+
+def add_trees(parser: argparse.ArgumentParser) -> None:
+    """Add the trees of records that a command reads."""
+    parser.add_argument(
+        "--evidence",
+        nargs="+",
+        type=Path,
+        default=DEFAULT_TREES,
+        metavar="TREE",
+        help="trees of records (default: those of [tool.refute] in ./pyproject.toml, else evidence)",
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """Add what is attacked: a model file in an engine, or an endpoint."""
+    target = parser.add_argument_group("what is attacked")
+    add_model(target)
+    target.add_argument("--target", choices=ENGINES, help=ENGINES_HELP)
+    target.add_argument(
+        "--endpoint",
+        metavar="URL",
+        help="a server of OpenAI's API, such as http://127.0.0.1:8080/v1, instead of a model file",
+    )
+    target.add_argument(
+        "--model-name", metavar="NAME", help="the model at the endpoint (default: the only one it serves)"
+    )
+    target.add_argument(
+        "--api-key-env", metavar="VAR", help="the environment variable that holds the endpoint's key"
+    )
+    target.add_argument(
+        "--dialect",
+        metavar="NAME",
+        help="what the endpoint speaks, where it does not say so itself: vllm, sglang, llama.cpp, ...",
+    )
+
+
+def add_model(group: argparse._ArgumentGroup) -> None:
+    """Add a model file and how the bundled runtime runs it."""
+    group.add_argument(
+        "--model",
+        type=Path,
+        metavar="FILE",
+        help="a GGUF file (default: $QWEN3_MOE_GGUF_PATH, else the embedded model)",
+    )
+    group.add_argument("--backend", metavar="NAME", help="the runtime's backend (default: array)")
+    group.add_argument("--device", metavar="NAME", help="the backend's device (default: auto)")
+
+
+def endpoint_of(arguments: argparse.Namespace) -> "Named | None":
+    """The server that the arguments name. Raises `Refused` for options that do not go with it."""
+    from refute.select import named_endpoint
+
+    names = (arguments.endpoint, arguments.model_name, arguments.api_key_env, arguments.dialect)
+    given = (each or "" for each in names)
+    others = [f"--{name}" for name in ("model", "backend", "device") if getattr(arguments, name)]
+    try:
+        return named_endpoint(*given, others=others, target=arguments.target, environ=os.environ)
+    except ValueError as error:
+        raise Refused(Exit.USAGE, f"refute: {error}") from None
+
+
+def selected(arguments: argparse.Namespace, engine: "Engine", endpoint: "Named | None" = None) -> "Selection":
+    """The model that the arguments name, for this engine. Raises `Refused` where it is not there."""
+    from refute.select import select
+
+    selection = select(
+        engine=engine,
+        model=arguments.model,
+        backend=arguments.backend or "array",
+        device=arguments.device or "auto",
+        environ=os.environ,
+        endpoint=endpoint,
+    )
+    if selection.missing:
+        raise Refused(Exit.MISSING, f"refute: {selection.missing}")
+    return selection
+
+
+def contracts_of(paths: Sequence[Path], *, foreign: bool = False) -> "list[Contract]":
+    """Load contracts; every fault in them is a sentence. Raises `Refused`.
+
+    foreign: kinds may be missing here, as where records of others are read; their claims are then stale.
+    """
+    from refute.contract import load_contract
+    from refute.contract_files import find_contracts
+    from refute.kinds import ANY, INSTALLED
+    from refute.lint import lint
+
+    kinds = ANY if foreign else INSTALLED
+    problems = lint(paths, root=Path(), kinds=kinds)
+    if problems:
+        raise Refused(Exit.USAGE, *problems)
+    return [load_contract(path, kinds=kinds) for path in find_contracts(Path(), paths)]
+
+
+def policy_of(contracts: "Sequence[Contract]") -> "Policy":
+    """Read the policy of the working directory; every fault in it is a sentence. Raises `Refused`."""
+    from datetime import UTC, datetime
+
+    from refute.contract import ContractError
+    from refute.policy_file import read_policy
+
+    claims = [f"{contract.id}/{each.id}" for contract in contracts for each in contract.falsifiers]
+    try:
+        reading = read_policy(Path(), claims, datetime.now(UTC).date())
+    except ContractError as error:
+        raise Refused(Exit.USAGE, *error.problems) from None
+    if reading.policy is None:
+        raise Refused(Exit.USAGE, *reading.problems)
+    return reading.policy
+
+
+def trees_of(arguments: argparse.Namespace, policy: "Policy") -> Sequence[Path]:
+    """The trees of records that the arguments name, else those of the policy."""
+    named: Sequence[Path] = arguments.evidence
+    return policy.evidence if named is DEFAULT_TREES else named
+
+
+def console_on(stream: TextIO) -> "Console":
+    """A console on a descriptor of its own, out of reach of pytest's capturing."""
+    from rich.console import Console
+
+    own = os.fdopen(os.dup(stream.fileno()), "w", encoding="utf-8", errors="replace")
+    return Console(file=own, highlight=False, width=None if own.isatty() else 120)
