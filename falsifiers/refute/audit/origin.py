@@ -58,7 +58,7 @@ def settings_repeat(subject: Subject) -> Iterable[Remark]:
     for filed, finding in subject.findings:
         if filed.taken_over:
             continue
-        expected = {each.name: each for each in settings_of(requested, finding.target, None, finding.seed)}
+        expected = {each.name: each for each in settings_of(requested, finding.target, finding.seed)}
         for index, setting in enumerate(finding.settings):
             known = expected.pop(setting.name, None)
             for key in ("requested", "effective"):
