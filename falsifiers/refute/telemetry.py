@@ -34,7 +34,7 @@ class Host:
         """Read it now; null is what this system does not tell.
 
         cpu_percent: of all processors, since the last sample. rss_bytes: of this process and all below
-        it; new ones count from a tenth sample on.
+        it; which are looked for every tenth time.
         """
         now, before = self._ticks(), self._before
         self._before = now
@@ -66,7 +66,7 @@ class Host:
         return sum(pages) * _PAGE if pages else None
 
     def _descendants(self) -> list[int]:
-        """This process and all below it; who started one is known to the thread that did."""
+        """Find this process and all below it; who was started is known to the thread that did."""
         found, left = list[int](), [os.getpid()]
         while left:
             found.append(left.pop())
