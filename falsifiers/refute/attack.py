@@ -20,6 +20,7 @@ from refute.faults.base import Fault, milder
 from refute.finding import Control, FaultTrial, Finding, missed, timestamp
 from refute.kinds import kind_named, kind_origin
 from refute.kinds.base import Case, Kind, Observation, Planned, Searched
+from refute.recordable import NOTHING, Requested, identity_as_data, settings_of
 from refute.strict_json import check
 from refute.targets.base import CannotPlant, Target, TargetError
 from refute.verdict import Outcome, Verdict, conclude
@@ -75,6 +76,7 @@ def attack(
     run: str,
     seed: int,
     controls: Controls,
+    requested: Requested = NOTHING,
     report: Callable[[Stage], None] = lambda _: None,
     alone: Callable[[], AbstractContextManager[None]] = nullcontext,
     known: Sequence[Case] = (),
@@ -85,8 +87,8 @@ def attack(
 ) -> Finding:
     """Attack and conclude; every failure of the target or of the falsifier becomes a verdict.
 
-    report: told before every case. alone: gives the host to a claim about time while it is attacked.
-    known: cases that refuted the claim before; a search tries them first.
+    requested: what the run was asked for. report: told before every case. alone: gives the host to a claim
+    about time while it is attacked. known: cases that refuted the claim before; a search tries them first.
     faults_only: plant the faults and skip the real attack; the verdict then only says whether they
     were caught (`invalid` if not, else `inconclusive`, for nothing was attacked). also: faults to plant
     besides those that must be caught. on_bug: given the exception of a falsifier that broke, whose
@@ -102,6 +104,7 @@ def attack(
         run=run,
         seed=seed,
         target=identity_as_data(target),
+        requested=requested,
         kinds=kinds,
     )
     plan = _Attack(falsifier, kind, target, controls, seed, report, alone, known)
@@ -113,7 +116,13 @@ def attack(
     except Exception as error:  # noqa: BLE001 (a broken falsifier is a verdict, and must reach the record)
         on_bug(error)
         finding = dataclasses.replace(blank, reason=f"the falsifier broke: {type(error).__name__}: {error}")
-    return dataclasses.replace(finding, seconds=round(time.monotonic() - clock, 3))
+    after = identity_as_data(target) if finding.observations else None
+    return dataclasses.replace(
+        finding,
+        settings=settings_of(requested, finding.target, after, seed),
+        ended=timestamp(),
+        seconds=round(time.monotonic() - clock, 3),
+    )
 
 
 def unattacked(
@@ -125,10 +134,11 @@ def unattacked(
     run: str,
     seed: int,
     target: Mapping[str, Any],
+    requested: Requested = NOTHING,
     kinds: Callable[[str], type[Kind[Any]]] = kind_named,
 ) -> Finding:
     """Return a finding without any observation: where every attack starts, or where none can be made."""
-    origin = kind_origin(falsifier.kind)
+    origin, now = kind_origin(falsifier.kind), timestamp()
     return Finding(
         run=run,
         contract=contract.id,
@@ -147,7 +157,9 @@ def unattacked(
         parameters=dict(falsifier.parameters),
         seed=seed,
         target=target,
-        started=timestamp(),
+        settings=settings_of(requested, target, None, seed),
+        started=now,
+        ended=now,
     )
 
 
@@ -338,11 +350,3 @@ def derive_seed(seed: int, *labels: str) -> int:
     """Derive an independent seed below 2**32 from a seed and labels."""
     text = "/".join([str(seed), *labels])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
-
-
-def identity_as_data(target: Target) -> dict[str, Any]:
-    """The target's identity and capabilities as JSON data; of the path only the file's name is kept."""
-    data = dataclasses.asdict(target.identity)
-    path = data["model_path"]
-    data["model_path"] = None if path is None else path.replace("\\", "/").rsplit("/", 1)[-1]
-    return {**data, "settings": dict(data["settings"]), "capabilities": sorted(target.capabilities)}

@@ -1,7 +1,7 @@
 """Every finding of every run, judged again, with its level of evidence and whether it is about what is here.
 
-An attempt is stale when the contract's meaning, the rule that judges it or the engine's code changed
-since. Stale ones are still checked, as far as they can be.
+An attempt is stale when what the falsifier means (as far as `carried` cannot judge it again), the rule that
+judges it or the engine's code changed since. Stale ones are still checked, as far as they can be.
 """
 
 from collections import defaultdict
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from refute.carried import Carried, Since, carry, since, unchanged
 from refute.contract import Contract, ContractError, load_contract
 from refute.finding import Finding
 from refute.kinds import ANY
@@ -19,6 +20,7 @@ from refute.select import embedded_model
 from refute.verdict import Level, Verdict
 
 BUNDLED = "refute_runtime"
+RANK = {Level.FULL_MODEL: 3, Level.EMBEDDED: 2, Level.SIMULATED: 1, Level.OTHER: 0}
 Key = tuple[str, str]  # contract, falsifier
 
 
@@ -41,7 +43,10 @@ class Present:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One finding. stale: why it says nothing of what is here now; empty if it does."""
+    """One finding. stale: why it says nothing of what is here now; empty if it does.
+
+    carried: its verdict, figure and reason under today's contract.
+    """
 
     finding: Finding
     run: str
@@ -50,6 +55,12 @@ class Attempt:
     level: Level
     discrepancies: tuple[Discrepancy, ...]
     stale: str
+    carried: Carried
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict under today's contract."""
+        return self.carried.verdict
 
     @property
     def engine(self) -> str:
@@ -94,6 +105,7 @@ def read_attempts(
     """Read every record under the trees once."""
     by_id = {contract.id: contract for contract in contracts}
     sources = _Sources({contract.bytes_sha256: contract for contract in contracts})
+    changes = _Changes(kinds)
     attempts: dict[Key, list[Attempt]] = defaultdict(list)
     spoilt: dict[Key, list[Discrepancy]] = defaultdict(list)
     unclaimed = []
@@ -107,7 +119,7 @@ def read_attempts(
         problems = [*run.problems, *_against_source(run, sources)]
         source = sources.of(run) if _readable(run) else None
         for record in run.records:
-            attempt = _attempt(run, record, contract, source, present=present, kinds=kinds)
+            attempt = _attempt(run, record, contract, source, present=present, changes=changes)
             attempts[contract.id, record.finding.falsifier].append(attempt)
             if record.finding.falsifier not in declared:
                 problems += attempt.discrepancies
@@ -169,6 +181,22 @@ def _against_source(run: Run, sources: _Sources) -> Iterable[Discrepancy]:
             yield Discrepancy(str(run.path / "findings.json"), pointer, str(found), str(expected))
 
 
+class _Changes:
+    """How falsifiers changed since older contracts: each pair is compared once."""
+
+    def __init__(self, kinds: Kinds) -> None:
+        self.kinds = kinds
+        self._known: dict[tuple[str, str, str], Since | None] = {}
+
+    def since(self, old: Contract, new: Contract, name: str) -> Since | None:
+        """The change of one falsifier that both declare; None where none matters."""
+        key = (old.bytes_sha256, new.bytes_sha256, name)
+        if key not in self._known:
+            kind = next(each.kind for each in old.falsifiers if each.id == name)
+            self._known[key] = since(old, new, name, self.kinds(kind))
+        return self._known[key]
+
+
 def _attempt(
     run: Run,
     record: Record,
@@ -176,22 +204,36 @@ def _attempt(
     source: Contract | None,
     *,
     present: Present,
-    kinds: Kinds,
+    changes: _Changes,
 ) -> Attempt:
     finding = record.finding
     discrepancies: tuple[Discrepancy, ...] = ()
+    carried = unchanged(finding)
     stale = ""
     if source is None:
         stale = "the contract in its run cannot be read here"
     else:
-        rejudged = rejudge(record, str(run.path), source, kinds)
-        discrepancies = rejudged.discrepancies
-        stale = rejudged.unjudged
-    if finding.contract_semantic_sha256 != contract.semantic_sha256:
-        stale = f"the contract's meaning changed since its version {finding.contract_version}"
+        rejudged = rejudge(record, str(run.path), source, changes.kinds)
+        discrepancies, stale = rejudged.discrepancies, rejudged.unjudged
+        if not stale and not discrepancies:
+            carried = _carried(finding, source, contract, changes)
+            stale = carried.stale
     build, here = str(finding.target.get("engine_digest")), present.engine_digest
     if not stale and finding.target.get("engine") == BUNDLED and here is not None and build != here:
         stale = f"the engine's code changed: {build[:12]} was attacked, {here[:12]} is here"
-    level = level_of(finding.target, source or contract, present)
+    level = min(
+        (level_of(finding.target, each, present) for each in (source or contract, contract)),
+        key=RANK.__getitem__,
+    )
     testbed = str(run.summary["provenance"]["testbed"])
-    return Attempt(finding, run.run, run.path, testbed, level, discrepancies, stale)
+    return Attempt(finding, run.run, run.path, testbed, level, discrepancies, stale, carried)
+
+
+def _carried(finding: Finding, source: Contract, contract: Contract, changes: _Changes) -> Carried:
+    """An honest finding under today's contract, which need not declare its falsifier any more."""
+    kept = unchanged(finding)
+    declared = any(each.id == finding.falsifier for each in contract.falsifiers)
+    if not declared or source.semantic_sha256 == contract.semantic_sha256:
+        return kept
+    change = changes.since(source, contract, finding.falsifier)
+    return kept if change is None else carry(finding, change, changes.kinds(finding.kind))

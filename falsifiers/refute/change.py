@@ -75,7 +75,7 @@ def changes(
     old: Contract, new: Contract, kinds: Kinds, faults: Mapping[str, FaultSpec] | None = None
 ) -> tuple[Change, ...]:
     """Tell two versions of one contract apart; nothing where they read the same."""
-    found = [*_model(old, new), *_falsifiers(old, new, kinds, FAULTS if faults is None else faults)]
+    found = [*model_changes(old, new), *_falsifiers(old, new, kinds, FAULTS if faults is None else faults)]
     if not found and old.semantic_sha256 != new.semantic_sha256:
         found.append(Change(Effect.BREAKING, "its meaning changed"))
     return (*found, *_texts(old, new))
@@ -109,7 +109,8 @@ def next_version(old: str, required: Bump) -> str:
     return ".".join(map(str, [*numbers[:place], numbers[place] + 1, *[0] * (2 - place)]))
 
 
-def _model(old: Contract, new: Contract) -> Iterator[Change]:
+def model_changes(old: Contract, new: Contract) -> Iterator[Change]:
+    """Tell apart what two versions say of the model."""
     for name in ("name", "architecture"):
         before, after = getattr(old.model, name), getattr(new.model, name)
         if before != after:
@@ -129,7 +130,7 @@ def _falsifiers(
     added = [name for name in after if name not in before]
     for name, falsifier in before.items():
         if name in after:
-            yield from _falsifier(falsifier, after[name], kinds, faults)
+            yield from falsifier_changes(falsifier, after[name], kinds, faults)
             continue
         same = next((other for other in added if _attack(after[other]) == _attack(falsifier)), None)
         if same is None:
@@ -147,9 +148,10 @@ def _attack(falsifier: Falsifier) -> tuple[object, ...]:
     return tuple(getattr(given, field.name) for field in dataclasses.fields(given))
 
 
-def _falsifier(
+def falsifier_changes(
     old: Falsifier, new: Falsifier, kinds: Kinds, faults: Mapping[str, FaultSpec]
 ) -> Iterator[Change]:
+    """Tell two versions of one falsifier apart, texts left out."""
     if old.kind != new.kind:
         yield Change(Effect.BREAKING, f"{new.id}: kind: {old.kind} -> {new.kind}")
         return

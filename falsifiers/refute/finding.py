@@ -53,9 +53,45 @@ class Sensitivity:
 
 
 @dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting three times: asked for, said by the engine before it was attacked, reported after.
+
+    None: left open, or not known.
+    """
+
+    name: str
+    requested: str | int | None
+    effective: str | int | None
+    observed: str | int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """How steady the host was, raw; `refute.noise` says what it means.
+
+    kernel_ns: times of one small piece of work, in order. late_ns: how much later than asked for each short
+    sleep ended. ticks: of the host's processors meanwhile (`all`), and those that another guest had
+    (`stolen`); None where the system does not tell.
+    """
+
+    kernel_ns: tuple[int, ...]
+    late_ns: tuple[int, ...]
+    ticks: Mapping[str, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """The host of a claim about time: just before it was attacked, and between its cases."""
+
+    before: Probe
+    during: Probe
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """The verdict of one falsifier with all that it rests on.
 
+    noise: of claims about time only.
     kind_origin: distribution, version and code digest of a kind that is not built in.
     replays: whether the counterexample refuted again when it was run once more; None without one.
     """
@@ -76,6 +112,8 @@ class Finding:
     parameters: Mapping[str, Any]
     seed: int
     target: Mapping[str, Any]
+    settings: tuple[Setting, ...] = ()
+    noise: Noise | None = None
     observations: tuple[Observation, ...] = ()
     counterexample: Observation | None = None
     replays: bool | None = None
@@ -85,6 +123,7 @@ class Finding:
     sensitivity: tuple[Sensitivity, ...] = ()
     counters: Mapping[str, int] = dataclasses.field(default_factory=dict)
     started: str = ""
+    ended: str = ""
     seconds: float = 0.0
     kind_origin: Mapping[str, Any] | None = None
 
@@ -104,6 +143,9 @@ class Finding:
         if fields.pop("schema") != SCHEMA:
             raise ValueError(f"schema {data['schema']!r}, expected {SCHEMA!r}")
         fields["verdict"] = Verdict(fields["verdict"])
+        fields["settings"] = tuple(Setting(**entry) for entry in fields["settings"])
+        if fields["noise"] is not None:
+            fields["noise"] = Noise(**{when: _probe(probe) for when, probe in fields["noise"].items()})
         fields["observations"] = _observations(fields["observations"])
         fields["faults"] = tuple(
             FaultTrial(**{**trial, "observations": _observations(trial["observations"])})
@@ -146,6 +188,10 @@ def _plain(value: Any) -> Any:
 
 def _observations(entries: list[Mapping[str, Any]]) -> tuple[Observation, ...]:
     return tuple(Observation(**entry) for entry in entries)
+
+
+def _probe(entry: Mapping[str, Any]) -> Probe:
+    return Probe(tuple(entry["kernel_ns"]), tuple(entry["late_ns"]), entry["ticks"])
 
 
 def _judgement(entry: Mapping[str, Any]) -> Judgement:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from refute.counterexample import Counterexample
 from refute.finding import Finding
 from refute.record import RunWriter, new_run_id
+from refute.recordable import Requested
 from refute.verdict import EXIT_OF_VERDICT, Exit, Verdict, worst_exit
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Ledger:
     evidence: Path | None
     directory: Path
     run: str = field(default_factory=new_run_id)
+    requested: Requested = field(default_factory=Requested)
     contracts: dict[str, "Contract"] = field(default_factory=dict)
     selected: dict[str, list[str]] = field(default_factory=dict)
     findings: list["Finding"] = field(default_factory=list)
@@ -47,7 +49,12 @@ class Ledger:
         for id, falsifiers in self.selected.items():
             if falsifiers:
                 self._writers[id] = RunWriter.open(
-                    self.evidence, contracts[id], selected=falsifiers, provenance=provenance, run=self.run
+                    self.evidence,
+                    contracts[id],
+                    selected=falsifiers,
+                    provenance=provenance,
+                    requested=self.requested,
+                    run=self.run,
                 )
 
     def take(self, document: str) -> tuple["Finding", Path | None]:

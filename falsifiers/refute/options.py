@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from refute.recordable import Requested
 from refute.report.words import shown
 from refute.select import (
     ENGINES,
@@ -81,6 +82,17 @@ class Options:
         assert evidence is not None
         every = config.getoption("refute_every_fault")
         return cls(selection, evidence, int(seed), every or config.getoption("refute_faults"), every)
+
+    def requested(self, config: pytest.Config) -> Requested:
+        """Say what was asked for, as records keep it."""
+        option = config.option
+        return Requested.of(
+            self.selection,
+            seed=self.seed,
+            workers=getattr(option, "numprocesses", None),
+            keyword=option.keyword or None,
+            markers=option.markexpr or None,
+        )
 
     def header(self) -> list[str]:
         """Say what is attacked and where the evidence goes."""

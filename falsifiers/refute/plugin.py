@@ -43,7 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
     options = config.stash[OPTIONS] = Options.read(config)
     worker: dict[str, Any] = getattr(config, "workerinput", {})
     evidence = None if options.faults_only else options.evidence
-    ledger = Ledger(options.seed, evidence, config.invocation_params.dir)
+    requested = options.requested(config)
+    ledger = Ledger(options.seed, evidence, config.invocation_params.dir, requested=requested)
     if not worker:
         config.pluginmanager.register(Controller(config, ledger), "refute-controller")
     config.stash[ATTACKER] = Attacker(
@@ -54,6 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
         evidence=evidence,
         faults_only=options.faults_only,
         every_fault=options.every_fault,
+        requested=requested,
         report=lambda contract, stage: config.hook.pytest_refute_stage(contract=contract, stage=stage),
     )
 

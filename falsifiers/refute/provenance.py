@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import rfc8785
+from refute.host import boot_id, facts, start_ticks, testbed
 
 REDACTED = "<redacted>"
 _WORDS = r"api[-_]?key|token(?!s)|secret|passw(?:or)?d|credential|authorization|bearer"
@@ -41,11 +41,11 @@ def collect(
     directory: whose repository is named; the working directory, if not given.
     """
     environment = os.environ if environment is None else environment
-    described = host()
+    known = facts()
     return {
         "git": git_state(directory or Path.cwd()),
-        "host": described,
-        "testbed": testbed(described),
+        "facts": known,
+        "testbed": testbed(known),
         "python": {"implementation": platform.python_implementation(), "version": platform.python_version()},
         "packages": packages(),
         "argv": redact(argv),
@@ -60,36 +60,22 @@ def collect(
 
 
 def git_state(directory: Path) -> dict[str, Any]:
-    """Return commit and dirty flag of the repository around a directory; null and a reason without one."""
+    """Return commit and dirty flag of the repository around a directory; null and a reason without one.
+
+    diff_sha256: of a dirty tree, what tells it from others: sha256 of its difference to the commit and of
+    the names that git does not track.
+    """
     try:
-        commit = _git(directory, "rev-parse", "HEAD")
+        commit = _git(directory, "rev-parse", "HEAD").decode().strip()
         changes = _git(directory, "status", "--porcelain", "--untracked-files=normal")
+        diff = _git(directory, "diff", "--binary", "HEAD") if changes else b""
     except FileNotFoundError:
-        return {"commit": None, "dirty": None, "reason": "git is not installed"}
+        return _no_git("git is not installed")
     except subprocess.SubprocessError as error:
-        text = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-        return {"commit": None, "dirty": None, "reason": text[0][:200] if text else "git failed"}
-    return {"commit": commit, "dirty": bool(changes), "reason": None}
-
-
-def host() -> dict[str, Any]:
-    """Describe this host: platform, kernel, CPU, memory, GPUs and whether it is a container."""
-    return {
-        "system": platform.system(),
-        "kernel": platform.release(),
-        "machine": platform.machine(),
-        "cpu_model": _cpu_model(),
-        "logical_cpus": os.cpu_count(),
-        "memory_gib": _memory_gib(),
-        "gpus": _gpus(),
-        "container": _container(),
-    }
-
-
-def testbed(described: Mapping[str, Any]) -> str:
-    """Return the fingerprint of a host: sha256 of the RFC 8785 form of what its speed rests on."""
-    keys = ("cpu_model", "logical_cpus", "memory_gib", "gpus")
-    return hashlib.sha256(rfc8785.dumps({key: described[key] for key in keys})).hexdigest()
+        text = getattr(error, "stderr", None) or str(error).encode()
+        return _no_git(next(iter(text.decode(errors="replace").strip().splitlines()), "git failed")[:200])
+    digest = hashlib.sha256(diff + changes).hexdigest() if changes else None
+    return {"commit": commit, "dirty": bool(changes), "diff_sha256": digest, "reason": None}
 
 
 def packages() -> dict[str, str]:
@@ -116,7 +102,7 @@ def redact(argv: Sequence[str]) -> list[str]:
             text = f"{name}={REDACTED}"
         else:
             text = _SECRET_FIELD.sub(rf"\1{REDACTED}", _SECRET_VALUE.sub(REDACTED, argument))
-            text = _USER_INFO.sub(f"{REDACTED}@", text)
+        text = _USER_INFO.sub(f"{REDACTED}@", text)
         hide_next = option and not equals
         if home != "/":
             text = text.replace(home, "~")
@@ -147,15 +133,15 @@ def package_digest(package: str, *, suffixes: Sequence[str] = (".py",)) -> str |
 
 def process_identity() -> dict[str, Any]:
     """Name this process so that no later one can be taken for it; nulls where there is no /proc."""
-    return {"pid": os.getpid(), "boot_id": _boot_id(), "start_ticks": _start_ticks(os.getpid())}
+    return {"pid": os.getpid(), "boot_id": boot_id(), "start_ticks": start_ticks(os.getpid())}
 
 
 def process_alive(identity: Mapping[str, Any]) -> bool:
     """Whether that process runs on this host now; False where nobody can tell."""
     if identity["boot_id"] is None or identity["start_ticks"] is None:
         return False
-    same_boot = identity["boot_id"] == _boot_id()
-    return bool(same_boot and _start_ticks(identity["pid"]) == identity["start_ticks"])
+    same_boot = identity["boot_id"] == boot_id()
+    return bool(same_boot and start_ticks(identity["pid"]) == identity["start_ticks"])
 
 
 def cache_directory(environment: Mapping[str, str] | None = None) -> Path:
@@ -215,10 +201,13 @@ def _write_cache(cache: Path, known: Mapping[str, str]) -> None:
         return
 
 
-def _git(directory: Path, *arguments: str) -> str:
+def _git(directory: Path, *arguments: str) -> bytes:
     command = ["git", "-C", str(directory), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
-    return done.stdout.strip()
+    return subprocess.run(command, capture_output=True, check=True, timeout=20).stdout
+
+
+def _no_git(reason: str) -> dict[str, Any]:
+    return {"commit": None, "dirty": None, "diff_sha256": None, "reason": reason}
 
 
 def _version(package: str) -> str | None:
@@ -226,45 +215,3 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(errors="replace")
-    except OSError:
-        return ""
-
-
-def _cpu_model() -> str | None:
-    found = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
-    return found[1].strip() if found else platform.processor() or None
-
-
-def _memory_gib() -> int | None:
-    found = re.search(r"^MemTotal:\s*(\d+) kB", _read("/proc/meminfo"), re.MULTILINE)
-    return round(int(found[1]) / 2**20) if found else None
-
-
-def _gpus() -> list[str]:
-    drivers = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
-    models = (re.search(r"^Model:\s*(.+)$", _read(str(driver)), re.MULTILINE) for driver in drivers)
-    return [found[1].strip() for found in models if found]
-
-
-def _container() -> str | None:
-    if Path("/.dockerenv").exists():
-        return "docker"
-    if Path("/run/.containerenv").exists():
-        return "podman"
-    found = re.search(r"(kubepods|docker|containerd|lxc)", _read("/proc/1/cgroup"))
-    return found[1] if found else None
-
-
-def _boot_id() -> str | None:
-    return _read("/proc/sys/kernel/random/boot_id").strip() or None
-
-
-def _start_ticks(pid: int) -> int | None:
-    # Field 22 of stat; the name in field 2 may hold spaces and brackets, so count from its last one.
-    fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-    return int(fields[19]) if len(fields) > 19 and fields[0] not in ("Z", "X") else None

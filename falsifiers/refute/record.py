@@ -7,24 +7,40 @@ running run whose process is gone reads as interrupted; a finding that was finis
 counts.
 """
 
+import hashlib
 import os
+import re
 import secrets
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refute.finding import Finding, timestamp
 from refute.provenance import process_identity
-from refute.reader import CONTRACT, LOG, SCHEMA, SUMMARY, State, listing, schema_faults
+from refute.reader import APPENDED, CONTRACT, LOG, SCHEMA, SIGNATURE, SUMMARY, State, listing, schema_faults
+from refute.recordable import NOTHING, Requested
 from refute.strict_json import StrictJsonError, dump_strict, load_strict
 
 if TYPE_CHECKING:
     from refute.contract import Contract
 
 
+_RUN = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{3}Z-[0-9a-f]{8}")
+
+
 class RecordError(Exception):
     """A record that cannot be written; the message says what, where and what was expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A run as others cite it. sha256: of its findings.json, which is not written again."""
+
+    run: str
+    sha256: str
 
 
 class FileSystem:
@@ -85,6 +101,7 @@ class RunWriter:
         self.path = path
         self._summary = summary
         self._fs = files
+        self._began = time.monotonic_ns()
 
     @classmethod
     def open(
@@ -94,12 +111,15 @@ class RunWriter:
         *,
         selected: Sequence[str],
         provenance: Mapping[str, Any],
+        requested: Requested = NOTHING,
+        resumes: Sealed | None = None,
         run: str | None = None,
         files: FileSystem | None = None,
     ) -> "RunWriter":
         """Start a run and bring its plan to the disk. Raises `RecordError` where the run is there already.
 
         selected: the falsifiers that are going to be attacked, of all that the contract declares.
+        resumes: the interrupted run whose findings are taken over.
         """
         declared = [falsifier.id for falsifier in contract.falsifiers]
         refused = sorted(set(selected) - set(declared) or {Path(SUMMARY).stem} & set(declared))
@@ -111,6 +131,7 @@ class RunWriter:
         run = run or new_run_id()
         path = tree / contract.id / run
         path.parent.mkdir(parents=True, exist_ok=True)
+        previous = newest_sealed(path.parent)
         try:
             files.mkdir(path)
         except FileExistsError:
@@ -125,11 +146,11 @@ class RunWriter:
                 "bytes_sha256": contract.bytes_sha256,
                 "semantic_sha256": contract.semantic_sha256,
             },
-            "plan": {
-                "falsifiers": declared,
-                "selected": [each for each in declared if each in set(selected)],
-            },
-            "time": {"started": timestamp(), "ended": None},
+            "requested": requested.to_json(),
+            "previous": None if previous is None else asdict(previous),
+            "resumes": None if resumes is None else asdict(resumes),
+            "plan": _plan_of(contract, set(selected)),
+            "time": {"started": timestamp(), "ended": None, "monotonic_ns": None},
             "findings": [],
             "files": [],
             "provenance": {**provenance, "process": process_identity()},
@@ -159,7 +180,11 @@ class RunWriter:
     def attach(self, name: str, data: bytes) -> Path:
         """Keep one more file, such as a replay; it is listed at once. Raises `RecordError`."""
         self._refuse_sealed()
-        if not _plain(name) or name in (SUMMARY, CONTRACT, LOG) or (self.path / name).exists():
+        if (
+            not _plain(name)
+            or name in (SUMMARY, SIGNATURE, CONTRACT, *APPENDED)
+            or (self.path / name).exists()
+        ):
             raise RecordError(f"{self.path / name}: cannot be attached, expected a new plain file name")
         self._attach(name, data)
         self._publish()
@@ -174,9 +199,45 @@ class RunWriter:
         if finding.falsifier not in self.pending:
             raise RecordError(f"{where}: not selected, or written before; a verdict is never written again")
         data = _encode(finding.to_json(), "finding", where)
+        return self._list(finding, data)
+
+    def take_over(self, data: bytes) -> Path:
+        """Keep the finding of an earlier run, byte for byte, as its file held it. Raises `RecordError`."""
+        self._refuse_sealed()
+        if self._summary["resumes"] is None:
+            raise RecordError(f"{self.path}: resumes no run, so that there is nothing to take over")
+        where = f"{self.path.parent.name}, taken over"
+        try:
+            document = load_strict(data)
+            faults = next(schema_faults(document, "finding"), None)
+        except StrictJsonError as error:
+            raise RecordError(f"{where}: {error}") from None
+        if faults:
+            raise RecordError(f"{where}#{faults[0]}: {faults[1]}")
+        finding = Finding.from_json(document)
+        own = self._summary["contract"]
+        for found, expected, what in (
+            (finding.contract, own["id"], "contract"),
+            (finding.contract_version, own["version"], "version"),
+            (finding.contract_semantic_sha256, own["semantic_sha256"], "meaning"),
+        ):
+            if found != expected:
+                raise RecordError(
+                    f"{where}: {finding.falsifier} was judged by {what} {found}, expected {expected}"
+                )
+        if finding.falsifier not in self.pending or finding.run == self.run:
+            raise RecordError(f"{where}: {finding.falsifier} is not open in this run, or is its own")
+        return self._list(finding, data, run=finding.run)
+
+    def _list(self, finding: Finding, data: bytes, **more: str) -> Path:
         name = f"{finding.falsifier}.json"
         self._replace(name, data)
-        entry = {"falsifier": finding.falsifier, "verdict": finding.verdict.value, **listing(name, data)}
+        entry = {
+            "falsifier": finding.falsifier,
+            "verdict": finding.verdict.value,
+            **listing(name, data),
+            **more,
+        }
         self._summary["findings"].append(entry)
         self._publish()
         return self.path / name
@@ -184,12 +245,12 @@ class RunWriter:
     def seal(self, *, interrupted: bool = False) -> State:
         """Close the run: complete if every selected falsifier has a finding, else interrupted."""
         self._refuse_sealed()
-        log = self.path / LOG
-        if log.exists():
-            self._summary["files"].append(listing(LOG, log.read_bytes()))
+        for name in APPENDED:
+            if (self.path / name).exists():
+                self._summary["files"].append(listing(name, (self.path / name).read_bytes()))
         state: State = "interrupted" if interrupted or self.pending else "complete"
         self._summary["state"] = state
-        self._summary["time"]["ended"] = timestamp()
+        self._summary["time"].update(ended=timestamp(), monotonic_ns=time.monotonic_ns() - self._began)
         self._publish()
         return state
 
@@ -214,6 +275,31 @@ class RunWriter:
             os.close(descriptor)
         self._fs.replace(temporary, self.path / name)
         self._fs.fsync_directory(self.path)
+
+
+def newest_sealed(contract: Path) -> Sealed | None:
+    """Return the newest sealed run in the folder of a contract: what the next run cites."""
+    if not contract.is_dir():
+        return None
+    for path in sorted((entry for entry in contract.iterdir() if entry.is_dir()), reverse=True):
+        try:
+            data = (path / SUMMARY).read_bytes()
+            state = load_strict(data)["state"]
+        except (OSError, StrictJsonError, TypeError, KeyError):
+            continue  # never begun, or spoilt: whoever reads the tree is told
+        if state in ("complete", "interrupted") and _RUN.fullmatch(path.name):
+            return Sealed(path.name, hashlib.sha256(data).hexdigest())
+    return None
+
+
+def _plan_of(contract: "Contract", selected: set[str]) -> dict[str, Any]:
+    planned = [each for each in contract.falsifiers if each.id in selected]
+    return {
+        "falsifiers": [each.id for each in contract.falsifiers],
+        "selected": [each.id for each in planned],
+        "sizes": {each.id: each.bound.cases or each.bound.runs or 0 for each in planned},
+        "faults": {each.id: len(each.must_catch) for each in planned},
+    }
 
 
 def _encode(document: Mapping[str, Any], schema: str, where: str) -> bytes:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from refute.attack import Stage
     from refute.contract import Contract, Falsifier
     from refute.faults.base import Fault
+    from refute.recordable import Requested
     from refute.room import Room
     from refute.targets.base import Target
 
@@ -33,6 +34,7 @@ class Attacker:
     evidence: Path | None
     faults_only: bool
     every_fault: bool
+    requested: "Requested"
     report: Callable[[str, "Stage"], None]
     _target: "Target | None" = field(default=None, init=False)
     _missing: str | None = field(default=None, init=False)
@@ -47,7 +49,12 @@ class Attacker:
         from refute.attack import Controls, attack, unattacked  # noqa: PLC0415
         from refute.targets.fake import FakeTarget  # noqa: PLC0415
 
-        common: dict[str, Any] = {"contract": contract, "run": self.run, "seed": self.seed}
+        common: dict[str, Any] = {
+            "contract": contract,
+            "run": self.run,
+            "seed": self.seed,
+            "requested": self.requested,
+        }
         target = self._open()
         if target is None:
             reason = self._missing or ""

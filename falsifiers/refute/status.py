@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refute.attempts import Attempt, Attempts, Key, Present, read_attempts
+from refute.attempts import RANK, Attempt, Attempts, Key, Present, read_attempts
 from refute.contract import Contract, Falsifier
 from refute.kinds import kind_named
 from refute.reader import Discrepancy
@@ -20,7 +20,6 @@ from refute.rejudge import Kinds
 from refute.verdict import Level, Status, Verdict
 
 SCHEMA = "urn:refute:schema:status:1"
-_RANK = {Level.FULL_MODEL: 3, Level.EMBEDDED: 2, Level.SIMULATED: 1, Level.OTHER: 0}
 _WORST_FIRST = {status: place for place, status in enumerate(Status)}
 _FINGERPRINT_DIGITS = 12
 Group = Sequence[Attempt]  # never empty, in the order of their runs
@@ -31,7 +30,8 @@ class Row:
     """One falsifier on one engine, model and testbed.
 
     holds: it freshly survived, and so did its needs at the same level. verdict, figure, run: of the
-    attempt that gives the row its status. testbed: a fingerprint.
+    attempt that gives the row its status. testbed: a fingerprint. flags: how the bar was moved after a
+    falsification.
     """
 
     engine: str
@@ -47,6 +47,7 @@ class Row:
     run: str
     attempts: int
     reason: str
+    flags: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class Claim:
     reason: str
     command: str
     rows: tuple[Row, ...]
+    flags: tuple[str, ...]
     discrepancies: tuple[Discrepancy, ...]
 
 
@@ -107,7 +109,7 @@ def overview(contracts: Sequence[Contract], attempts: Attempts) -> Overview:
 
 def reaches(level: Level | None, wanted: Level) -> bool:
     """Whether evidence of one level discharges what wants another; `other` never does."""
-    return level is not None and level is not Level.OTHER and _RANK[level] >= _RANK[wanted]
+    return level is not None and level is not Level.OTHER and RANK[level] >= RANK[wanted]
 
 
 class _Ground:
@@ -147,7 +149,7 @@ class _Ground:
             states = [_state(group) for group in testbeds.values()]
             green = any(
                 state is Status.OPEN
-                and each.finding.verdict is Verdict.SURVIVED
+                and each.verdict is Verdict.SURVIVED
                 and (each.build, each.level) == (like.build, like.level)
                 and not self.unmet(self.declared[key][1], each)
                 for state, each, _ in states
@@ -168,23 +170,23 @@ def _state(group: Group) -> tuple[Status, Attempt, str]:
     current = [attempt for attempt in group if not attempt.stale]
     if not current:
         newest = group[-1]
-        before = ", and was falsified then" if newest.finding.verdict is Verdict.FALSIFIED else ""
+        before = ", and was falsified then" if newest.verdict is Verdict.FALSIFIED else ""
         return Status.STALE, newest, newest.stale + before
     # An engine that refute does not ship has no digest to compare with here: its newest build counts.
     current = [attempt for attempt in current if attempt.build == current[-1].build]
-    refuted = [attempt for attempt in current if attempt.finding.verdict is Verdict.FALSIFIED]
+    refuted = [attempt for attempt in current if attempt.verdict is Verdict.FALSIFIED]
     attacked = [attempt for attempt in current if attempt.attacked]
     decisive = (refuted or attacked or current)[-1]
-    verdict = decisive.finding.verdict
+    verdict = decisive.verdict
     green = verdict in (Verdict.SURVIVED, Verdict.NOT_APPLICABLE)
-    return Status.OPEN if green else Status(verdict.value), decisive, decisive.finding.reason
+    return Status.OPEN if green else Status(verdict.value), decisive, decisive.carried.reason
 
 
 def _row(falsifier: Falsifier, group: Group, ground: _Ground) -> Row:
     state, decisive, reason = _state(group)
     finding, level = decisive.finding, decisive.level
     unmet = ""
-    survived = state is Status.OPEN and finding.verdict is Verdict.SURVIVED
+    survived = state is Status.OPEN and decisive.verdict is Verdict.SURVIVED
     if survived:
         unmet = ground.unmet(falsifier, decisive)
         testbeds = falsifier.bound.testbeds
@@ -205,12 +207,23 @@ def _row(falsifier: Falsifier, group: Group, ground: _Ground) -> Row:
         level=level if decisive.engine else None,
         status=state,
         holds=survived and not unmet,
-        verdict=finding.verdict,
-        figure=finding.figure,
+        verdict=decisive.verdict,
+        figure=decisive.carried.figure,
         run=decisive.run,
         attempts=len(group),
         reason=reason,
+        flags=_flags(group, decisive),
     )
+
+
+def _flags(group: Group, decisive: Attempt) -> tuple[str, ...]:
+    """How the contract changed after it was falsified, by a build that counts, oldest first."""
+    flagged = (
+        f"{attempt.carried.flag} (run {attempt.run})"
+        for attempt in group
+        if attempt.carried.flag and attempt.build == decisive.build
+    )
+    return tuple(dict.fromkeys(flagged))
 
 
 def _is_testbed(name: str, fingerprint: str) -> bool:
@@ -246,14 +259,13 @@ def _claim(key: Key, ground: _Ground) -> Claim:
         claim=falsifier.claim,
         discharge=falsifier.discharge,
         status=state,
-        level=max(
-            (row.level for row in rows if row.holds and row.level), key=_RANK.__getitem__, default=None
-        ),
-        verdict=newest.finding.verdict if newest else None,
-        figure=newest.finding.figure if newest else "",
+        level=max((row.level for row in rows if row.holds and row.level), key=RANK.__getitem__, default=None),
+        verdict=newest.verdict if newest else None,
+        figure=newest.carried.figure if newest else "",
         reason=reason,
         command=_command(contract, falsifier, state, reason, behind=behind, discrepancies=discrepancies),
         rows=tuple(rows),
+        flags=tuple(dict.fromkeys(flag for row in rows for flag in row.flags)),
         discrepancies=discrepancies,
     )
 

@@ -9,7 +9,14 @@ import math
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from jiter import from_json
+
 LARGEST = 2**53
+
+# What tells numbers that are too large, wherever they stand: any digit is a 9, what comes before one a space.
+_SHAPES = bytes.maketrans(b"0123456789E,:[\n\r\t", b"9999999999e      ")
+_LONG = tuple(sign + b"9" * len(str(LARGEST)) for sign in (b" ", b"-"))
+_FAR = 512  # characters; a number that is longer is doubtful
 
 
 class StrictJsonError(ValueError):
@@ -32,6 +39,46 @@ def dump_strict(document: Mapping[str, Any]) -> bytes:
 
 def load_strict(data: bytes) -> Any:
     """Read one document. Raises `StrictJsonError`."""
+    if not _doubtful(data):
+        try:
+            return from_json(data, allow_inf_nan=False, catch_duplicate_keys=True)
+        except ValueError:
+            pass  # to be told why, where there is a reason
+    return _load(data)
+
+
+def _doubtful(data: bytes) -> bool:
+    """Whether a number could be too large: all that a fast parser would let pass.
+
+    Records are read by the ten thousand. May be true without need, as for an exponent within a text.
+    """
+    shape = b" " + data.translate(_SHAPES)
+    return b"e+999" in shape or _integer_of(shape, data) or _exponent(shape)
+
+
+def _integer_of(shape: bytes, data: bytes) -> bool:
+    """Whether a number has more digits than 2^53, or as many and begins with a 9, as 2^53 does."""
+    for start in _LONG:
+        at = shape.find(start)
+        while at >= 0:
+            if data[at : at + 1] == b"9" or shape[at + len(start) : at + len(start) + 1] == b"9":
+                return True
+            at = shape.find(start, at + 1)
+    return False
+
+
+def _exponent(shape: bytes) -> bool:
+    """Whether a number has an exponent of three digits without a sign; hexadecimal digests look like it."""
+    at = shape.find(b"9e999")
+    while at >= 0:
+        if shape[max(0, at - _FAR) : at].rstrip(b"9.")[-1:] in b" -":
+            return True
+        at = shape.find(b"9e999", at + 1)
+    return False
+
+
+def _load(data: bytes) -> Any:
+    """Read one document with a reason for everything that is refused."""
     try:
         return json.loads(
             data.decode(),

@@ -12,6 +12,7 @@ from refute.contract import Bound, Contract, Falsifier, load_contract
 from refute.faults import FAULTS
 from refute.faults.base import Fault
 from refute.finding import Finding
+from refute.recordable import Requested
 from refute.strict_json import dump_strict, load_strict
 from refute.targets.base import CannotPlant, Generation, Request, Target, TargetError
 from refute.targets.fake import FakeTarget
@@ -55,7 +56,7 @@ def test_an_honest_engine_survives_with_every_fault_caught(contract: Contract) -
 
 def test_the_same_seed_gives_the_same_finding(contract: Contract) -> None:
     once, twice = (run(contract, FakeTarget(1), "gqa-head-mapping") for _ in range(2))
-    timeless = [dataclasses.replace(finding, started="", seconds=0) for finding in (once, twice)]
+    timeless = [dataclasses.replace(finding, started="", ended="", seconds=0) for finding in (once, twice)]
     assert timeless[0] == timeless[1]
 
 
@@ -210,3 +211,22 @@ def test_derived_seeds_differ_by_label_and_fit_four_bytes() -> None:
 
 def test_the_bundled_contracts_name_levels_that_exist(contract: Contract) -> None:
     assert {each.discharge for each in contract.falsifiers} == {Level.FULL_MODEL}
+
+
+def test_settings_are_what_was_asked_for_and_what_the_engine_says_before_and_after(
+    contract: Contract,
+) -> None:
+    finding = attack(
+        falsifier(contract, "gqa-head-mapping"),
+        FakeTarget(1),
+        contract=contract,
+        run="r",
+        seed=3,
+        controls=CONTROLS,
+        requested=Requested(backend="cpu", seed=3),
+    )
+    assert [dataclasses.astuple(each) for each in finding.settings] == [
+        ("backend", "cpu", None, None),
+        ("model_name", None, "fake", "fake"),
+        ("seed", 3, 3, None),
+    ]

@@ -45,7 +45,12 @@ def test_a_folder_without_a_repository_has_no_commit_and_a_reason(tmp_path, monk
 
 def test_without_git_there_is_a_reason(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert git_state(tmp_path) == {"commit": None, "dirty": None, "reason": "git is not installed"}
+    assert git_state(tmp_path) == {
+        "commit": None,
+        "dirty": None,
+        "diff_sha256": None,
+        "reason": "git is not installed",
+    }
 
 
 def test_a_repository_without_a_commit_has_a_reason(tmp_path):
@@ -62,6 +67,19 @@ def test_a_change_makes_the_repository_dirty(tmp_path):
     assert (len(clean["commit"]), clean["dirty"], clean["reason"]) == (40, False, None)
     (tmp_path / "b").write_text("2")
     assert git_state(tmp_path)["dirty"] is True
+
+
+def test_what_is_dirty_is_told_apart(tmp_path):
+    git(tmp_path, "init")
+    (tmp_path / "a").write_bytes(b"\xff one")
+    git(tmp_path, "add", "a")
+    git(tmp_path, "commit", "-m", "one")
+    digests = [git_state(tmp_path)["diff_sha256"]]
+    for name, content in (("a", b"\xff two"), ("a", b"\xff three"), ("b", b"new")):
+        (tmp_path / name).write_bytes(content)
+        digests.append(git_state(tmp_path)["diff_sha256"])
+    assert digests[0] is None
+    assert len(set(digests)) == 4
 
 
 # --- secrets
@@ -114,14 +132,6 @@ def test_provenance_fits_the_schema():
     document = {**collect(argv=["refute"], seeds={"run": 3}), "process": process_identity()}
     assert list(Draft202012Validator(part).iter_errors(document)) == []
     assert document["packages"]["pytest"]
-
-
-def test_the_testbed_is_what_speed_rests_on():
-    host = provenance.host()
-    same = provenance.testbed({**host, "kernel": "other", "container": "other"})
-    assert provenance.testbed(host) == same
-    for key in ("cpu_model", "logical_cpus", "memory_gib", "gpus"):
-        assert provenance.testbed({**host, key: ["another"]}) != same
 
 
 def test_the_engine_reports_the_digest_that_is_computed_without_it():

@@ -150,9 +150,8 @@ def test_no_damage_to_a_finding_goes_unnoticed_or_breaks_the_reader(tmp_path_fac
     path = write_run(folder / "evidence", contract_at(folder), ["exact"])
     name = data.draw(st.sampled_from(["exact.json", "findings.json", "contract.yaml"]))
     content = bytearray((path / name).read_bytes())
-    place = data.draw(st.integers(0, len(content) - 1))
-    before = content[place]
-    content[place] = data.draw(st.integers(0, 255).filter(lambda value: value != before))
+    # Drawn alike whatever the record says of its times, which no two runs have in common.
+    content[data.draw(st.integers(0, 2**16)) % len(content)] ^= data.draw(st.integers(1, 255))
     (path / name).write_bytes(bytes(content))
     run = read_run(path)
     if name != "findings.json":
@@ -168,3 +167,36 @@ def test_files_beside_the_runs_are_nobody_s_business(tree, contract):
     (tree / "README.md").write_text("records")
     (tree / "demo-v1" / "notes.txt").write_text("notes")
     assert len(read_runs(tree)) == 1
+
+
+# --- other versions, and runs that cite others
+
+
+@pytest.mark.parametrize(
+    ("name", "schema"), [("findings.json", "findings"), ("exact.json", "finding")], ids=["run", "finding"]
+)
+def test_a_record_of_another_version_is_refused_in_one_sentence(tree, contract, name, schema):
+    path = write_run(tree, contract)
+    edit(
+        path / name,
+        lambda d: d.update(schema=f"urn:refute:schema:{schema}:2", news=1),
+        rehash=name == "exact.json",
+    )
+    (problem,) = read_run(path).problems
+    assert problem.pointer == "/schema"
+    assert problem.found.startswith(f"version 2 of the {schema} format; this refute reads version 1 only")
+
+
+def test_a_finding_of_another_run_is_a_problem_where_none_is_resumed(tree, contract):
+    path = write_run(tree, contract)
+    edit(path / "findings.json", lambda d: d["findings"][0].update(run=run_id(7)), rehash=False)
+    assert problems(path) == [("findings.json", "/findings/0/run", "exact"), ("exact.json", "/run", "exact")]
+
+
+def test_a_line_too_few_is_a_problem(tree, contract):
+    writer = opened(tree, contract, ["small"])
+    (writer.path / "telemetry.jsonl").write_bytes(b"{}\n{}\n")
+    writer.seal()
+    (writer.path / "telemetry.jsonl").write_bytes(b"{}\n")
+    pointers = [pointer.rpartition("/")[2] for _, pointer, _ in problems(writer.path)]
+    assert pointers == ["bytes", "sha256", "rows"]

@@ -1,17 +1,23 @@
 """Writing runs: what is refused, what is synced, what the schemas hold."""
 
+import hashlib
 import importlib.resources
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from records import (
     blank,
     changed,
+    contract_at,
     finding,
     observations,
     opened,
@@ -20,9 +26,17 @@ from records import (
 )
 
 from refute.reader import read_run, read_runs, schema_faults
-from refute.record import FileSystem, RecordError, new_run_id
+from refute.record import FileSystem, RecordError, Sealed, new_run_id
 from refute.strict_json import dump_strict, load_strict
 from refute.verdict import Verdict
+
+with tempfile.TemporaryDirectory() as _folder:
+    _contract = contract_at(Path(_folder))
+    _path = write_run(Path(_folder) / "evidence", _contract)
+    HONEST = {
+        "finding": (_path / "floor.json").read_text(),
+        "findings": (_path / "findings.json").read_text(),
+    }
 
 # --- schemas
 
@@ -39,9 +53,8 @@ def test_schemas_are_closed(name):
         if isinstance(node, dict):
             if "properties" in node and "type" in node and path[-1:] != ("then",):
                 assert node.get("additionalProperties") is False, path
-                assert set(node.get("required", [])) == set(node["properties"]) or path[-1:] == ("bound",), (
-                    path
-                )
+                optional = set(node["properties"]) - set(node.get("required", []))
+                assert optional <= {"run", "rows"} or path[-1:] == ("bound",), path
             for key, value in node.items():
                 walk(value, (*path, key))
         elif isinstance(node, list):
@@ -69,6 +82,35 @@ def test_findings_that_no_run_could_write_are_refused(contract, pointer, value):
     assert list(schema_faults(document, "finding")) == []
     document[pointer[1:]] = value
     assert list(schema_faults(document, "finding"))
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_what_decides_about_records_refuses_what_the_standard_one_refuses(data):
+    """Change one value anywhere in an honest document: a record that is accepted fits the schema to both."""
+    name, document = data.draw(st.sampled_from(sorted(HONEST.items())))
+    document = json.loads(document)
+    places = list(inside(document))
+    holder, key = places[data.draw(st.integers(0, len(places) - 1))]
+    others = ["", "x", "2026-02-30T00:00:00Z", "a" * 64, None, True, -1, 0, 1.5, 2**60, [], {}, [1], {"a": 1}]
+    holder[key] = data.draw(st.sampled_from(others))
+    source = importlib.resources.files("refute").joinpath(f"schemas/{name}.schema.json").read_text()
+    standard = Draft202012Validator(json.loads(source), format_checker=Draft202012Validator.FORMAT_CHECKER)
+    assert bool(list(schema_faults(document, name))) == (not standard.is_valid(document))
+
+
+def test_what_only_the_stricter_one_refuses_is_told_too(contract):
+    document = load_strict(dump_strict(finding(contract, "exact", run_id(1)).to_json()))
+    document["contract_semantic_sha256"] += "\n"  # the end of a line, for Python's expressions
+    assert [pointer for pointer, _ in schema_faults(document, "finding")] == ["/contract_semantic_sha256"]
+
+
+def inside(node):
+    """Every place in plain data, as who holds it and its key."""
+    for key in node if isinstance(node, dict) else range(len(node)):
+        yield node, key
+        if isinstance(node[key], dict | list):
+            yield from inside(node[key])
 
 
 # --- writing
@@ -229,3 +271,111 @@ def test_importing_the_writer_imports_nothing_heavy():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
     )
     assert done.stdout.strip() == "[]"
+
+
+# --- runs that cite others
+
+
+def test_a_run_cites_the_newest_sealed_one_before_it(tree, contract):
+    first = write_run(tree, contract, ["small"], number=1)
+    opened(tree, contract, run=run_id(2))  # never sealed
+    later = write_run(tree, contract, ["small"], number=3)
+    sealed = hashlib.sha256((first / "findings.json").read_bytes()).hexdigest()
+    assert read_run(first).summary["previous"] is None
+    assert read_run(later).summary["previous"] == {"run": first.name, "sha256": sealed}
+
+
+def test_a_spoilt_run_is_cited_by_nobody(tree, contract):
+    (write_run(tree, contract, ["small"], number=1) / "findings.json").write_bytes(b"{")
+    assert read_run(write_run(tree, contract, ["small"], number=2)).summary["previous"] is None
+
+
+def test_the_plan_says_how_much_there_is_to_do(tree, contract):
+    plan = read_run(write_run(tree, contract, ["exact", "floor"])).summary["plan"]
+    assert plan["sizes"] == {"exact": 3, "floor": 5}
+    assert plan["faults"] == {"exact": 2, "floor": 1}
+
+
+def test_the_seal_says_how_long_the_run_took_on_a_clock_that_nobody_sets(tree, contract):
+    writer = opened(tree, contract)
+    assert read_run(writer.path).summary["time"]["monotonic_ns"] is None
+    writer.seal()
+    assert read_run(writer.path).summary["time"]["monotonic_ns"] > 0
+
+
+# --- findings that are taken over
+
+
+@pytest.fixture
+def stopped(tree, contract):
+    """An interrupted run with one finding, as others cite it."""
+    writer = opened(tree, contract, run=run_id(1))
+    writer.write(finding(contract, "exact", writer.run))
+    writer.seal()
+    data = (writer.path / "findings.json").read_bytes()
+    return writer.path, Sealed(writer.run, hashlib.sha256(data).hexdigest())
+
+
+def test_a_finding_is_taken_over_byte_for_byte(tree, contract, stopped):
+    old, sealed = stopped
+    writer = opened(tree, contract, run=run_id(2), resumes=sealed)
+    data = (old / "exact.json").read_bytes()
+    assert writer.take_over(data).read_bytes() == data
+    for name in ("floor", "small"):
+        writer.write(finding(contract, name, writer.run))
+    assert writer.seal() == "complete"
+    run = read_run(writer.path)
+    assert run.problems == ()
+    assert run.summary["resumes"] == {"run": old.name, "sha256": sealed.sha256}
+    assert [entry.get("run") for entry in run.summary["findings"]] == [old.name, None, None]
+    assert [record.finding.run for record in run.records] == [old.name, run.run, run.run]
+
+
+def test_a_finding_that_was_taken_over_counts_before_it_is_listed(tree, contract, stopped):
+    old, sealed = stopped
+    writer = opened(tree, contract, run=run_id(2), resumes=sealed)
+    (writer.path / "exact.json").write_bytes((old / "exact.json").read_bytes())
+    run = read_run(writer.path)
+    assert ([record.finding.run for record in run.records], run.problems) == ([old.name], ())
+
+
+def test_a_run_that_resumes_none_takes_nothing_over(tree, contract, stopped):
+    with pytest.raises(RecordError, match="resumes no run"):
+        opened(tree, contract, run=run_id(2)).take_over((stopped[0] / "exact.json").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"contract": "other-v1"}, "contract other-v1, expected demo-v1"),
+        ({"contract_version": "9.0.0"}, "version 9.0.0, expected 1.0.0"),
+        ({"contract_semantic_sha256": "0" * 64}, "meaning 000"),
+        ({"falsifier": "other"}, "not open"),
+        ({"run": run_id(2)}, "its own"),
+        ({"verdict": "green"}, "/verdict"),
+        ({"reason": float("nan")}, "NaN"),
+    ],
+)
+def test_what_is_not_the_same_claim_is_not_taken_over(tree, contract, stopped, change, says):
+    old, sealed = stopped
+    writer = opened(tree, contract, run=run_id(2), resumes=sealed)
+    document = {**json.loads((old / "exact.json").read_bytes()), **change}
+    with pytest.raises(RecordError, match=says):
+        writer.take_over(json.dumps(document).encode())
+    assert not (writer.path / "exact.json").exists()
+
+
+def test_a_verdict_is_not_taken_over_twice(tree, contract, stopped):
+    old, sealed = stopped
+    writer = opened(tree, contract, run=run_id(2), resumes=sealed)
+    writer.take_over((old / "exact.json").read_bytes())
+    with pytest.raises(RecordError, match="not open"):
+        writer.take_over((old / "exact.json").read_bytes())
+
+
+def test_lines_are_counted_in_the_listing(tree, contract):
+    writer = opened(tree, contract, ["small"])
+    (writer.path / "telemetry.jsonl").write_bytes(b"{}\n{}\n")
+    writer.seal()
+    (entry,) = [each for each in read_run(writer.path).summary["files"] if each["file"] == "telemetry.jsonl"]
+    assert entry["rows"] == 2

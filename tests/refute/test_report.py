@@ -4,7 +4,7 @@ import io
 import re
 
 import pytest
-from records import PRESENT, RED, edit, finding, kinds, opened, write_run
+from records import CONTRACT, PRESENT, RED, contract_at, edit, finding, kinds, opened, write_run
 from rich.console import Console
 
 from refute.gate import gate
@@ -106,6 +106,15 @@ def test_what_a_record_says_is_text_and_no_command_to_the_terminal(contract, tre
     assert "\x1b]0" not in text
     assert "\x07" not in text
     assert "\u202e" not in text
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_bar_that_was_lowered_after_a_falsification_is_said(contract, tree, monkeypatch, terminal):
+    write_run(tree, contract, ["floor"], values=RED)
+    now = contract_at(tree.parent / "now", CONTRACT.replace("above: 5 tok/s", "above: 1 tok/s"))
+    for thing, show in ((overview, show_status), (decision, show_decision)):
+        text = plain(shown(thing(now, tree), show, monkeypatch, terminal=terminal))
+        assert "flagged: demo-v1/floor: loosened after a falsification, since version 1.0.0: above:" in text
 
 
 def test_runs_of_unknown_contracts_are_named(contract, tree, monkeypatch):

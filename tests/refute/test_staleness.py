@@ -22,7 +22,20 @@ def test_a_changed_meaning_makes_stale(contract, tree):
     tighter = contract_at(tree.parent / "tighter", CONTRACT.replace("limit: 20", "limit: 5"))
     claim = claims(tighter, tree)["small"]
     assert (claim.status, claim.discrepancies) == (Status.STALE, ())
-    assert "meaning changed" in claim.reason
+    assert claim.reason == "the claim asks for something else since version 1.0.0: limit: 20 -> 5"
+
+
+def test_what_another_falsifier_means_does_not(contract, tree):
+    write_run(tree, contract, ["small"])
+    other = contract_at(tree.parent / "other", CONTRACT.replace("limit: 10", "limit: 5"))
+    assert other.semantic_sha256 != contract.semantic_sha256
+    assert states(other, tree)["small"] is Status.DISCHARGED
+
+
+def test_another_name_of_the_model_makes_stale(contract, tree):
+    write_run(tree, contract, ["small"])
+    renamed = contract_at(tree.parent / "renamed", CONTRACT.replace("Big-Model", "Other-Model"))
+    assert claims(renamed, tree)["small"].reason.endswith("model.name: Big-Model -> Other-Model")
 
 
 def test_changed_prose_does_not(contract, tree):

@@ -1,9 +1,12 @@
 """JSON that reads back as it was written, floats and all, or is refused."""
 
+import json
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from refute import strict_json
 from refute.strict_json import StrictJsonError, dump_strict, load_strict
 
 
@@ -20,6 +23,14 @@ from refute.strict_json import StrictJsonError, dump_strict, load_strict
         '{"a": 1' + "0" * 5000 + "}",
         "[" * 100_000,
         '{"a": 1} {"b": 2}',
+        '{"a": 1e400}',
+        '{"a": -1E400}',
+        '{"a":1.25e0400}',
+        '{"a":\t1e+400}',
+        "1e400",
+        "-9007199254740993",
+        '{"a": 0.' + "1" * 600 + "e999}",
+        '{"a": 1, "\\u0061": 1}',
         "",
         "\xef\xbb\xbf{}",
     ],
@@ -72,3 +83,41 @@ plain = st.recursive(
 @given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), plain))
 def test_documents_read_back_the_same(document):
     assert repr(load_strict(dump_strict(document))) == repr(document)
+
+
+# --- two parsers, one meaning
+
+
+def outcome(read, data):
+    try:
+        return repr(read(data))
+    except StrictJsonError:
+        return "refused"
+
+
+numbers = st.from_regex(r"\A-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,20})?([eE][+-]?0{0,2}[0-9]{1,4})?\Z")
+tokens = numbers | st.sampled_from(
+    ["NaN", "Infinity", "null", '"e400"', '"9e999"', '"\\ud800"', '{"a": 1, "a": 2}', "[", "01", "1.", '"\t"']
+)
+
+
+@given(st.lists(tokens, max_size=4), st.sampled_from([",", ", ", " ,\n\t", ":"]))
+@example(["1e400"], ", ")
+def test_the_fast_parser_reads_what_the_other_one_reads_and_nothing_else(parts, between):
+    data = f"[{between.join(parts)}]".encode()
+    assert outcome(load_strict, data) == outcome(strict_json._load, data)
+
+
+@given(st.lists(numbers, min_size=1))
+def test_numbers_that_anyone_writes_are_read_alike(texts):
+    data = f"[{','.join(texts)}]".encode()
+    assert outcome(load_strict, data) == outcome(strict_json._load, data)
+    if outcome(load_strict, data) != "refused":
+        assert repr(load_strict(data)) == repr(json.loads(data))
+
+
+def test_an_ordinary_record_needs_only_the_fast_parser(monkeypatch):
+    digest = "0e999" + "1e123" * 11 + "beef"
+    data = dump_strict({"sha256": digest, "time": 2**52, "rate": [1e-05, 1e16, 0.1234567890123456789]})
+    monkeypatch.setattr(strict_json, "_load", None)
+    assert load_strict(data)["sha256"] == digest

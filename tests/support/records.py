@@ -11,14 +11,19 @@ from typing import Any
 from refute.attempts import Present
 from refute.contract import Contract, Falsifier, load_contract
 from refute.derived import bound_as_data, counters_of, reason_for, sensitivity_of
-from refute.finding import Control, FaultTrial, Finding
+from refute.finding import Control, FaultTrial, Finding, Setting
 from refute.kinds.base import Kind, Measured, Observation, Searched
 from refute.reader import Run, read_run
-from refute.record import FileSystem, RunWriter
+from refute.record import FileSystem, RunWriter, Sealed
+from refute.recordable import Requested
 from refute.status import Claim, status
 from refute.strict_json import dump_strict, load_strict
 from refute.verdict import Outcome, Status, Verdict, conclude
 
+FACTS = (
+    *("system", "kernel", "machine", "cpu_model", "logical_cpus", "cores_usable", "cpu_quota", "governor"),
+    *("memory_bytes", "memory_limit_bytes", "gpus", "virtualization", "container"),
+)
 FULL, EMBEDDED, OTHER = "f" * 64, "e" * 64, "0" * 64
 BUILD = "engine-build-1"
 PRESENT = Present(engine_digest=BUILD, embedded_sha256=EMBEDDED)
@@ -161,7 +166,12 @@ def blank(contract: Contract, falsifier: Falsifier, run: str, **changes: Any) ->
         "parameters": dict(falsifier.parameters),
         "seed": 0,
         "target": target(),
+        "settings": (
+            Setting("backend", "array", "array", "array"),
+            Setting("seed", 0, 0, None),
+        ),
         "started": "2026-11-24T00:00:00.000Z",
+        "ended": "2026-11-24T00:00:01.500Z",
     }
     return Finding(**{**common, **changes})
 
@@ -234,16 +244,11 @@ class Unsynced(FileSystem):
 
 def provenance(testbed: str = "a" * 64) -> dict[str, Any]:
     return {
-        "git": {"commit": None, "dirty": None, "reason": "not a git repository"},
-        "host": {
-            "system": "Linux",
-            "kernel": "6",
-            "machine": "x86_64",
-            "cpu_model": None,
-            "logical_cpus": 2,
-            "memory_gib": 8,
-            "gpus": [],
-            "container": None,
+        "git": {"commit": None, "dirty": None, "diff_sha256": None, "reason": "not a git repository"},
+        "facts": {
+            **{name: {"value": None, "source": "a test"} for name in FACTS},
+            "logical_cpus": {"value": 2, "source": "a test"},
+            "gpus": {"value": [], "source": "a test"},
         },
         "testbed": testbed,
         "python": {"implementation": "CPython", "version": "3.11.0"},
@@ -263,12 +268,15 @@ def opened(
     run: str | None = None,
     testbed: str = "a" * 64,
     files: FileSystem | None = None,
+    resumes: Sealed | None = None,
 ) -> RunWriter:
     return RunWriter.open(
         tree,
         contract,
         selected=list(selected),
         provenance=provenance(testbed),
+        requested=Requested(target="bundled", backend="array", seed=0),
+        resumes=resumes,
         run=run,
         files=files or Unsynced(),
     )

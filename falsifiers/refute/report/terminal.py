@@ -53,6 +53,7 @@ def show_status(overview: Overview, console: Console) -> None:
             _line(console, _status_fields(claim))
     for discrepancy in (found for claim in overview.claims for found in claim.discrepancies[1:]):
         _line(console, [f"also tampered: {discrepancy}"])
+    _say_flags(console, overview.claims)
     for run in overview.unclaimed:
         _line(console, [f"not counted: {run}, whose contract was not given"])
     counts = by_status(overview.claims)
@@ -78,6 +79,7 @@ def show_decision(decision: Decision, console: Console) -> None:
     else:
         for ruling in decision.rulings:
             _line(console, _ruling_fields(ruling))
+    _say_flags(console, (ruling.claim for ruling in decision.rulings))
     outcomes = [ruling.outcome for ruling in decision.rulings]
     counts = ", ".join(f"{outcomes.count(each)} {word}" for each, word in _WORDS if each in outcomes)
     verdict = "open" if decision.passes else "closed"
@@ -131,6 +133,12 @@ def _say_why(console: Console, rows: Iterable[tuple[str, str, str, str]]) -> Non
         _line(console, [f"{label}: {reason} ({', '.join(falsifier for falsifier, _ in members)})"])
         if members[0][1]:
             _line(console, [f"    $ {members[0][1]}"], style="bold")
+
+
+def _say_flags(console: Console, claims: Iterable[Claim]) -> None:
+    for claim in claims:
+        for flag in claim.flags:
+            _line(console, [f"flagged: {claim.contract}/{claim.falsifier}: {flag}"], style="bold yellow")
 
 
 def _line(console: Console, fields: Iterable[str], *, style: str = "") -> None:

@@ -14,6 +14,8 @@ from refute.verdict import Outcome
 
 RATE = RequestRate(LoadParameters(max_tokens=8, clients=3))
 LEAVE = ClientsLeave(LeavingParameters(max_tokens=8, clients=4, left_tokens=32))
+# Left answers are so long that a client leaves long before they end, however late a busy host lets it run.
+LEAVE_LONG = ClientsLeave(LeavingParameters(max_tokens=4, clients=4, left_tokens=256))
 FLOOR = Bound(confidence=0.9, of="x", statistic="median", runs=4, above=0.5, unit="req/s")
 SERVED = {"failed": None, "content_ns": [MS], "end_ns": 40 * MS}
 FAILED = {**SERVED, "failed": "status 500"}
@@ -76,10 +78,10 @@ def test_a_run_in_which_nobody_left_is_a_failed_one(observation: Observation, wh
 
 def test_clients_leave_streams_and_whole_answers() -> None:
     target = FakeTarget(0)
-    (case,) = LEAVE.plan(target, 1, seed=1)
-    observation = LEAVE.observe(target, case)
+    (case,) = LEAVE_LONG.plan(target, 1, seed=1)
+    observation = LEAVE_LONG.observe(target, case)
     assert observation.samples["left"] == ["left"] * 4
-    assert LEAVE.failed(observation) is None
+    assert LEAVE_LONG.failed(observation) is None
 
 
 @pytest.mark.parametrize(

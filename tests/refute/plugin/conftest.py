@@ -21,6 +21,7 @@ import refute.lint
 from refute.attack import unattacked
 from refute.finding import Control
 from refute.kinds.base import Observation
+from refute.recordable import identity_as_data
 from refute.verdict import Judgement, Outcome, Verdict
 
 
@@ -84,7 +85,7 @@ def decide(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
                 contract=contract,
                 run=run,
                 seed=seed,
-                target=refute.attack.identity_as_data(target),
+                target=identity_as_data(target),
             )
             if outcome not in (Verdict.SURVIVED, Verdict.FALSIFIED):
                 return finding

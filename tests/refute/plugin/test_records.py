@@ -58,8 +58,10 @@ def test_what_was_deselected_is_declared_in_the_record(project, decide):
     project.write(contract(falsifier("another"), id="other-v1"), "other-v1")
     result = project.run("-k", "cached", "contracts")
     assert list(project.summaries()) == ["small-v1"]
-    plan = project.summaries()["small-v1"]["plan"]
-    assert plan == {"falsifiers": ["repeats", "cached", "floor"], "selected": ["cached"]}
+    summary = project.summaries()["small-v1"]
+    assert summary["plan"]["falsifiers"] == ["repeats", "cached", "floor"]
+    assert summary["plan"]["selected"] == ["cached"]
+    assert (summary["requested"]["keyword"], summary["requested"]["target"]) == ("cached", "fake")
     result.stdout.fnmatch_lines(["*other-v1*", "*another *unobserved*"])
 
 

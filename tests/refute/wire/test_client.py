@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scripted_server import PLAIN, STREAM, answering, chunk
 
 from refute.targets.base import TargetError
-from refute.wire.client import get, post
+from refute.wire import client
+from refute.wire.client import connect, get, post
 from refute.wire.endpoint import Endpoint, Reply
 
 
@@ -103,13 +104,24 @@ def test_an_answer_that_is_not_whole_says_why(pieces, why):
     assert why in reply.broken
 
 
-def test_silence_breaks_an_answer_off():
-    done = threading.Event()
+def test_silence_breaks_an_answer_off(monkeypatch):
+    done, opened = threading.Event(), []
+
+    def connected(endpoint):
+        opened.append(connect(endpoint))
+        assert opened[0].gettimeout() == 30
+        return opened[0]
+
+    def no_longer_patient(_):
+        opened[0].settimeout(0.01)  # only once the head is there, however long that takes
+        return False
+
+    monkeypatch.setattr(client, "connect", connected)
     with answering(STREAM, lambda _: done.wait(30)) as (endpoint, _):
-        reply = post(Endpoint(endpoint.base, "m", PLAIN, silence=0.05), "/c", {})
+        reply = post(endpoint, "/c", {}, leaves=no_longer_patient)
         done.set()
 
-    assert reply.broken == "not a byte came for 0.05 s"
+    assert reply.broken == "not a byte came for 30 s"
     assert reply.status == 200
 
 

@@ -1,0 +1,100 @@
+"""What was asked for and what is attacked, as plain data that records hold."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from refute.finding import Setting
+
+if TYPE_CHECKING:
+    from refute.select import Selection
+    from refute.targets.base import Target
+
+_REPORTED = ("backend", "device", "numerics", "threads")  # among the settings that engines report
+_OF_IDENTITY = ("model_name", "model_sha256")
+_OPEN = "auto"  # asked for, it leaves the choice to the engine
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """What a run was asked for, before anything was opened. None is what was left open.
+
+    model: the file's name. workers: processes beside the one that keeps the records; None for none.
+    """
+
+    target: str | None = None
+    model: str | None = None
+    model_origin: str | None = None
+    backend: str | None = None
+    device: str | None = None
+    endpoint: str | None = None
+    model_name: str | None = None
+    dialect: str | None = None
+    seed: int | None = None
+    workers: int | None = None
+    keyword: str | None = None
+    markers: str | None = None
+    profile: str | None = None
+
+    @classmethod
+    def of(cls, selection: "Selection", **rest: Any) -> "Requested":
+        """Take what a selection says; what does not belong to its engine was not asked for."""
+        from refute.provenance import redact  # noqa: PLC0415 (start-up time)
+
+        bundled, at = selection.engine == "bundled", selection.endpoint
+        return cls(
+            target=selection.engine,
+            model=None if selection.model is None else selection.model.name,
+            model_origin=selection.origin,
+            backend=selection.backend if bundled else None,
+            device=selection.device if bundled and selection.device != _OPEN else None,
+            endpoint=None if at is None else redact(["", at.url])[1],
+            model_name=None if at is None else at.model,
+            dialect=None if at is None else at.dialect,
+            **rest,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return dataclasses.asdict(self)
+
+
+NOTHING = Requested()
+
+
+def settings_of(
+    requested: Requested, before: Mapping[str, Any], after: Mapping[str, Any] | None, seed: int
+) -> tuple[Setting, ...]:
+    """Line up what was asked for, what the engine said of itself before an attack, and what after it.
+
+    before and after: as `identity_as_data` gives them; empty where nothing was opened. after: None where the
+    engine computed nothing that it could report on.
+    """
+    asked = requested.to_json()
+    told, seen = _said(before), _said(after or {})
+    settings = [
+        Setting(name, asked.get(name), told.get(name), seen.get(name))
+        for name in (*_REPORTED, *_OF_IDENTITY)
+        if any(each.get(name) is not None for each in (asked, told, seen))
+    ]
+    return (*settings, Setting("seed", requested.seed, seed, None))
+
+
+def _said(identity: Mapping[str, Any]) -> dict[str, str | int | None]:
+    return dict(_members(identity))
+
+
+def _members(identity: Mapping[str, Any]) -> Iterator[tuple[str, str | int | None]]:
+    for names, holder in ((_REPORTED, identity.get("settings", {})), (_OF_IDENTITY, identity)):
+        for name in names:
+            value = holder.get(name)
+            yield name, value if value is None or isinstance(value, str | int) else str(value)
+
+
+def identity_as_data(target: "Target") -> dict[str, Any]:
+    """The target's identity and capabilities as JSON data; of the path only the file's name is kept."""
+    data = dataclasses.asdict(target.identity)
+    path = data["model_path"]
+    data["model_path"] = None if path is None else path.replace("\\", "/").rsplit("/", 1)[-1]
+    return {**data, "settings": dict(data["settings"]), "capabilities": sorted(target.capabilities)}
