@@ -38,7 +38,7 @@ class Axis:
 
     @classmethod
     def over(cls, numbers: Sequence[float], unit: str | None, *, left: float, right: float) -> "Axis":
-        """Choose a line on which all of these finite numbers lie; at least one is needed."""
+        """Choose a line for these numbers: one or more, each 0 or of a size from 1e-150 to 1e150."""
         smallest, largest = min(numbers), max(numbers)
         size, written = scale(max(abs(smallest), abs(largest)), unit)
         positive = [number for number in numbers if number > 0]
@@ -68,12 +68,12 @@ class Axis:
         return round(self.left + (self.right - self.left) * min(max(share, 0.0), 1.0), 1)
 
     def ticks(self) -> tuple[Tick, ...]:
-        """At most seven numbers, evenly spread."""
+        """A few round numbers."""
         if self.logarithmic:
             first = math.floor(math.log10(self.low / self.size))
             last = math.ceil(math.log10(self.high / self.size))
             stride = max(1, math.ceil((last - first) / 6))
-            factors = (1, 2, 5) if last - first <= 3 else (1,)
+            factors = (1, 2, 5) if self.high / self.low < 500 else (1,)
             powers = [10.0**power * self.size for power in range(first, last + 1, stride)]
             numbers = [factor * power for power in powers for factor in factors]
             numbers = [number for number in numbers if self.low <= number <= self.high]
@@ -100,6 +100,6 @@ def scale(largest: float, unit: str | None) -> tuple[float, str]:
 
 
 def _step(span: float) -> float:
-    """The step of 1, 2 or 5 times a power of ten that makes three to six parts of a span."""
+    """The step of 1, 2 or 5 times a power of ten that makes three to seven parts of a span."""
     power = 10.0 ** math.floor(math.log10(span / 5))
-    return next(factor * power for factor in (1, 2, 5, 10) if span / (factor * power) <= 6)
+    return next(factor * power for factor in (1, 2, 5, 10) if span / (factor * power) <= 7)

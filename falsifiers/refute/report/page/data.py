@@ -118,6 +118,7 @@ class Need:
 class ClaimPart:
     """One claim. evidence: the attempt that gives it its status; None where there is none.
 
+    notes: what a reader has to know beside the status, such as a bound that was loosened.
     earlier: attempts that are not listed. words: what a search looks at.
     """
 
@@ -135,6 +136,7 @@ class ClaimPart:
     figure: str
     reason: str
     command: str
+    notes: tuple[str, ...]
     needs: tuple[Need, ...]
     caught: str
     history: History

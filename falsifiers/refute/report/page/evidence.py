@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from refute.attempts import Attempt
-from refute.contract import Bound, Contract
+from refute.contract import Bound, Contract, Falsifier
 from refute.counterexample import SUFFIX
 from refute.faults import FAULTS
 from refute.faults.base import written_dose
-from refute.finding import FaultTrial, Finding, demanded
+from refute.finding import FaultTrial, Finding, Setting, demanded
 from refute.kinds.base import Kind, Searched
 from refute.rejudge import Kinds
 from refute.report.page.data import CounterexamplePart, Dose, Evidence, FaultPart, Pair
-from refute.report.page.pictures import Cases, Strip, cases, strip
+from refute.report.page.pictures import Cases, Strip, cases, percent, strip
 from refute.report.words import counted, seconds
 from refute.units import format_quantity
 from refute.verdict import Level
@@ -30,15 +30,15 @@ _REPLAYS = {
 }
 
 
-def evidence_of(attempt: Attempt, contract: Contract, kinds: Kinds) -> Evidence:
-    """Show one attempt. contract: as it is today, for the commands."""
+def evidence_of(attempt: Attempt, contract: Contract, falsifier: Falsifier, kinds: Kinds) -> Evidence:
+    """Show one attempt. contract, falsifier: as they are today; what is not stale is judged by them."""
     finding = attempt.finding
-    picture, undrawn, figures = _picture(finding, kinds)
+    picture, undrawn, figures = _picture(attempt, falsifier, kinds)
     return Evidence(
         run=attempt.run,
-        verdict=finding.verdict,
-        reason=finding.reason,
-        figure=finding.figure,
+        verdict=attempt.verdict,
+        reason=attempt.carried.reason,
+        figure=attempt.carried.figure,
         picture=picture,
         undrawn=undrawn,
         samples=_listed(figures),
@@ -72,7 +72,7 @@ def bound_in_words(bound: Bound) -> str:
         parts.append(f"no counterexample in {counted(bound.cases, 'case')}")
     if bound.runs is not None:
         parts.append(counted(bound.runs, "run"))
-    parts.append(f"{100 * bound.confidence:.6g} % confidence")
+    parts.append(f"{percent(bound.confidence)} confidence")
     if bound.testbeds is not None:
         parts.append(f"testbeds: {', '.join(each[:_DIGITS] for each in bound.testbeds)}")
     return ", ".join(parts)
@@ -131,7 +131,9 @@ def pairs_of(data: Mapping[str, Any], *, inside: str = "") -> list[Pair]:
     """Nested plain data as lines, `cpu.model`; lists and what is too long are cut."""
     lines: list[Pair] = []
     for name, value in data.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping) and value.keys() == {"value", "source"}:
+            lines.append((f"{inside}{name}", f"{told(value['value'])} ({told(value['source'])})"))
+        elif isinstance(value, Mapping) and value:
             lines += pairs_of(value, inside=f"{inside}{name}.")
         else:
             lines.append((f"{inside}{name}", told(value)))
@@ -149,20 +151,24 @@ def told(value: Any) -> str:
     return f"{text[: _VALUE - 80]} … {cut} characters … {text[-80:]}"
 
 
-def _picture(finding: Finding, kinds: Kinds) -> tuple[Strip | Cases | None, str, Sequence[float]]:
+def _picture(
+    attempt: Attempt, falsifier: Falsifier, kinds: Kinds
+) -> tuple[Strip | Cases | None, str, Sequence[float]]:
     """The picture, why there is none, and the figures in it."""
+    finding = attempt.finding
     if finding.judgement is None:
         return None, "nothing was judged", ()
     try:
         kind: Kind[Any] = kinds(finding.kind).of(finding.parameters)
-        bound = bound_of(finding)
+        bound = bound_of(finding) if attempt.stale else falsifier.bound
+        judgement = kind.judge(finding.judged, bound)
         if isinstance(kind, Searched):
             states = [
                 "refuting" if kind.refutes(each) else "clean" if kind.informative(each) else "idle"
                 for each in finding.judged
             ]
-            return cases(states, finding.judgement.excluded_rate, bound.confidence), "", ()
-        drawn = kind.drawn(finding.observations, finding.judgement)
+            return cases(states, judgement.excluded_rate, bound.confidence), "", ()
+        drawn = kind.drawn(finding.observations, judgement)
         if drawn is None:
             return None, "its samples are no quantity", ()
         picture = strip(drawn, bound)
@@ -207,11 +213,22 @@ def _facts(finding: Finding) -> list[Pair]:
     return [
         ("kind", kind),
         *pairs_of(finding.parameters),
+        *((f"setting {each.name}", f"{told(each.effective)}{_asked(each)}") for each in finding.settings),
         ("seed", str(finding.seed)),
         ("started", f"{finding.started}, took {seconds(finding.seconds)}"),
         ("contract version", finding.contract_version),
         *((f"counted {name}", f"{count:,}") for name, count in finding.counters.items()),
     ]
+
+
+def _asked(setting: Setting) -> str:
+    """What was asked for and what was seen, where that is something else."""
+    parts = []
+    if setting.requested is not None and setting.requested != setting.effective:
+        parts.append(f"asked for {setting.requested}")
+    if setting.observed is not None and setting.observed != setting.effective:
+        parts.append(f"observed {setting.observed}")
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _command(attempt: Attempt, contract: Contract) -> str:

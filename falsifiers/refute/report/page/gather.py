@@ -107,7 +107,7 @@ def _claim(
 ) -> ClaimPart:
     anchor = _anchor(f"{claim.contract}/{claim.falsifier}")
     decisive = _decisive(claim, tried)
-    evidence = evidence_of(decisive, contract, kinds) if decisive else None
+    evidence = evidence_of(decisive, contract, falsifier, kinds) if decisive else None
     listed = tried[-_ATTEMPTS:]
     return ClaimPart(
         anchor=anchor,
@@ -120,13 +120,14 @@ def _claim(
         status=claim.status,
         level=claim.level,
         discharge=claim.discharge,
-        verdict=decisive.finding.verdict if decisive else None,
-        figure=decisive.finding.figure if decisive else "",
+        verdict=decisive.verdict if decisive else None,
+        figure=decisive.carried.figure if decisive else "",
         reason=claim.reason,
         command=claim.command,
+        notes=claim.flags,
         needs=tuple(Need(need, _anchor(need) if need in known else "") for need in falsifier.needs),
         caught=_caught(decisive),
-        history=history([(each.finding.verdict, bool(each.stale)) for each in tried]),
+        history=history([(each.verdict, bool(each.stale)) for each in tried]),
         evidence=evidence,
         rows=tuple(_rows(claim)),
         attempts=tuple(_attempt(each) for each in reversed(listed)),
@@ -167,8 +168,8 @@ def _attempt(attempt: Attempt) -> AttemptLine:
     spoilt = "; ".join(map(str, attempt.discrepancies[:1]))
     return AttemptLine(
         run=attempt.run,
-        verdict=attempt.finding.verdict,
-        figure=attempt.finding.figure or attempt.finding.reason,
+        verdict=attempt.verdict,
+        figure=attempt.carried.figure or attempt.carried.reason,
         level=attempt.level if attempt.engine else "",
         model=model_of(attempt),
         testbed=digits(attempt.testbed),

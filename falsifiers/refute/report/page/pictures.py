@@ -162,7 +162,7 @@ def cases(states: Sequence[str], rate: float | None, confidence: float) -> Cases
         parts.append(f"{counts['idle']} could not have refuted it and do not count")
     text = ", ".join(parts) + "."
     if rate is not None:
-        text += f" A failure rate above {written} is excluded with {confidence:.10g} confidence."
+        text += f" A failure rate above {written} is excluded with {percent(confidence)} confidence."
     return Cases(
         title=f"{counted(len(states), 'case')}, {counts['refuting']} of them refute the claim",
         description=text,
@@ -184,6 +184,11 @@ def history(attempts: Sequence[tuple[Verdict, bool]]) -> History:
     before = f"; {earlier} earlier" if earlier else ""
     text = f"{counted(len(attempts), 'attempt')}, oldest first: {', '.join(told)}{before}"
     return History(marks, max(len(marks), 1) * 12.0, text if told else "never attempted")
+
+
+def percent(share: float) -> str:
+    """A share, such as a confidence, in percent."""
+    return f"{100 * share:.6g} %"
 
 
 def limit_of(bound: Bound) -> float | None:
@@ -215,7 +220,8 @@ def _sentences(
         yield f"The bound is {relation} {written(limit)}; {outside} on the wrong side."
     if interval is not None:
         ends = f"{written(interval[0])} to {written(interval[1])}"
-        yield f"The interval of the {drawn.statistic} is {ends}, {bound.confidence:g} sure at each end."
+        sure = f"with {percent(bound.confidence)} confidence at each end"
+        yield f"The interval of the {drawn.statistic} is {ends}, {sure}."
 
 
 def _line(x: float, bound: Bound, limit: float) -> Line:

@@ -12,6 +12,7 @@ from refute.report.page.data import Pair, RunPart
 from refute.report.page.evidence import digits, pairs_of, told
 from refute.report.words import counted
 from refute.strict_json import StrictJsonError, load_strict
+from refute.units import format_quantity
 from refute.verdict import Verdict
 
 _LONG = ("packages", "process", "argv", "environment", "seeds", "git", "harness", "python", "testbed")
@@ -46,7 +47,7 @@ def _run(run: str, members: Sequence[Attempt]) -> RunPart:
     provenance = _mapping(first, "provenance")
     times = [_mapping(each, "time") for each in summaries]
     states = Counter(str(each.get("state", "unknown")) for each in summaries) or Counter(["unreadable"])
-    verdicts = Counter(attempt.finding.verdict for attempt in members)
+    verdicts = Counter(attempt.verdict for attempt in members)
     ends = [str(each["ended"]) for each in times if each.get("ended")]
     return RunPart(
         anchor=anchor_of(run),
@@ -57,21 +58,25 @@ def _run(run: str, members: Sequence[Attempt]) -> RunPart:
         contracts=tuple(folder.parent.name for folder in folders),
         verdicts=tuple((verdict, verdicts[verdict]) for verdict in Verdict if verdicts[verdict]),
         command=shlex.join(map(str, provenance.get("argv", ()))),
-        host=_host(_mapping(provenance, "host")),
+        host=_host(_mapping(provenance, "facts")),
         testbed=digits(members[0].testbed),
         code=_code(provenance),
-        facts=tuple(_facts(provenance, members)),
+        facts=tuple(_facts(first, members)),
     )
 
 
-def _host(host: Mapping[str, Any]) -> str:
-    gpus = host.get("gpus") or ()
+def _host(facts: Mapping[str, Any]) -> str:
+    """The host in a few words; a fact of a record that was edited may be anything."""
+    known = {name: _mapping(facts, name).get("value") for name in facts}
+    memory, gpus, cores = (known.get(name) for name in ("memory_bytes", "gpus", "cores_usable"))
+    listed = gpus if isinstance(gpus, list) else []
+    named = [str(gpu.get("name")) for gpu in listed if isinstance(gpu, Mapping)]
     parts = (
-        str(host.get("cpu_model") or "unknown CPU"),
-        counted(int(host.get("logical_cpus") or 0), "core"),
-        f"{host.get('memory_gib')} GiB",
-        ", ".join(map(str, gpus)) if gpus else "no GPU",
-        str(host.get("container") or ""),
+        str(known.get("cpu_model") or "a CPU without a name"),
+        counted(cores, "usable core") if isinstance(cores, int) else "",
+        format_quantity(memory, "B") if isinstance(memory, int) else "",
+        ", ".join(named) or "no GPU",
+        str(known.get("container") or ""),
     )
     return ", ".join(filter(None, parts))
 
@@ -84,7 +89,8 @@ def _code(provenance: Mapping[str, Any]) -> str:
     return f"commit {digits(str(git['commit']))}{changed}"
 
 
-def _facts(provenance: Mapping[str, Any], members: Sequence[Attempt]) -> list[Pair]:
+def _facts(summary: Mapping[str, Any], members: Sequence[Attempt]) -> list[Pair]:
+    provenance, asked = _mapping(summary, "provenance"), _mapping(summary, "requested")
     harness, python = _mapping(provenance, "harness"), _mapping(provenance, "python")
     packages = _mapping(provenance, "packages")
     lines = [
@@ -94,6 +100,8 @@ def _facts(provenance: Mapping[str, Any], members: Sequence[Attempt]) -> list[Pa
         ("seeds", ", ".join(f"{name} {seed}" for name, seed in _mapping(provenance, "seeds").items())),
         ("variables that were set", ", ".join(map(str, provenance.get("environment", ())))),
         ("packages", f"{counted(len(packages), 'package')}, listed in {SUMMARY}"),
+        *((f"asked for {name}", told(value)) for name, value in asked.items() if value is not None),
+        *([("resumes", told(summary["resumes"]))] if summary.get("resumes") else []),
         *pairs_of({key: value for key, value in provenance.items() if key not in _LONG}),
     ]
     targets: dict[str, Mapping[str, Any]] = {}
