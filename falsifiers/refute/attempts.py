@@ -90,13 +90,14 @@ class Attempts:
     """All that lies in some trees. of: by falsifier, in the order of their runs.
 
     spoilt: what is wrong with runs and listings, by the falsifiers that it concerns. unclaimed: runs
-    of contracts that were not given.
+    of contracts that were not given. digests: a line for each run, its name and its list's sha256.
     """
 
     of: Mapping[Key, Sequence[Attempt]]
     spoilt: Mapping[Key, Sequence[Discrepancy]]
     runs: int
     unclaimed: tuple[str, ...]
+    digests: tuple[str, ...]
 
 
 def read_attempts(
@@ -127,7 +128,8 @@ def read_attempts(
             # What concerns no falsifier of today concerns them all: nobody else would show it.
             for falsifier in [problem.falsifier] if problem.falsifier in declared else declared:
                 spoilt[contract.id, falsifier].append(problem)
-    return Attempts(attempts, spoilt, len(runs), tuple(unclaimed))
+    digests = tuple(sorted(f"{run.contract}/{run.run} {run.sha256}" for run in runs))
+    return Attempts(attempts, spoilt, len(runs), tuple(unclaimed), digests)
 
 
 def level_of(target: Mapping[str, object], contract: Contract, present: Present) -> Level:

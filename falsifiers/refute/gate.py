@@ -2,26 +2,32 @@
 
 Fail-closed: what was never observed, what was deselected and what nothing is known of count as missing.
 A falsifier that does not apply to the embedded model is outside the count only if a real run on that
-model said so.
+model said so. What a project's policy asks for besides (age, testbeds) counts where the profile's own level
+does; a waiver lets a claim pass that fails, as far as it covers what blocks it.
 """
 
 import dataclasses
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from refute.attempts import Present
+from refute.attempts import Attempts, Present, read_attempts
 from refute.contract import Contract
 from refute.kinds import kind_named
+from refute.policy import PROFILES, Policy, Profile, ProfilePolicy, no_policy
 from refute.rejudge import Kinds
-from refute.status import Claim, Row, reaches, status, worst
+from refute.rows import Row, is_testbed, reaches
+from refute.status import Claim, overview, waives, worst
 from refute.verdict import Exit, Level, Status, Verdict, worst_exit
 
+__all__ = ["PROFILES", "Decision", "Profile", "Ruling", "gate"]
+
 SCHEMA = "urn:refute:schema:decision:1"
-Profile = Literal["pr", "release"]
-Outcome = Literal["passes", "outside", "fails"]
-PROFILES: tuple[Profile, ...] = ("pr", "release")
+Outcome = Literal["passes", "waived", "outside", "fails"]
+_AHEAD = timedelta(days=1)  # how far the clocks of two hosts may be apart
 
 EXIT_OF_STATUS: dict[Status, Exit] = {
     Status.TAMPERED: Exit.INVALID,
@@ -40,25 +46,49 @@ EXIT_OF_STATUS: dict[Status, Exit] = {
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What the gate makes of one claim. note: what is shown and does not fail."""
+    """What the gate makes of one claim. status: what blocks it, if anything does.
+
+    note: what is shown and does not fail.
+    """
 
     claim: Claim
     outcome: Outcome
     code: Exit
+    status: Status | None
     reason: str
     command: str
     note: str
 
 
 @dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a decision rests on, so that it can be made again. now: RFC 3339.
+
+    contracts: sha256 of their files, by id. evidence: one sha256 over the digests of all runs, in order.
+    """
+
+    now: str
+    policy_sha256: str
+    contracts: dict[str, str]
+    evidence_sha256: str
+    engine_digest: str | None
+    embedded_sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
-    """One decision. reason: why there is nothing to rule on, where there is not."""
+    """One decision. reason: why there is nothing to rule on, where there is not.
+
+    unused: what the policy says of claims and runs that are not here.
+    """
 
     profile: Profile
     code: Exit
     rulings: tuple[Ruling, ...]
     runs: int
     reason: str
+    unused: tuple[str, ...]
+    inputs: Inputs
 
     @property
     def passes(self) -> bool:
@@ -77,54 +107,126 @@ def gate(
     profile: Profile,
     present: Present | None = None,
     kinds: Kinds = kind_named,
+    policy: Policy | None = None,
+    now: datetime | None = None,
 ) -> Decision:
-    """Decide from records alone."""
-    overview = status(contracts, trees, present=present, kinds=kinds)
-    if not overview.claims:
-        return Decision(profile, Exit.USAGE, (), overview.runs, "the contracts declare no falsifier")
-    rulings = tuple(_rule(claim, profile) for claim in overview.claims)
-    code = worst_exit(ruling.code for ruling in rulings)
-    reason = ""
-    if not overview.runs:
-        reason = "there are no records at all"
+    """Decide from records and policy alone, as of `now`."""
+    present, policy = present or Present.here(), policy or no_policy()
+    now = (now or datetime.now(UTC)).astimezone(UTC)
+    attempts = read_attempts(contracts, trees, present=present, kinds=kinds)
+    found = overview(contracts, attempts, policy=policy, now=now)
+    rule = _Rule(profile, policy, now)
+    rulings = tuple(rule.on(claim) for claim in found.claims)
+    code, reason = worst_exit(ruling.code for ruling in rulings), ""
+    if not rulings:
+        code, reason = Exit.USAGE, "the contracts declare no falsifier"
+    elif not found.runs:
+        code, reason = worst_exit((code, Exit.MISSING)), "there are no records at all"
     elif code is Exit.OK and all(ruling.outcome == "outside" for ruling in rulings):
         code, reason = Exit.MISSING, "no falsifier applies: nothing was observed"
-    return Decision(profile, code, rulings, overview.runs, reason)
+    inputs = Inputs(
+        now.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        policy.sha256,
+        {contract.id: contract.bytes_sha256 for contract in contracts},
+        _digest(attempts),
+        present.engine_digest,
+        present.embedded_sha256,
+    )
+    return Decision(profile, code, rulings, found.runs, reason, found.unused, inputs)
 
 
-def _rule(claim: Claim, profile: Profile) -> Ruling:
-    if claim.status in (Status.TAMPERED, Status.FALSIFIED):
-        code = EXIT_OF_STATUS[claim.status]
-        return Ruling(claim, "fails", code, claim.reason, claim.command, "")
-    embedded = _at(claim, Level.EMBEDDED, [row for row in claim.rows if row.level is Level.EMBEDDED])
-    if embedded.outcome == "fails" or profile == "pr" or claim.discharge is Level.EMBEDDED:
-        return embedded
-    wanted = [row for row in claim.rows if reaches(row.level, claim.discharge)]
-    return _at(claim, claim.discharge, wanted)
+def _digest(attempts: Attempts) -> str:
+    """One digest of all that was read."""
+    return hashlib.sha256("\n".join(attempts.digests).encode()).hexdigest()
 
 
-def _at(claim: Claim, level: Level, rows: Sequence[Row]) -> Ruling:
-    """Rule on what is known at one level, whatever the claim's other rows say."""
-    note = "" if claim.status is Status.DISCHARGED else f"{claim.discharge}: {_full(claim)}"
-    counting = [row for row in rows if row.holds]
-    if level is not Level.EMBEDDED:
-        counting = [row for row in counting if row.status is Status.DISCHARGED]
-    if counting:
-        return Ruling(claim, "passes", Exit.OK, "", "", note)
-    fresh = [row for row in rows if row.status is not Status.STALE]
-    if fresh and all(row.verdict is Verdict.NOT_APPLICABLE for row in fresh):
-        return Ruling(claim, "outside", Exit.OK, f"does not apply: {fresh[0].reason}", "", note)
-    command = claim.command or f"refute run -k {claim.falsifier}"
-    if level is Level.EMBEDDED:
-        command = command.partition(" --model ")[0]
-    found = worst(row.status for row in fresh or rows)
-    if found is None:
-        blocked = [row for row in claim.rows if row.status is Status.BLOCKED]
-        found = Status.BLOCKED if blocked else Status.UNOBSERVED
-        reason = blocked[0].reason if blocked else f"no record at level {level}"
-    else:
-        reason = next(row.reason for row in fresh or rows if row.status is found)
-    return Ruling(claim, "fails", EXIT_OF_STATUS[found], f"{found}: {reason}", command, note)
+class _Rule:
+    """One profile under one policy, at one time."""
+
+    def __init__(self, profile: Profile, policy: Policy, now: datetime) -> None:
+        self._profile = profile
+        self._now = now
+        self._besides = policy.of(profile)
+        self._waivers = {waiver.claim: waiver for waiver in policy.waivers}
+
+    def on(self, claim: Claim) -> Ruling:
+        """Rule on one claim, then see whether a waiver covers what blocks it."""
+        ruling = self._unwaived(claim)
+        waiver = self._waivers.get(claim.name)
+        today = self._now.date().isoformat()
+        if ruling.status is None or waiver is None or not waives(waiver, ruling.status, today):
+            return ruling
+        reason = f"{waiver}; {ruling.reason}"
+        return dataclasses.replace(ruling, outcome="waived", code=Exit.OK, reason=reason)
+
+    def _unwaived(self, claim: Claim) -> Ruling:
+        state = claim.beneath or claim.status
+        if state in (Status.TAMPERED, Status.FALSIFIED):
+            reason = next((row.reason for row in claim.rows if row.status is state), claim.reason)
+            reason = claim.reason if state is Status.TAMPERED else reason
+            return Ruling(claim, "fails", EXIT_OF_STATUS[state], state, reason, claim.command, "")
+        everywhere = self._profile == "release" and claim.discharge is not Level.EMBEDDED
+        embedded = [row for row in claim.rows if row.level is Level.EMBEDDED]
+        wanted = dataclasses.replace(self._besides, testbeds={}) if everywhere else self._besides
+        first = self._at(claim, Level.EMBEDDED, embedded, wanted)
+        if first.outcome == "fails" or not everywhere:
+            return first
+        rows = [row for row in claim.rows if reaches(row.level, claim.discharge)]
+        return self._at(claim, claim.discharge, rows, self._besides)
+
+    def _at(self, claim: Claim, level: Level, rows: Sequence[Row], wanted: ProfilePolicy) -> Ruling:
+        """Rule on what is known at one level, whatever the claim's other rows say."""
+        state = claim.beneath or claim.status
+        note = "" if state is Status.DISCHARGED else f"{claim.discharge}: {_full(claim)}"
+        command = claim.command or f"refute run -k {claim.falsifier}"
+        if level is Level.EMBEDDED:
+            command = command.partition(" --model ")[0]
+        counting = [row for row in rows if row.holds]
+        if level is not Level.EMBEDDED:
+            counting = [row for row in counting if row.status is Status.DISCHARGED]
+        young = [row for row in counting if not self._too_old(row, wanted)]
+        fresh = [row for row in rows if row.status is not Status.STALE]
+        if young:
+            lacking = [
+                name
+                for name, fingerprint in wanted.testbeds.items()
+                if not any(is_testbed(fingerprint, row.testbed) for row in young)
+            ]
+            if not lacking:
+                return Ruling(claim, "passes", Exit.OK, None, "", "", note)
+            found, reason = Status.UNOBSERVED, f"nothing that counts on testbed {', '.join(lacking)}"
+        elif counting:
+            found, reason = Status.STALE, self._too_old(counting[-1], wanted)
+        elif fresh and all(row.verdict is Verdict.NOT_APPLICABLE for row in fresh):
+            return Ruling(claim, "outside", Exit.OK, None, f"does not apply: {fresh[0].reason}", "", note)
+        else:
+            found, reason = _blocking(claim, level, fresh or rows)
+        return Ruling(claim, "fails", EXIT_OF_STATUS[found], found, f"{found}: {reason}", command, note)
+
+    def _too_old(self, row: Row, wanted: ProfilePolicy) -> str:
+        """Why a row's age rules it out; empty if it does not."""
+        if wanted.max_age_days is None:
+            return ""
+        try:
+            age = self._now - datetime.fromisoformat(row.started)
+        except ValueError:  # a leap second is a time to the schema
+            return f"run {row.run} started at {row.started}, which is no time here"
+        if age < -_AHEAD:
+            return f"run {row.run} says it started {-age.days} days from now"
+        if age <= timedelta(days=wanted.max_age_days):
+            return ""
+        return f"run {row.run} is {age.days} days old; {self._profile} wants at most {wanted.max_age_days}"
+
+
+def _blocking(claim: Claim, level: Level, rows: Sequence[Row]) -> tuple[Status, str]:
+    """The worst of some rows, and why."""
+    found = worst(row.status for row in rows)
+    if found is not None:
+        return found, next(row.reason for row in rows if row.status is found)
+    blocked = [row for row in claim.rows if row.status is Status.BLOCKED]
+    if blocked:
+        return Status.BLOCKED, blocked[0].reason
+    return Status.UNOBSERVED, f"no record at level {level}"
 
 
 def _full(claim: Claim) -> str:

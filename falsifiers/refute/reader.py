@@ -63,7 +63,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run as read. summary: `findings.json`, empty where it is unreadable or was never written."""
+    """One run as read. summary: `findings.json`, empty where it is unreadable or was never written.
+
+    sha256: of `findings.json`, which has the digests of all else; empty where there is none.
+    """
 
     path: Path
     contract: str
@@ -73,6 +76,7 @@ class Run:
     source: bytes
     records: tuple[Record, ...]
     problems: tuple[Discrepancy, ...]
+    sha256: str
 
 
 def read_runs(tree: Path) -> list[Run]:
@@ -96,6 +100,7 @@ class _Reader:
         self.path = path
         self.where = str(path)
         self.problems: list[Discrepancy] = []
+        self._sha256 = ""
 
     def read(self) -> Run:
         if self.path.is_symlink() or self.path.parent.is_symlink():
@@ -111,7 +116,9 @@ class _Reader:
             if any(name.endswith(".json") and not name.startswith(".") for name in names):
                 self._note(SUMMARY, "", "no file", "the list of findings")
             return self._run("interrupted", {}, b"", [])
-        summary = self._document(SUMMARY, "findings", None, (self.path / SUMMARY).read_bytes())
+        data = (self.path / SUMMARY).read_bytes()
+        self._sha256 = hashlib.sha256(data).hexdigest()
+        summary = self._document(SUMMARY, "findings", None, data)
         if summary is None:
             return self._run("interrupted", {}, b"", [])
         state = self._state(summary)
@@ -121,7 +128,8 @@ class _Reader:
 
     def _run(self, state: State, summary: Mapping[str, Any], source: bytes, records: list[Record]) -> Run:
         contract, run = self.path.parent.name, self.path.name
-        return Run(self.path, contract, run, state, summary, source, tuple(records), tuple(self.problems))
+        problems = tuple(self.problems)
+        return Run(self.path, contract, run, state, summary, source, tuple(records), problems, self._sha256)
 
     def _state(self, summary: Mapping[str, Any]) -> State:
         if summary["state"] != "running":

@@ -1,53 +1,26 @@
 """What all records together say of each claim: computed from the records alone, never typed, never cached.
 
-Attempts are grouped by falsifier, engine, model and testbed (a `Row`); the rows of one falsifier make its
-`Claim`. Every attempt counts: on one engine, contract and rule a falsified attempt is not undone by
-later green ones. Changing any of them starts anew, and until then the row is stale.
+The rows of one falsifier (see `rows`) make its `Claim`. Where a waiver covers what blocks it, the claim is
+`waived`, and says by whom, why and until when.
 """
 
 import dataclasses
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from refute.attempts import RANK, Attempt, Attempts, Key, Present, read_attempts
 from refute.contract import Contract, Falsifier
 from refute.kinds import kind_named
+from refute.policy import WORST_FIRST, Policy, Waiver, no_policy
 from refute.reader import Discrepancy
 from refute.rejudge import Kinds
+from refute.rows import Ground, Row
 from refute.verdict import Level, Status, Verdict
 
 SCHEMA = "urn:refute:schema:status:1"
-_WORST_FIRST = {status: place for place, status in enumerate(Status)}
-_FINGERPRINT_DIGITS = 12
-Group = Sequence[Attempt]  # never empty, in the order of their runs
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One falsifier on one engine, model and testbed.
-
-    holds: it freshly survived, and so did its needs at the same level. verdict, figure, run: of the
-    attempt that gives the row its status. testbed: a fingerprint. flags: how the bar was moved after a
-    falsification.
-    """
-
-    engine: str
-    engine_digest: str
-    model_name: str
-    model: str
-    testbed: str
-    level: Level | None
-    status: Status
-    holds: bool
-    verdict: Verdict
-    figure: str
-    run: str
-    attempts: int
-    reason: str
-    flags: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +28,8 @@ class Claim:
     """One falsifier over all its rows.
 
     level: the highest at which it holds. verdict, figure: of the newest run. reason: why it is not
-    discharged, and command: what clears that; both empty where it is.
+    discharged, and command: what clears that; both empty where it is. waiver: the one that makes it
+    `waived`, and beneath: its status without. flags: what somebody decided or moved, and has to be seen.
     """
 
     contract: str
@@ -70,17 +44,28 @@ class Claim:
     reason: str
     command: str
     rows: tuple[Row, ...]
+    waiver: Waiver | None
+    beneath: Status | None
     flags: tuple[str, ...]
     discrepancies: tuple[Discrepancy, ...]
+
+    @property
+    def name(self) -> str:
+        """`CONTRACT/FALSIFIER`, as needs and policies name it."""
+        return f"{self.contract}/{self.falsifier}"
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """All claims, in the order of their contracts. runs: read. unclaimed: runs of no contract given."""
+    """All claims, in the order of their contracts. runs: read.
+
+    unclaimed: runs of no contract given. unused: what the policy says of claims and runs that are not here.
+    """
 
     claims: tuple[Claim, ...]
     runs: int
     unclaimed: tuple[str, ...]
+    unused: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
@@ -93,165 +78,85 @@ def status(
     *,
     present: Present | None = None,
     kinds: Kinds = kind_named,
+    policy: Policy | None = None,
+    now: datetime | None = None,
 ) -> Overview:
-    """Read every record under the trees once and compute the status of every claim."""
-    return overview(
-        contracts, read_attempts(contracts, trees, present=present or Present.here(), kinds=kinds)
-    )
+    """Read every record under the trees once and compute the status of every claim.
 
-
-def overview(contracts: Sequence[Contract], attempts: Attempts) -> Overview:
-    """Compute the status of every claim from what was read."""
-    ground = _Ground(contracts, attempts)
-    claims = tuple(_claim(key, ground) for key in ground.declared)
-    return Overview(claims, attempts.runs, attempts.unclaimed)
-
-
-def reaches(level: Level | None, wanted: Level) -> bool:
-    """Whether evidence of one level discharges what wants another; `other` never does."""
-    return level is not None and level is not Level.OTHER and RANK[level] >= RANK[wanted]
-
-
-class _Ground:
-    """All attempts on all declared falsifiers, grouped, and whether their needs hold."""
-
-    def __init__(self, contracts: Sequence[Contract], attempts: Attempts) -> None:
-        self.declared = {(each.id, own.id): (each, own) for each in contracts for own in each.falsifiers}
-        self.attempts = attempts
-        # By falsifier, then by engine and model, then by testbed.
-        self.groups: dict[Key, dict[tuple[str, str], dict[str, list[Attempt]]]] = {}
-        for key in self.declared:
-            groups: dict[tuple[str, str], dict[str, list[Attempt]]] = defaultdict(lambda: defaultdict(list))
-            for attempt in attempts.of.get(key, ()):
-                groups[attempt.engine, attempt.model][attempt.testbed].append(attempt)
-            self.groups[key] = groups
-        self._survived: dict[tuple[Key, str, str, str, Level], bool] = {}
-
-    def unmet(self, falsifier: Falsifier, like: Attempt) -> str:
-        """The first need of a falsifier that does not hold where `like` was observed; empty if all do.
-
-        The same build of the engine must have survived it on the same model, at the same level, on
-        any testbed.
-        """
-        for need in falsifier.needs:
-            contract, _, name = need.partition("/")
-            if not self._survives((contract, name), like):
-                return need
-        return ""
-
-    def _survives(self, key: Key, like: Attempt) -> bool:
-        if key not in self.declared or self.attempts.spoilt.get(key):
-            return False
-        place = (key, like.engine, like.model, like.build, like.level)
-        if place not in self._survived:
-            self._survived[place] = False  # a cycle of needs never holds
-            testbeds = self.groups[key].get((like.engine, like.model), {})
-            states = [_state(group) for group in testbeds.values()]
-            green = any(
-                state is Status.OPEN
-                and each.verdict is Verdict.SURVIVED
-                and (each.build, each.level) == (like.build, like.level)
-                and not self.unmet(self.declared[key][1], each)
-                for state, each, _ in states
-            )
-            refuted = any(state in (Status.TAMPERED, Status.FALSIFIED) for state, _, _ in states)
-            self._survived[place] = green and not refuted
-        return self._survived[place]
-
-
-def _state(group: Group) -> tuple[Status, Attempt, str]:
-    """Status of one group before needs and levels, the attempt that decides it, and why.
-
-    A fresh survival, and a fresh finding that the claim does not apply, come out as `open`.
+    now: which waivers count is decided on its day.
     """
-    for attempt in group:
-        if attempt.discrepancies:
-            return Status.TAMPERED, attempt, str(attempt.discrepancies[0])
-    current = [attempt for attempt in group if not attempt.stale]
-    if not current:
-        newest = group[-1]
-        before = ", and was falsified then" if newest.verdict is Verdict.FALSIFIED else ""
-        return Status.STALE, newest, newest.stale + before
-    # An engine that refute does not ship has no digest to compare with here: its newest build counts.
-    current = [attempt for attempt in current if attempt.build == current[-1].build]
-    refuted = [attempt for attempt in current if attempt.verdict is Verdict.FALSIFIED]
-    attacked = [attempt for attempt in current if attempt.attacked]
-    decisive = (refuted or attacked or current)[-1]
-    verdict = decisive.verdict
-    green = verdict in (Verdict.SURVIVED, Verdict.NOT_APPLICABLE)
-    return Status.OPEN if green else Status(verdict.value), decisive, decisive.carried.reason
+    attempts = read_attempts(contracts, trees, present=present or Present.here(), kinds=kinds)
+    return overview(contracts, attempts, policy=policy, now=now)
 
 
-def _row(falsifier: Falsifier, group: Group, ground: _Ground) -> Row:
-    state, decisive, reason = _state(group)
-    finding, level = decisive.finding, decisive.level
-    unmet = ""
-    survived = state is Status.OPEN and decisive.verdict is Verdict.SURVIVED
-    if survived:
-        unmet = ground.unmet(falsifier, decisive)
-        testbeds = falsifier.bound.testbeds
-        if unmet:
-            reason = f"needs {unmet}, which has not survived on this engine and model"
-        elif not reaches(level, falsifier.discharge):
-            reason = f"survived at level {level}; {falsifier.discharge} discharges it"
-        elif testbeds and not any(_is_testbed(name, decisive.testbed) for name in testbeds):
-            reason = f"survived on testbed {decisive.testbed[:12]}; the bound names {', '.join(testbeds)}"
-        else:
-            state, reason = Status.DISCHARGED, ""
-    return Row(
-        engine=decisive.engine,
-        engine_digest=decisive.build,
-        model_name=str(finding.target.get("model_name", "")),
-        model=decisive.model,
-        testbed=decisive.testbed,
-        level=level if decisive.engine else None,
-        status=state,
-        holds=survived and not unmet,
-        verdict=decisive.verdict,
-        figure=decisive.carried.figure,
-        run=decisive.run,
-        attempts=len(group),
-        reason=reason,
-        flags=_flags(group, decisive),
-    )
+def overview(
+    contracts: Sequence[Contract],
+    attempts: Attempts,
+    *,
+    policy: Policy | None = None,
+    now: datetime | None = None,
+) -> Overview:
+    """Compute the status of every claim from what was read."""
+    policy = policy or no_policy()
+    today = (now or datetime.now(UTC)).astimezone(UTC).date().isoformat()
+    ground = Ground(contracts, attempts, policy)
+    waivers = {waiver.claim: waiver for waiver in policy.waivers}
+    claims = tuple(_waived(_claim(key, ground), waivers, today) for key in ground.declared)
+    return Overview(claims, attempts.runs, attempts.unclaimed, tuple(_unused(ground, policy)))
 
 
-def _flags(group: Group, decisive: Attempt) -> tuple[str, ...]:
-    """How the contract changed after it was falsified, by a build that counts, oldest first."""
-    flagged = (
-        f"{attempt.carried.flag} (run {attempt.run})"
-        for attempt in group
-        if attempt.carried.flag and attempt.build == decisive.build
-    )
-    return tuple(dict.fromkeys(flagged))
+def _unused(ground: Ground, policy: Policy) -> Iterator[str]:
+    declared = {"/".join(key) for key in ground.declared}
+    for waiver in policy.waivers:
+        if waiver.claim not in declared:
+            yield f"a waiver of {waiver.claim}, which no contract here declares"
+    for each in policy.invalidations:
+        contract, _, falsifier = each.claim.partition("/")
+        known = (attempt for attempt, _ in ground.invalidated.get((contract, falsifier), ()))
+        if not any(each.run in (attempt.run, attempt.finding.run) for attempt in known):
+            yield f"an invalidation of {each.claim} in run {each.run}, which is not here"
 
 
-def _is_testbed(name: str, fingerprint: str) -> bool:
-    """Whether a contract's testbed is this one: `any`, or at least 12 first digits of a fingerprint."""
-    return name == "any" or (len(name) >= _FINGERPRINT_DIGITS and fingerprint.startswith(name))
+def waives(waiver: Waiver | None, state: Status, today: str) -> bool:
+    """Whether a waiver counts on a day (ISO 8601) for a claim in this status."""
+    return waiver is not None and today <= waiver.expires and waiver.covers(state)
 
 
-def _claim(key: Key, ground: _Ground) -> Claim:
+def _waived(claim: Claim, waivers: Mapping[str, Waiver], today: str) -> Claim:
+    """Apply the waiver of a claim, if there is one; one that does not count is said."""
+    waiver = waivers.get(claim.name)
+    if waiver is None or claim.status is Status.DISCHARGED:
+        return claim
+    if waives(waiver, claim.status, today):
+        reason = f"{waiver}; it is {claim.status}: {claim.reason}"
+        return dataclasses.replace(
+            claim, status=Status.WAIVED, reason=reason, waiver=waiver, beneath=claim.status
+        )
+    why = f"covers nothing worse than {waiver.up_to}" if today <= waiver.expires else "has expired"
+    return dataclasses.replace(claim, flags=(*claim.flags, f"a waiver that {why}: {waiver}"))
+
+
+def _claim(key: Key, ground: Ground) -> Claim:
     contract, falsifier = ground.declared[key]
-    everything = ground.attempts.of.get(key, ())
-    newest = everything[-1] if everything else None
-    rows = [
-        _row(falsifier, group, ground)
-        for testbeds in ground.groups[key].values()
-        for group in testbeds.values()
-    ]
+    everything, counting = ground.attempts.of.get(key, ()), ground.counting(key)
+    newest = counting[-1] if counting else None
     # A run without a target knows no model; once the falsifier was attacked after it, it says nothing more.
-    rows = [row for row in rows if row.engine or newest is None or row.run == newest.run]
+    rows = [row for row in ground.rows(key) if row.engine or newest is None or row.run == newest.run]
     decisive = _decisive(rows)
     discrepancies = (
         *ground.attempts.spoilt.get(key, ()),
         *(found for attempt in everything for found in attempt.discrepancies),
     )
-    state = Status.UNOBSERVED if decisive is None else decisive.status
-    reason = "no run has given a verdict yet" if decisive is None else decisive.reason
     if discrepancies:
         state, reason = Status.TAMPERED, str(discrepancies[0])
-    behind = next((each for each in everything if decisive is not None and each.run == decisive.run), None)
+    elif decisive is None:
+        told = "every attempt was invalidated" if everything else "no run has given a verdict yet"
+        state, reason = Status.UNOBSERVED, told
+    else:
+        state, reason = decisive.status, decisive.reason
+    behind = next((each for each in counting if decisive is not None and each.run == decisive.run), None)
+    moved = (flag for row in rows for flag in row.flags)
+    taken_out = (str(invalidation) for _, invalidation in ground.invalidated[key])
     return Claim(
         contract=contract.id,
         falsifier=falsifier.id,
@@ -265,7 +170,9 @@ def _claim(key: Key, ground: _Ground) -> Claim:
         reason=reason,
         command=_command(contract, falsifier, state, reason, behind=behind, discrepancies=discrepancies),
         rows=tuple(rows),
-        flags=tuple(dict.fromkeys(flag for row in rows for flag in row.flags)),
+        waiver=None,
+        beneath=None,
+        flags=tuple(dict.fromkeys((*moved, *taken_out))),
         discrepancies=discrepancies,
     )
 
@@ -282,7 +189,7 @@ def _decisive(rows: Sequence[Row]) -> Row | None:
     for choice in (refuted, discharged, fresh, rows):
         if choice:
             return min(
-                choice, key=lambda row: (_WORST_FIRST[row.status], row.verdict is Verdict.NOT_APPLICABLE)
+                choice, key=lambda row: (WORST_FIRST[row.status], row.verdict is Verdict.NOT_APPLICABLE)
             )
     return None
 
@@ -315,7 +222,7 @@ def _command(
 
 def worst(statuses: Iterable[Status]) -> Status | None:
     """Return the worst status; None of none."""
-    return min(statuses, key=_WORST_FIRST.__getitem__, default=None)
+    return min(statuses, key=WORST_FIRST.__getitem__, default=None)
 
 
 def by_status(claims: Iterable[Claim]) -> Mapping[Status, int]:

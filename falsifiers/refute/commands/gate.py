@@ -5,7 +5,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from refute.commands.shared import add_paths, add_trees, console_on, contracts_of
+from refute.commands.shared import add_paths, add_trees, console_on, contracts_of, policy_of, trees_of
 from refute.verdict import Exit
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ def _gate(arguments: argparse.Namespace) -> Exit:
     from refute.report.terminal import show_decision
 
     contracts = contracts_of(arguments.paths, foreign=True)
-    decision = gate(contracts, arguments.evidence, profile=arguments.profile)
+    policy = policy_of(contracts)
+    trees = trees_of(arguments, policy)
+    decision = gate(contracts, trees, profile=arguments.profile, policy=policy)
     if arguments.json:
         print(json.dumps(decision.to_json(), indent=2))
     else:

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from refute.contract import Contract
+    from refute.policy import Policy
     from refute.select import Engine, Named, Selection
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 (it has no other name)
 
 Command = Callable[[argparse.Namespace], Exit]
+DEFAULT_TREES = (Path("evidence"),)  # itself where no tree was named
 
 
 class Refused(Exception):  # noqa: N818 (an answer to a person)
@@ -56,9 +58,9 @@ def add_trees(parser: argparse.ArgumentParser) -> None:
         "--evidence",
         nargs="+",
         type=Path,
-        default=[Path("evidence")],
+        default=DEFAULT_TREES,
         metavar="TREE",
-        help="trees of records (default: evidence)",
+        help="trees of records (default: those of [tool.refute] in ./pyproject.toml, else evidence)",
     )
     parser.add_argument("--json", action="store_true", help="as JSON")
 
@@ -143,6 +145,29 @@ def contracts_of(paths: Sequence[Path], *, foreign: bool = False) -> "list[Contr
     if problems:
         raise Refused(Exit.USAGE, *problems)
     return [load_contract(path, kinds=kinds) for path in find_contracts(Path(), paths)]
+
+
+def policy_of(contracts: "Sequence[Contract]") -> "Policy":
+    """Read the policy of the working directory; every fault in it is a sentence. Raises `Refused`."""
+    from datetime import UTC, datetime
+
+    from refute.contract import ContractError
+    from refute.policy_file import read_policy
+
+    claims = [f"{contract.id}/{each.id}" for contract in contracts for each in contract.falsifiers]
+    try:
+        reading = read_policy(Path(), claims, datetime.now(UTC).date())
+    except ContractError as error:
+        raise Refused(Exit.USAGE, *error.problems) from None
+    if reading.policy is None:
+        raise Refused(Exit.USAGE, *reading.problems)
+    return reading.policy
+
+
+def trees_of(arguments: argparse.Namespace, policy: "Policy") -> Sequence[Path]:
+    """The trees of records that the arguments name, else those of the policy."""
+    named: Sequence[Path] = arguments.evidence
+    return policy.evidence if named is DEFAULT_TREES else named
 
 
 def console_on(stream: TextIO) -> "Console":

@@ -5,7 +5,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from refute.commands.shared import add_paths, add_trees, console_on, contracts_of
+from refute.commands.shared import add_paths, add_trees, console_on, contracts_of, policy_of, trees_of
 from refute.verdict import Exit
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ def _status(arguments: argparse.Namespace) -> Exit:
     from refute.report.terminal import show_status
     from refute.status import status
 
-    overview = status(contracts_of(arguments.paths, foreign=True), arguments.evidence)
+    contracts = contracts_of(arguments.paths, foreign=True)
+    policy = policy_of(contracts)
+    overview = status(contracts, trees_of(arguments, policy), policy=policy)
     if arguments.json:
         print(json.dumps(overview.to_json(), indent=2))
     else:

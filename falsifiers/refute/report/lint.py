@@ -1,14 +1,17 @@
-"""What `refute lint` found, as text and as JSON."""
+"""What `refute lint` found, as text and as JSON: in contracts, then in the project's policy."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from refute.contract import Problem, load_contract
+from refute.contract import Contract, ContractError, Problem, load_contract
 from refute.contract_files import find_contracts
 from refute.lint import lint
 from refute.lint_base import Comparison, as_data, compare
+from refute.policy_file import read_policy
 from refute.report.words import counted
 from refute.verdict import Exit
 
@@ -53,13 +56,27 @@ class Report:
 
 
 def check(paths: Sequence[Path], base: str | None) -> Report:
-    """Lint contracts and, where they have no fault, compare them with `base`. Raises `NoBase`."""
+    """Lint contracts and, where they have no fault, the policy; compare them with `base`. Raises `NoBase`."""
     root = Path()
     problems = lint(paths, root=root)
     if problems:
         return Report(tuple(problems), None, None, base, ())
     contracts = [load_contract(path) for path in find_contracts(root, paths)]
+    faults = _policy(root, contracts)
     compared = compare(paths, base, root=root) if base is not None else []
-    wrong = sorted(problem for each in compared for problem in each.problems)
+    wrong = [*faults, *sorted(problem for each in compared for problem in each.problems)]
     falsifiers = sum(len(contract.falsifiers) for contract in contracts)
     return Report(tuple(wrong), len(contracts), falsifiers, base, tuple(compared))
+
+
+def _policy(root: Path, contracts: Sequence[Contract]) -> Sequence[Problem]:
+    """What is wrong with `[tool.refute]`, which speaks of all contracts of a project, named here or not."""
+    known = list(contracts)
+    for path in set(find_contracts(root)) - {contract.path for contract in contracts}:
+        with suppress(ContractError):  # what is not named here is linted elsewhere
+            known.append(load_contract(path))
+    claims = [f"{contract.id}/{each.id}" for contract in known for each in contract.falsifiers]
+    try:
+        return read_policy(root, claims, datetime.now(UTC).date()).problems
+    except ContractError as error:
+        return error.problems

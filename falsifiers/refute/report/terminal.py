@@ -29,7 +29,7 @@ STATUS_STYLES = {
     Status.WAIVED: "dim",
     Status.DISCHARGED: "green",
 }
-_RULING_STYLES = {"passes": "green", "outside": "dim", "fails": "bold red"}
+_RULING_STYLES = {"passes": "green", "waived": "yellow", "outside": "dim", "fails": "bold red"}
 _WIDE = 100
 _LIMIT = 300
 
@@ -53,7 +53,7 @@ def show_status(overview: Overview, console: Console) -> None:
             _line(console, _status_fields(claim))
     for discrepancy in (found for claim in overview.claims for found in claim.discrepancies[1:]):
         _line(console, [f"also tampered: {discrepancy}"])
-    _say_flags(console, overview.claims)
+    _say_flags(console, overview.claims, overview.unused)
     for run in overview.unclaimed:
         _line(console, [f"not counted: {run}, whose contract was not given"])
     counts = by_status(overview.claims)
@@ -79,7 +79,7 @@ def show_decision(decision: Decision, console: Console) -> None:
     else:
         for ruling in decision.rulings:
             _line(console, _ruling_fields(ruling))
-    _say_flags(console, (ruling.claim for ruling in decision.rulings))
+    _say_flags(console, (ruling.claim for ruling in decision.rulings), decision.unused)
     outcomes = [ruling.outcome for ruling in decision.rulings]
     counts = ", ".join(f"{outcomes.count(each)} {word}" for each, word in _WORDS if each in outcomes)
     verdict = "open" if decision.passes else "closed"
@@ -93,7 +93,7 @@ def show_decision(decision: Decision, console: Console) -> None:
     _line(console, ["; ".join(filter(None, parts))], style=style)
 
 
-_WORDS = (("passes", "pass"), ("outside", "do not apply"), ("fails", "fail"))
+_WORDS = (("passes", "pass"), ("waived", "waived"), ("outside", "do not apply"), ("fails", "fail"))
 
 
 def _status_fields(claim: Claim) -> list[str]:
@@ -135,10 +135,13 @@ def _say_why(console: Console, rows: Iterable[tuple[str, str, str, str]]) -> Non
             _line(console, [f"    $ {members[0][1]}"], style="bold")
 
 
-def _say_flags(console: Console, claims: Iterable[Claim]) -> None:
+def _say_flags(console: Console, claims: Iterable[Claim], unused: Iterable[str]) -> None:
+    """Say what somebody decided or moved, and what the policy says of nothing here."""
     for claim in claims:
         for flag in claim.flags:
-            _line(console, [f"flagged: {claim.contract}/{claim.falsifier}: {flag}"], style="bold yellow")
+            _line(console, [f"flagged: {claim.name}: {flag}"], style="bold yellow")
+    for each in unused:
+        _line(console, [f"not used: {each}"])
 
 
 def _line(console: Console, fields: Iterable[str], *, style: str = "") -> None:
