@@ -11,8 +11,9 @@ from refute.audit.subject import Subject
 from refute.finding import Finding
 from refute.reader import LOG, SUMMARY
 
-_CLOCKS = timedelta(seconds=2)  # by which two readings of one host's clocks may differ, after a correction
-_STRETCH = 0.25  # seconds by which two clocks may differ over a stretch of time, and besides a share of it
+_CLOCKS = timedelta(
+    seconds=2
+)  # by which two readings may differ: a busy host lets a thread wait between them
 _DRIFT = 0.01
 _TICK = 20_000_000  # nanoseconds by which a count of computing may lag behind the clock
 _PREPARING = timedelta(minutes=15)  # from naming a run to opening it: digests of a large model lie between
@@ -85,7 +86,7 @@ def time_clocks(subject: Subject) -> Iterable[Remark]:
 
 def _close(one: float, other: float) -> bool:
     """Whether two clocks say the same of a stretch of time."""
-    return abs(one - other) <= _STRETCH + _DRIFT * max(one, other)
+    return abs(one - other) <= _CLOCKS.total_seconds() + _DRIFT * max(one, other)
 
 
 @rule(ERROR, "A finding took as long as from its start to its end.", "One of the times was changed.")
