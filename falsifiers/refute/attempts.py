@@ -6,16 +6,16 @@ judges it or the engine's code changed since. Stale ones are still checked, as f
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from refute.carried import Carried, Since, carry, since, unchanged
 from refute.contract import Contract, ContractError, load_contract
-from refute.finding import Finding
+from refute.finding import Finding, without_samples
 from refute.kinds import ANY
 from refute.provenance import model_sha256, package_digest
-from refute.reader import CONTRACT, Discrepancy, Record, Run, read_runs
-from refute.rejudge import Kinds, rejudge
+from refute.reader import CONTRACT, Discrepancy, Record, Run, read_run, run_paths
+from refute.rejudge import Kinds, Rejudge
 from refute.select import embedded_model
 from refute.verdict import Level, Verdict
 
@@ -101,17 +101,27 @@ class Attempts:
 
 
 def read_attempts(
-    contracts: Sequence[Contract], trees: Iterable[Path], *, present: Present, kinds: Kinds
+    contracts: Sequence[Contract],
+    trees: Iterable[Path],
+    *,
+    present: Present,
+    kinds: Kinds,
+    samples: bool = True,
 ) -> Attempts:
-    """Read every record under the trees once."""
+    """Read every record under the trees once.
+
+    samples: keep those of all findings; without, thousands of records fit into memory once they are judged.
+    """
     by_id = {contract.id: contract for contract in contracts}
     sources = _Sources({contract.bytes_sha256: contract for contract in contracts})
-    changes = _Changes(kinds)
+    rejudge, changes = Rejudge(kinds), _Changes(kinds)
     attempts: dict[Key, list[Attempt]] = defaultdict(list)
     spoilt: dict[Key, list[Discrepancy]] = defaultdict(list)
-    unclaimed = []
-    runs = [run for tree in trees for run in read_runs(tree)]
-    for run in sorted(runs, key=lambda run: run.run):
+    unclaimed, digests = [], []
+    paths = [path for tree in trees for path in run_paths(tree)]
+    for path in sorted(paths, key=lambda path: path.name):
+        run = read_run(path)
+        digests.append(f"{run.contract}/{run.run} {run.sha256}")
         contract = by_id.get(run.contract)
         if contract is None:
             unclaimed.append(str(run.path))
@@ -120,7 +130,11 @@ def read_attempts(
         problems = [*run.problems, *_against_source(run, sources)]
         source = sources.of(run) if _readable(run) else None
         for record in run.records:
-            attempt = _attempt(run, record, contract, source, present=present, changes=changes)
+            attempt = _attempt(
+                run, record, contract, source, present=present, rejudge=rejudge, changes=changes
+            )
+            if not samples:
+                attempt = replace(attempt, finding=without_samples(attempt.finding))
             attempts[contract.id, record.finding.falsifier].append(attempt)
             if record.finding.falsifier not in declared:
                 problems += attempt.discrepancies
@@ -128,8 +142,7 @@ def read_attempts(
             # What concerns no falsifier of today concerns them all: nobody else would show it.
             for falsifier in [problem.falsifier] if problem.falsifier in declared else declared:
                 spoilt[contract.id, falsifier].append(problem)
-    digests = tuple(sorted(f"{run.contract}/{run.run} {run.sha256}" for run in runs))
-    return Attempts(attempts, spoilt, len(runs), tuple(unclaimed), digests)
+    return Attempts(attempts, spoilt, len(paths), tuple(unclaimed), tuple(sorted(digests)))
 
 
 def level_of(target: Mapping[str, object], contract: Contract, present: Present) -> Level:
@@ -206,6 +219,7 @@ def _attempt(
     source: Contract | None,
     *,
     present: Present,
+    rejudge: Rejudge,
     changes: _Changes,
 ) -> Attempt:
     finding = record.finding
@@ -215,7 +229,7 @@ def _attempt(
     if source is None:
         stale = "the contract in its run cannot be read here"
     else:
-        rejudged = rejudge(record, str(run.path), source, changes.kinds)
+        rejudged = rejudge(record, str(run.path), source)
         discrepancies, stale = rejudged.discrepancies, rejudged.unjudged
         if not stale and not discrepancies:
             carried = _carried(finding, source, contract, changes)

@@ -79,13 +79,18 @@ class Run:
     sha256: str
 
 
-def read_runs(tree: Path) -> list[Run]:
-    """Read every run under a tree, in the order of their ids; a tree that is not there has none."""
+def run_paths(tree: Path) -> list[Path]:
+    """List every run under a tree, in the order of their ids; a tree that is not there has none."""
     if not tree.is_dir():
         return []
     contracts = sorted(entry for entry in tree.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     runs = [entry for contract in contracts for entry in contract.iterdir() if entry.is_dir()]
-    return [read_run(path) for path in sorted(runs, key=lambda path: (path.name, path.parent.name))]
+    return sorted(runs, key=lambda path: (path.name, path.parent.name))
+
+
+def read_runs(tree: Path) -> list[Run]:
+    """Read every run under a tree, in the order of their ids."""
+    return [read_run(path) for path in run_paths(tree)]
 
 
 def read_run(path: Path) -> Run:
