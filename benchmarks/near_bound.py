@@ -10,13 +10,13 @@ from functools import partial
 
 import numpy as np
 
-from refute.attack import size_of
 from refute.contract import Falsifier
 from refute.kinds import kind_named
 from refute.kinds.base import Measured
 from refute.targets.base import Generation, Peak, Request
 from refute.targets.fake import FakeTarget
 from refute.targets.scores import Scores, Session, Stopped
+from refute.trials import size_of
 from refute.wire.endpoint import Endpoint, Times
 
 Make = Callable[[int], FakeTarget]

@@ -31,7 +31,6 @@ from typing import Any
 
 from near_bound import Make, near_bound
 
-from refute.attack import sample
 from refute.contract import Falsifier, load_contract
 from refute.contract_files import find_contracts
 from refute.faults.base import Fault
@@ -40,6 +39,7 @@ from refute.kinds.base import Kind
 from refute.statistics import binomial_interval
 from refute.targets.base import CannotPlant, TargetError
 from refute.targets.fake import FakeTarget
+from refute.trials import sample
 
 OFF = 0.02  # of the bound
 

@@ -5,67 +5,24 @@ its verdict on the engine counts.
 """
 
 import dataclasses
-import hashlib
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from refute.contract import Bound, Contract, Falsifier
+from refute import noise
+from refute.contract import Contract, Falsifier
 from refute.derived import bound_as_data, counters_of, reason_for, sensitivity_of
-from refute.faults import FAULTS
-from refute.faults.base import Fault, milder
-from refute.finding import Control, FaultTrial, Finding, missed, timestamp
+from refute.faults.base import Fault
+from refute.finding import Finding, Noise, missed, timestamp
 from refute.kinds import kind_named, kind_origin
-from refute.kinds.base import Case, Kind, Observation, Planned, Searched
-from refute.recordable import NOTHING, Requested, identity_as_data, settings_of
+from refute.kinds.base import Case, Kind, Observation, Searched
+from refute.recordable import NOTHING, Requested, identity_as_data, observed, settings_of
 from refute.strict_json import check
-from refute.targets.base import CannotPlant, Target, TargetError
-from refute.verdict import Outcome, Verdict, conclude
-
-_NEAR_MISS = 1 / 5  # of the cases: smaller doses only say how sensitive the falsifier is
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """Where an attack is: what it does, how many cases of how many."""
-
-    falsifier: str
-    doing: str
-    done: int
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
-class Controls:
-    """Where the known-good fake comes from, and the stand-in for faults that the target has no seam for."""
-
-    fake: Callable[[int], Target]
-    stand_in: Callable[[], Target] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Attack:
-    """What every step of one falsifier's attack shares."""
-
-    falsifier: Falsifier
-    kind: Kind[Any]
-    target: Target
-    controls: Controls
-    seed: int
-    report: Callable[[Stage], None]
-    alone: Callable[[], AbstractContextManager[None]]
-    known: Sequence[Case] = ()
-
-    @property
-    def size(self) -> int:
-        """Planned cases or runs."""
-        return size_of(self.kind, self.falsifier.bound)
-
-    def say(self, doing: str, done: int = 0) -> None:
-        self.report(Stage(self.falsifier.id, doing, done, self.size))
+from refute.targets.base import Target, TargetError
+from refute.trials import Controls, Plan, Stage, controlled, derive_seed, sampled, trials_of, tried
+from refute.validity import invalidity, probed
+from refute.verdict import Verdict, conclude
 
 
 def attack(
@@ -107,7 +64,7 @@ def attack(
         requested=requested,
         kinds=kinds,
     )
-    plan = _Attack(falsifier, kind, target, controls, seed, report, alone, known)
+    plan = Plan(falsifier, kind, target, controls, seed, report, alone, known)
     try:
         finding = _run(plan, blank, faults_only=faults_only, also=also)
         check(finding.to_json())  # samples that no record can hold are the falsifier's own fault
@@ -116,13 +73,7 @@ def attack(
     except Exception as error:  # noqa: BLE001 (a broken falsifier is a verdict, and must reach the record)
         on_bug(error)
         finding = dataclasses.replace(blank, reason=f"the falsifier broke: {type(error).__name__}: {error}")
-    after = identity_as_data(target) if finding.observations else None
-    return dataclasses.replace(
-        finding,
-        settings=settings_of(requested, finding.target, after, seed),
-        ended=timestamp(),
-        seconds=round(time.monotonic() - clock, 3),
-    )
+    return dataclasses.replace(finding, ended=timestamp(), seconds=round(time.monotonic() - clock, 3))
 
 
 def unattacked(
@@ -157,128 +108,72 @@ def unattacked(
         parameters=dict(falsifier.parameters),
         seed=seed,
         target=target,
-        settings=settings_of(requested, target, None, seed),
+        settings=settings_of(requested, target, seed),
         started=now,
         ended=now,
     )
 
 
-def _run(plan: _Attack, blank: Finding, *, faults_only: bool, also: Sequence[Fault]) -> Finding:
+def _run(plan: Plan, blank: Finding, *, faults_only: bool, also: Sequence[Fault]) -> Finding:
     missing = (plan.kind.requires | set(plan.falsifier.requires)) - plan.target.capabilities
     if missing:
         reason = f"the target lacks {', '.join(sorted(missing))}"
         if "reference" in missing:
             reason += "; nothing here has numbers of another implementation for this model and backend"
         return dataclasses.replace(blank, verdict=Verdict.NOT_APPLICABLE, reason=reason)
-    control = _control(plan)
-    trials = [trial for fault in plan.falsifier.must_catch for trial in _trials(plan, fault)]
-    trials += [_tried(plan, fault) for fault in also]
+    control = controlled(plan)
+    trials = [trial for fault in plan.falsifier.must_catch for trial in trials_of(plan, fault)]
+    trials += [tried(plan, fault) for fault in also]
     with_controls = dataclasses.replace(
         blank, control=control, faults=tuple(trials), sensitivity=sensitivity_of(trials)
     )
     caught = not missed(trials)
     if faults_only:
         verdict = Verdict.INCONCLUSIVE if caught and control.green else Verdict.INVALID
-        reason = reason_for(verdict, None, control, trials)
+        reason = reason_for(verdict, None, control, trials, ())
         return dataclasses.replace(with_controls, verdict=verdict, reason=reason, figure="faults only")
-    with plan.alone() if plan.kind.timing else nullcontext():
-        observations, counterexample, replays = _observe(plan)
-    attacked = dataclasses.replace(
-        with_controls, observations=observations, counterexample=counterexample, replays=replays
-    )
+    attacked = _attacked(plan, with_controls)
     judgement = plan.kind.judge(attacked.judged, plan.falsifier.bound)
-    verdict = conclude(judgement, faults_caught=caught, control_green=control.green, valid=True)
+    invalid = invalidity(attacked)
+    verdict = conclude(judgement, faults_caught=caught, control_green=control.green, valid=not invalid)
     return dataclasses.replace(
         attacked,
         verdict=verdict,
-        reason=reason_for(verdict, judgement, control, trials),
+        reason=reason_for(verdict, judgement, control, trials, invalid),
         figure=plan.kind.figure(judgement, plan.falsifier.bound),
         judgement=judgement,
         counters=counters_of(attacked.judged),
     )
 
 
-def _control(plan: _Attack) -> Control:
-    """Attack the known-good fake with the same plan; it must survive."""
-    plan.say("known-good control")
-    fake = plan.controls.fake(derive_seed(plan.seed, plan.falsifier.id, "fake"))
-    observations = _sample(plan, fake, "control")
-    judgement = plan.kind.judge(observations, plan.falsifier.bound)
-    return Control(fake.identity.name, judgement.outcome is Outcome.SURVIVED, judgement, observations)
-
-
-def _trials(plan: _Attack, fault: Fault) -> list[FaultTrial]:
-    """Try the fault that must be caught, then smaller doses, the mildest first, until one is caught."""
-    trials = [_trial(plan, fault, must=True)]
-    if trials[0].caught:
-        for dose in _milder(fault):
-            trials.append(_trial(plan, Fault(fault.name, dose), must=False))
-            if trials[-1].caught:
-                break
-    return trials
-
-
-def _tried(plan: _Attack, fault: Fault) -> FaultTrial:
-    """Try a fault that nobody promised to catch; a falsifier that breaks under it has not caught it."""
-    try:
-        return _trial(dataclasses.replace(plan, controls=Controls(plan.controls.fake)), fault, must=False)
-    except Exception as error:  # noqa: BLE001 (whatever a broken engine makes of a falsifier)
-        trial = _untried(fault, f"broke the falsifier: {type(error).__name__}: {error}", must=False)
-        return dataclasses.replace(trial, planted="target")
-
-
-def _milder(fault: Fault) -> list[float]:
-    """Doses of the catalogue that are milder than this one, mildest first."""
-    spec = FAULTS[fault.name]
-    return [dose for dose in spec.doses if milder(dose, fault.dose, spec)]
-
-
-def _trial(plan: _Attack, fault: Fault, *, must: bool) -> FaultTrial:
-    plan.say(f"fault {fault}")
-    bound = plan.falsifier.bound
-    planted = "target"
-    with ExitStack() as stack:
-        try:
-            faulty = stack.enter_context(plan.target.plant(fault, bound))
-        except CannotPlant as why:
-            if plan.controls.stand_in is None:
-                return _untried(fault, str(why), must=must)
-            planted = "stand-in"
-            try:
-                faulty = stack.enter_context(plan.controls.stand_in().plant(fault, bound))
-            except CannotPlant as neither:
-                return _untried(fault, f"{why}; stand-in: {neither}", must=must)
-        try:
-            observations = _sample(
-                plan,
-                faulty,
-                "attack",
-                doing=f"fault {fault}",
-                until_red=True,
-                effort=1 if must else _NEAR_MISS,
-            )
-        except CannotPlant as why:  # a seam that only showed when it was used
-            return _untried(fault, str(why), must=must)
-    caught = plan.kind.caught(observations, bound)
-    reason = "turned red" if caught else f"stayed green over {len(observations)} cases"
-    unit = FAULTS[fault.name].unit
-    return FaultTrial(fault.name, fault.dose, unit, planted, must, caught, reason, observations)
-
-
-def _untried(fault: Fault, why: str, *, must: bool) -> FaultTrial:
-    """A fault that could be planted nowhere counts as missed: nothing shows that the falsifier sees it."""
-    unit = FAULTS[fault.name].unit
-    return FaultTrial(
-        fault.name, fault.dose, unit, "nowhere", must, caught=False, reason=why, observations=()
+def _attacked(plan: Plan, finding: Finding) -> Finding:
+    """Add what the real attack gave: samples, how steady the host was, what the engine reports after it."""
+    heard = None
+    with plan.alone() if plan.kind.timing else nullcontext():
+        if probed(finding, timing=plan.kind.timing):
+            before, listener = noise.before(), noise.Listener()
+            plan = dataclasses.replace(plan, between=listener.listen)
+            found = _observe(plan)
+            heard = Noise(before, listener.heard())
+        else:
+            found = _observe(plan)
+    observations, counterexample, replays = found
+    return dataclasses.replace(
+        finding,
+        settings=observed(finding.settings, identity_as_data(plan.target)),
+        noise=heard,
+        observations=observations,
+        counterexample=counterexample,
+        replays=replays,
     )
 
 
-def _observe(plan: _Attack) -> tuple[tuple[Observation, ...], Observation | None, bool | None]:
+def _observe(plan: Plan) -> tuple[tuple[Observation, ...], Observation | None, bool | None]:
     """The real attack: all observations; the shrunk counterexample, if any, and whether it replays."""
     plan.say("attack")
     seed = derive_seed(plan.seed, plan.falsifier.id, "attack")
     if not isinstance(plan.kind, Searched):
-        return _sample(plan, plan.target, "attack"), None, None
+        return sampled(plan, plan.target, "attack"), None, None
     from refute.search import search  # noqa: PLC0415 (start-up time)
 
     result = search(
@@ -287,66 +182,6 @@ def _observe(plan: _Attack) -> tuple[tuple[Observation, ...], Observation | None
         cases=plan.size,
         seed=seed,
         known=plan.known,
-        on_case=lambda n: plan.say("attack", n),
+        on_case=lambda n: plan.case("attack", n),
     )
     return result.observations, result.counterexample, result.replays
-
-
-def _sample(
-    plan: _Attack, target: Target, what: str, *, doing: str = "", until_red: bool = False, effort: float = 1
-) -> tuple[Observation, ...]:
-    """what: names the seed of the cases. doing: what is shown, where it is something else."""
-    seed = derive_seed(plan.seed, plan.falsifier.id, what)
-    return sample(
-        plan.kind,
-        plan.falsifier.bound,
-        target,
-        seed=seed,
-        until_red=until_red,
-        effort=effort,
-        on_case=lambda done: plan.say(doing or what, done),
-    )
-
-
-def sample(
-    kind: Kind[Any],
-    bound: Bound,
-    target: Target,
-    *,
-    seed: int,
-    until_red: bool = False,
-    effort: float = 1,
-    on_case: Callable[[int], None] = lambda _: None,
-) -> tuple[Observation, ...]:
-    """The planned cases of an attack or a control, unshrunk; a search ends at its first counterexample.
-
-    until_red: other kinds too stop as soon as a green verdict is ruled out. effort: the share of the cases
-    or runs that are tried. on_case: told how many cases are done.
-    """
-    size = size_of(kind, bound)
-    if isinstance(kind, Searched):
-        from refute.search import first_counterexample  # noqa: PLC0415 (start-up time)
-
-        cases = math.ceil(size * effort)
-        return first_counterexample(kind, target, cases=cases, seed=seed, on_case=on_case)
-    assert isinstance(kind, Planned)
-    observations: list[Observation] = []
-    for case in kind.plan(target, size, seed)[: math.ceil(size * effort)]:
-        on_case(len(observations))
-        observations.append(kind.observe(target, case))
-        if until_red and kind.caught(observations, bound):
-            break
-    return tuple(observations)
-
-
-def size_of(kind: Kind[Any], bound: Bound) -> int:
-    """How many cases or runs a bound plans."""
-    size = bound.cases if isinstance(kind, Searched) else bound.runs
-    assert size is not None
-    return size
-
-
-def derive_seed(seed: int, *labels: str) -> int:
-    """Derive an independent seed below 2**32 from a seed and labels."""
-    text = "/".join([str(seed), *labels])
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")

@@ -141,25 +141,34 @@ class Reading:
 
 
 def load_contract(
-    path: Path, *, kinds: Collection[str] | None = None, faults: Mapping[str, FaultSpec] | None = None
+    path: Path,
+    *,
+    kinds: Collection[str] | None = None,
+    faults: Mapping[str, FaultSpec] | None = None,
+    source: bytes | None = None,
 ) -> Contract:
     """Read a contract. Raises `ContractError` with every problem that was found.
 
-    kinds, faults: the names that exist; those that are installed where not given.
+    kinds, faults: the names that exist; those that are installed where not given. source: the file's bytes,
+    where they were read before.
     """
-    reading = read_contract(path, kinds=kinds, faults=faults)
+    reading = read_contract(path, kinds=kinds, faults=faults, source=source)
     if reading.contract is None:
         raise ContractError(list(reading.problems))
     return reading.contract
 
 
 def read_contract(
-    path: Path, *, kinds: Collection[str] | None = None, faults: Mapping[str, FaultSpec] | None = None
+    path: Path,
+    *,
+    kinds: Collection[str] | None = None,
+    faults: Mapping[str, FaultSpec] | None = None,
+    source: bytes | None = None,
 ) -> Reading:
     """Read as much of a contract as can be read. Raises `ContractError` where it is no YAML."""
     kinds = _kind_names() if kinds is None else kinds
     faults = FAULTS if faults is None else faults
-    document = read_yaml(path)
+    document = read_yaml(path, source)
     misfits = list(contract_faults(document))
     problems = [*document.problems, *(problem for _, problem in misfits)]
     broken = {pointer[1] for pointer, _ in misfits if pointer[:1] == ("falsifiers",) and len(pointer) > 1}

@@ -1,16 +1,20 @@
 """The pytest hooks of the process that keeps the records: the only one, or the one above xdist's workers."""
 
-import tempfile
+import os
+import signal
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from refute.collect import FINDING, FalsifierItem
+from refute.interrupts import unbroken
 from refute.ledger import Ledger
 from refute.options import contract_files
 from refute.record import RecordError
+from refute.scratch import scratch
 
 
 class Controller:
@@ -19,7 +23,8 @@ class Controller:
     def __init__(self, config: pytest.Config, ledger: Ledger) -> None:
         self.config = config
         self.ledger = ledger
-        self._room: tempfile.TemporaryDirectory[str] | None = None
+        self._room: Path | None = None
+        self._rooms = ExitStack()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
@@ -35,12 +40,13 @@ class Controller:
         if not contract_files(self.config):
             return
         node.workerinput["refute_run"] = self.ledger.run
+        node.workerinput["refute_controller"] = os.getpid()
         if self._room is None:
-            self._room = tempfile.TemporaryDirectory(prefix="refute-room-")
+            self._room = self._rooms.enter_context(scratch("room"))
             if self.config.option.maxschedchunk is None:
                 # Falsifiers take seconds: none is to wait behind another.
                 self.config.option.maxschedchunk = 1
-        node.workerinput["refute_room"] = self._room.name
+        node.workerinput["refute_room"] = str(self._room)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
@@ -55,7 +61,8 @@ class Controller:
         if document is None:
             return
         try:
-            finding, record = self.ledger.take(str(document))
+            with unbroken():
+                finding, record = self.ledger.take(str(document))
         except (RecordError, OSError) as error:
             pytest.exit(
                 f"refute: a finding cannot be recorded: {error}", returncode=pytest.ExitCode.INTERNAL_ERROR
@@ -68,10 +75,20 @@ class Controller:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self) -> None:
-        """Close the records."""
-        self.ledger.seal()
-        if self._room is not None:
-            self._room.cleanup()
+        """Close the records; the workers of an interrupted run have nothing left to do."""
+        with unbroken():
+            self.ledger.seal()
+        if self.ledger.interrupted:
+            self._tell_workers(signal.SIGTERM)
+
+    def pytest_unconfigure(self) -> None:
+        """Leave nothing on the side."""
+        self._rooms.close()
+
+    def abandon(self) -> None:
+        """End the workers as this process is going to end: at once. Their files are removed."""
+        self._tell_workers(signal.SIGKILL)
+        self._rooms.close()
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show every claim, the unobserved too, and where the records lie."""
@@ -93,10 +110,17 @@ class Controller:
         if not any(selected.values()):
             return
         try:
-            self.ledger.plan(contracts, selected)
+            with unbroken():
+                self.ledger.plan(contracts, selected)
         except (RecordError, OSError) as error:
             raise pytest.UsageError(f"refute: no record can be written: {error}") from None
         self.config.hook.pytest_refute_plan(contracts=selected)
+
+    def _tell_workers(self, number: signal.Signals) -> None:
+        if self._room is not None:
+            from refute.room import tell_workers  # noqa: PLC0415 (its locks are not there on every system)
+
+            tell_workers(self._room, number)
 
     @staticmethod
     def _key(nodeid: str) -> tuple[str, str]:

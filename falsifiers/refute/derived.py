@@ -11,11 +11,20 @@ from refute.verdict import Judgement, Verdict
 
 
 def reason_for(
-    verdict: Verdict, judgement: Judgement | None, control: Control, trials: Sequence[FaultTrial]
+    verdict: Verdict,
+    judgement: Judgement | None,
+    control: Control,
+    trials: Sequence[FaultTrial],
+    invalid: Sequence[str],
 ) -> str:
-    """Say in one sentence why the verdict is what it is; derived, so that an audit can say it again."""
+    """Say in one sentence why the verdict is what it is; derived, so that an audit can say it again.
+
+    invalid: what `refute.validity` says against it.
+    """
     if not control.green:
         return f"the known-good control came out {control.judgement.outcome}: {control.judgement.reason}"
+    if invalid:
+        return "; ".join(invalid)
     uncaught = [f"{trial.name}={trial.dose:g}" for trial in missed(trials)]
     if uncaught and verdict is Verdict.INVALID:
         return f"not caught: {', '.join(uncaught)}"

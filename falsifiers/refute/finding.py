@@ -69,12 +69,14 @@ class Setting:
 class Probe:
     """How steady the host was, raw; `refute.noise` says what it means.
 
-    kernel_ns: times of one small piece of work, in order. late_ns: how much later than asked for each short
+    kernel_ns: times of one small piece of work, in order. cpu_ns: for how much of each it had a processor.
+    late_ns: how much later than asked for each short
     sleep ended. ticks: of the host's processors meanwhile (`all`), and those that another guest had
     (`stolen`); None where the system does not tell.
     """
 
     kernel_ns: tuple[int, ...]
+    cpu_ns: tuple[int, ...]
     late_ns: tuple[int, ...]
     ticks: Mapping[str, int] | None
 
@@ -198,7 +200,8 @@ def _observations(entries: list[Mapping[str, Any]]) -> tuple[Observation, ...]:
 
 
 def _probe(entry: Mapping[str, Any]) -> Probe:
-    return Probe(tuple(entry["kernel_ns"]), tuple(entry["late_ns"]), entry["ticks"])
+    kernel, cpu, late = (tuple(entry[key]) for key in ("kernel_ns", "cpu_ns", "late_ns"))
+    return Probe(kernel, cpu, late, entry["ticks"])
 
 
 def _judgement(entry: Mapping[str, Any]) -> Judgement:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from refute.attack import Stage
     from refute.finding import Finding
+    from refute.trials import Stage
 
 
 @pytest.hookspec

@@ -107,9 +107,12 @@ class Document:
         return Problem(self.path, line, column, rule, what, expected, fix)
 
 
-def read_yaml(path: Path) -> Document:
-    """Read one document. Raises `ContractError` where it cannot be read to its end."""
-    source = _read(path)
+def read_yaml(path: Path, source: bytes | None = None) -> Document:
+    """Read one document. Raises `ContractError` where it cannot be read to its end.
+
+    source: its bytes, where they were read before.
+    """
+    source = _read(path) if source is None else source
     try:
         text = source.decode("utf-8-sig")
     except UnicodeDecodeError as error:

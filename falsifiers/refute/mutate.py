@@ -1,7 +1,6 @@
 """Copies of a model file with one fault in them, for `refute mutate` and for targets that read files."""
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from refute.faults.gguf_parts import GgufParts, NotGguf
 from refute.faults.model import Mutant, mutate
 from refute.faults.specs_logits import MODEL
 from refute.marked_yaml import did_you_mean
+from refute.scratch import scratch
 from refute.targets.base import CannotPlant
 
 _NAMES = f"expected one of the model: {', '.join(spec.name for spec in MODEL)}"
@@ -84,8 +84,8 @@ def write_mutant(
 @contextmanager
 def mutant_of(source: Path, fault: Fault) -> Iterator[Path]:
     """Give a temporary copy of a model with this fault. Raises `CannotPlant`, also where it finds no room."""
-    with tempfile.TemporaryDirectory(prefix="refute-mutant-") as folder:
-        copy = Path(folder) / source.name
+    with scratch("mutant") as folder:
+        copy = folder / source.name
         try:
             write_mutant(source, fault, copy)
         except CannotMutate as error:

@@ -5,8 +5,9 @@ takes no file but contracts, and says nothing where there are none.
 """
 
 import json
+import os
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import pytest
 from refute import hooks
 from refute.collect import ATTACKER, FINDING, ContractFile, FalsifierItem
 from refute.controller import Controller
+from refute.interrupts import obeying
 from refute.ledger import Ledger
 from refute.options import OPTIONS, Options, add_options, contract_files, is_contract, reruns
 from refute.session import Attacker
@@ -47,6 +49,10 @@ def pytest_configure(config: pytest.Config) -> None:
     ledger = Ledger(options.seed, evidence, config.invocation_params.dir, requested=requested)
     if not worker:
         config.pluginmanager.register(Controller(config, ledger), "refute-controller")
+    elif worker.get("refute_controller") == os.getppid():
+        until_the_end = ExitStack()
+        until_the_end.enter_context(obeying(os.getppid()))
+        config.add_cleanup(until_the_end.close)
     config.stash[ATTACKER] = Attacker(
         selection=options.selection,
         run=worker.get("refute_run", ledger.run),

@@ -1,7 +1,7 @@
 """What was asked for and what is attacked, as plain data that records hold."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -63,25 +63,28 @@ class Requested:
 NOTHING = Requested()
 
 
-def settings_of(
-    requested: Requested, before: Mapping[str, Any], after: Mapping[str, Any] | None, seed: int
-) -> tuple[Setting, ...]:
-    """Line up what was asked for, what the engine said of itself before an attack, and what after it.
+def settings_of(requested: Requested, identity: Mapping[str, Any], seed: int) -> tuple[Setting, ...]:
+    """Line up what was asked for and what an engine says of itself.
 
-    before and after: as `identity_as_data` gives them; empty where nothing was opened. after: None where the
-    engine computed nothing that it could report on.
+    identity: as `identity_as_data` gives it; empty where nothing was opened.
     """
-    asked = requested.to_json()
-    told, seen = _said(before), _said(after or {})
+    asked, told = requested.to_json(), _said(identity)
     settings = [
-        Setting(name, asked.get(name), told.get(name), seen.get(name))
-        for name in (*_REPORTED, *_OF_IDENTITY)
-        if any(each.get(name) is not None for each in (asked, told, seen))
+        Setting(name, asked.get(name), told[name], None)
+        for name in told
+        if asked.get(name) is not None or told[name] is not None
     ]
     return (*settings, Setting("seed", requested.seed, seed, None))
 
 
+def observed(settings: Iterable[Setting], identity: Mapping[str, Any]) -> tuple[Setting, ...]:
+    """Add what the engine reports of itself once it has answered."""
+    told = _said(identity)
+    return tuple(dataclasses.replace(each, observed=told.get(each.name)) for each in settings)
+
+
 def _said(identity: Mapping[str, Any]) -> dict[str, str | int | None]:
+    """What an identity says of each setting; None where it says nothing."""
     return dict(_members(identity))
 
 

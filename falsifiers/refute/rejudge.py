@@ -15,6 +15,7 @@ from refute.finding import Control, FaultTrial, Finding, demanded, missed
 from refute.kinds import Origin, kind_origin
 from refute.kinds.base import Kind, Searched
 from refute.reader import Discrepancy, Record
+from refute.validity import invalidity, probed
 from refute.verdict import Judgement, Outcome, Verdict, conclude
 
 Kinds = Callable[[str], type[Kind[Any]]]
@@ -162,7 +163,7 @@ def _derived(finding: Finding, falsifier: Falsifier, kind: Kind[Any]) -> Iterato
     yield from _planned(finding.faults, falsifier)
     yield from _compare("/sensitivity", *map(_plain, (finding.sensitivity, sensitivity_of(trials))))
     caught = not missed(trials)
-    judgement = None
+    judgement, invalid = None, list[str]()
     if finding.judgement is None:
         if finding.observations:
             yield "/judgement", None, "a judgement of what was observed"
@@ -172,9 +173,15 @@ def _derived(finding: Finding, falsifier: Falsifier, kind: Kind[Any]) -> Iterato
         yield from _judged("/judgement", finding.judgement, judgement)
         yield from _compare("/figure", finding.figure, kind.figure(judgement, falsifier.bound))
         yield from _compare("/counters", dict(finding.counters), dict(counters_of(finding.judged)))
-        verdict = conclude(judgement, faults_caught=caught, control_green=control.green, valid=True)
+        if probed(finding, timing=kind.timing) != (finding.noise is not None):
+            expected = (
+                "none: this claim is not about the host's time" if finding.noise else "probes of the host"
+            )
+            yield "/noise", "probes" if finding.noise else None, expected
+        invalid = invalidity(finding)
+        verdict = conclude(judgement, faults_caught=caught, control_green=control.green, valid=not invalid)
     yield from _compare("/verdict", finding.verdict, verdict)
-    yield from _compare("/reason", finding.reason, reason_for(verdict, judgement, control, trials))
+    yield from _compare("/reason", finding.reason, reason_for(verdict, judgement, control, trials, invalid))
     yield from _counterexample(finding, kind, judgement)
 
 

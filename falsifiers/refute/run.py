@@ -3,26 +3,23 @@
 import io
 import os
 import shlex
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import pytest
 
 from refute.controller import Controller
+from refute.interrupts import Interrupts
 from refute.ledger import Ledger
 from refute.options import OPTIONS
 from refute.report.live import Live
 from refute.verdict import Exit
 
 if TYPE_CHECKING:
-    from refute.attack import Stage
     from refute.finding import Finding
+    from refute.trials import Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +39,15 @@ def run(files: Sequence[Path], arguments: Sequence[str], display: Live) -> Outco
     command = [*map(str, files), *arguments, "--assert=plain", "-o", f"refute_contracts={own}"]
     if os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
         command += ["-p", "refute.plugin"]
-    with display, adapter.remembering_interrupts():
+    with display, adapter.interrupts.answered():
         try:
             status = int(pytest.main(command, plugins=[adapter]))
         except Exception:
             # pytest fails at showing an interrupt that came between two lines; the records are sealed.
-            if not adapter.interrupted:
+            if not adapter.interrupts.came:
                 raise
             status = pytest.ExitCode.INTERRUPTED
-    code = Exit.INTERRUPTED if adapter.interrupted else _code(status, adapter.ledger)
+    code = Exit.INTERRUPTED if adapter.interrupts.came else _code(status, adapter.ledger)
     return Outcome(code, adapter.ledger, adapter.notes.getvalue())
 
 
@@ -71,30 +68,12 @@ class _Adapter:
         self.display = display
         self.ledger: Ledger | None = None
         self.notes = io.StringIO()
-        self.interrupted = False
-
-    @contextmanager
-    def remembering_interrupts(self) -> Iterator[None]:
-        """Note Ctrl-C besides raising it: where it arrives in a callback, Python swallows the exception."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def interrupt(number: int, frame: FrameType | None) -> None:
-            self.interrupted = True
-            signal.default_int_handler(number, frame)
-
-        before = signal.signal(signal.SIGINT, interrupt)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
+        self.interrupts = Interrupts(say=display.say)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self) -> None:
         """Stop before the next falsifier where an interrupt was swallowed."""
-        if self.interrupted:
-            raise KeyboardInterrupt
+        self.interrupts.check()
 
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self, config: pytest.Config) -> None:
@@ -107,6 +86,7 @@ class _Adapter:
         if not isinstance(controller, Controller):
             raise pytest.UsageError("refute: its pytest plugin is switched off (-p no:refute)")
         self.ledger = controller.ledger
+        self.interrupts.abandon = controller.abandon
         self.display.head(config.stash[OPTIONS].header())
 
     def pytest_refute_plan(self, contracts: dict[str, list[str]]) -> None:
@@ -114,7 +94,8 @@ class _Adapter:
         self.display.plan(contracts)
 
     def pytest_refute_stage(self, contract: str, stage: "Stage") -> None:
-        """Show where the attack is."""
+        """Show where the attack is; stop between two cases where an interrupt was swallowed."""
+        self.interrupts.check()
         self.display.stage(contract, stage)
 
     def pytest_refute_finding(self, finding: "Finding") -> None:

@@ -11,12 +11,12 @@ from refute.select import Selection, embedded_model
 from refute.verdict import Verdict
 
 if TYPE_CHECKING:
-    from refute.attack import Stage
     from refute.contract import Contract, Falsifier
     from refute.faults.base import Fault
     from refute.recordable import Requested
     from refute.room import Room
     from refute.targets.base import Target
+    from refute.trials import Stage
 
 
 @dataclass(slots=True)
@@ -46,8 +46,9 @@ class Attacker:
 
     def _attack(self, contract: "Contract", falsifier: "Falsifier") -> tuple[Finding, Exception | None]:
         # Kinds need numpy, and pytest loads this module at start-up.
-        from refute.attack import Controls, attack, unattacked  # noqa: PLC0415
+        from refute.attack import attack, unattacked  # noqa: PLC0415
         from refute.targets.fake import FakeTarget  # noqa: PLC0415
+        from refute.trials import Controls  # noqa: PLC0415
 
         common: dict[str, Any] = {
             "contract": contract,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from refute.attack import Controls, attack
+from refute.attack import attack
 from refute.contract import Bound, Contract, Falsifier, ModelClaim, Scope
 from refute.faults import FAULTS
 from refute.faults.base import UnknownFault, parse_fault
@@ -17,6 +17,7 @@ from refute.finding import Finding, missed
 from refute.kinds.base import Kind, Planned, Searched
 from refute.record import new_run_id
 from refute.targets.base import CannotPlant, Target
+from refute.trials import Controls
 from refute.verdict import Level, Verdict
 
 _EMPTY = hashlib.sha256(b"").hexdigest()

@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from refute.attack import Controls, Stage, attack, derive_seed
+from refute import noise
+from refute.attack import attack
 from refute.contract import Bound, Contract, Falsifier, load_contract
 from refute.faults import FAULTS
 from refute.faults.base import Fault
-from refute.finding import Finding
+from refute.finding import Finding, Probe
 from refute.recordable import Requested
 from refute.strict_json import dump_strict, load_strict
-from refute.targets.base import CannotPlant, Generation, Request, Target, TargetError
+from refute.targets.base import CannotPlant, Generation, Identity, Request, Target, TargetError
 from refute.targets.fake import FakeTarget
+from refute.trials import Controls, Stage, derive_seed
 from refute.verdict import Level, Outcome, Verdict
 
 CONTRACTS = Path(__file__).parents[2] / "contracts"
@@ -230,3 +232,54 @@ def test_settings_are_what_was_asked_for_and_what_the_engine_says_before_and_aft
         ("model_name", None, "fake", "fake"),
         ("seed", 3, 3, None),
     ]
+
+
+def test_what_was_asked_for_and_is_not_attacked_makes_the_verdict_invalid(contract: Contract) -> None:
+    asked = Requested(model_name="another")
+    finding = attack(
+        falsifier(contract, "gqa-head-mapping"),
+        FakeTarget(1),
+        contract=contract,
+        run="r",
+        seed=3,
+        controls=CONTROLS,
+        requested=asked,
+    )
+    assert (finding.verdict, finding.reason) == (
+        Verdict.INVALID,
+        "model_name another was asked for, the engine says fake",
+    )
+
+
+class OnTheHost(FakeTarget):
+    """The simulated engine, said to be real: its clock counts as the host's."""
+
+    @property
+    def identity(self) -> Identity:
+        return dataclasses.replace(super().identity, simulated=False)
+
+
+def test_the_host_is_probed_before_and_between_the_runs_of_a_claim_about_time(contract: Contract) -> None:
+    finding = run(contract, OnTheHost(1), "decode-floor", must_catch=())
+    assert finding.noise is not None
+    runs = len(finding.observations)
+    assert len(finding.noise.before.kernel_ns) == 40
+    assert (len(finding.noise.during.kernel_ns), len(finding.noise.during.late_ns)) == (4 * runs, runs)
+
+
+def test_a_loud_host_makes_a_claim_about_time_invalid(
+    contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loud = Probe((5000,) * 40, (1000,) * 40, (0,), None)
+    monkeypatch.setattr(noise, "before", lambda: loud)
+    finding = run(contract, OnTheHost(1), "decode-floor", must_catch=())
+    assert finding.verdict is Verdict.INVALID
+    assert finding.reason.startswith("the host was busy before the attack")
+    assert finding.judgement is not None
+
+
+def test_no_host_is_probed_for_a_simulated_clock_or_another_claim(
+    contract: Contract,
+) -> None:
+    assert run(contract, FakeTarget(1), "decode-floor", must_catch=()).noise is None
+    assert run(contract, OnTheHost(1), "gqa-head-mapping", must_catch=()).noise is None

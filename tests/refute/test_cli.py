@@ -2,17 +2,15 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from small_contract import CACHED, REPEATS, contract, falsifier
 
 import refute
-from refute.attack import Controls, attack
+from refute.attack import attack
 from refute.cli import main
 from refute.contract import load_contract
 from refute.faults import FAULTS
@@ -20,6 +18,7 @@ from refute.faults.base import Fault
 from refute.ledger import Ledger
 from refute.select import Selection
 from refute.targets.fake import FakeTarget
+from refute.trials import Controls
 from refute.verdict import Exit, Verdict
 
 COMMAND = [sys.executable, "-c", "import sys; from refute.cli import main; sys.exit(main())"]
@@ -78,7 +77,8 @@ def test_wrong_usage_is_one_sentence(capsys, arguments):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["lint"], ["init"], ["schema"], ["run"], ["mutate"], ["replay"], ["status"], ["gate"]]
+    "command",
+    [[], ["lint"], ["init"], ["schema"], ["run"], ["mutate"], ["replay"], ["status"], ["gate"], ["audit"]],
 )
 def test_help(capsys, command):
     with pytest.raises(SystemExit) as ended:
@@ -198,27 +198,6 @@ def test_processes_share_one_record(project):
     assert done.returncode == Exit.OK, done.stdout + done.stderr
     (summary,) = (project / "evidence").glob("*/*/findings.json")
     assert json.loads(summary.read_text())["state"] == "complete"
-
-
-@pytest.mark.parametrize("conftest", ["", "def pytest_keyboard_interrupt(): raise TypeError('no line')"])
-def test_ctrl_c_seals_the_record(project, conftest):
-    """Also where pytest fails at it, as it does where an interrupt comes between two lines of Python."""
-    (project / "conftest.py").write_text(conftest)
-    (project / "contracts/small-v1.yaml").write_text(
-        contract(*(falsifier(f"repeats-{n}") for n in range(60)))
-    )
-    process = subprocess.Popen(
-        [*COMMAND, "run", "--target=fake"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    deadline = time.monotonic() + 60
-    while not list(project.glob("evidence/*/*/repeats-1.json")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == Exit.INTERRUPTED, errors.decode()
-    assert b"Traceback" not in errors
-    (summary,) = project.glob("evidence/*/*/findings.json")
-    assert json.loads(summary.read_text())["state"] == "interrupted"
 
 
 def test_status_and_gate_read_what_run_wrote(project):

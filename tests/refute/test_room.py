@@ -1,6 +1,7 @@
 """Whoever measures times is alone: real processes, and what each saw of the others."""
 
 import fcntl
+import signal
 import subprocess
 import sys
 import textwrap
@@ -9,7 +10,7 @@ import time
 
 import pytest
 
-from refute.room import Room
+from refute.room import Room, tell_workers
 
 WORKER = textwrap.dedent(
     """
@@ -156,3 +157,19 @@ def test_who_is_done_keeps_nobody_out(tmp_path):
     with other, other.to_oneself():
         assert other.alone
     assert not other.alone
+
+
+def test_a_worker_without_a_controller_ends_between_two_cases(tmp_path):
+    room = Room.of(tmp_path)
+    with room:
+        room.pass_by()
+        room.parent = -1
+        with pytest.raises(KeyboardInterrupt):
+            room.pass_by()
+
+
+def test_the_workers_that_live_are_told(workers, tmp_path):
+    workers[0].process.kill()
+    workers[0].process.wait()
+    tell_workers(tmp_path, signal.SIGTERM)
+    assert workers[1].process.wait(timeout=20) == -signal.SIGTERM

@@ -217,7 +217,7 @@ def finding(
         falsifier,
         run,
         verdict=verdict,
-        reason=reason_for(verdict, judgement, known_good, trials),
+        reason=reason_for(verdict, judgement, known_good, trials, ()),
         figure=kind.figure(judgement, bound),
         target=target(model, build),
         observations=seen,

@@ -1,7 +1,9 @@
 """What a run shows while it runs: one line per verdict, and on a terminal where the attack is."""
 
+import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -15,8 +17,8 @@ from refute.report.words import STYLES, counted, seconds, short
 from refute.verdict import Verdict
 
 if TYPE_CHECKING:
-    from refute.attack import Stage
     from refute.finding import Finding
+    from refute.trials import Stage
 
 
 class Live:
@@ -41,6 +43,11 @@ class Live:
     ) -> None:
         if self._status is not None:
             self._status.stop()
+
+    def say(self, sentence: str) -> None:
+        """Show a sentence, also between two lines of whatever runs."""
+        with suppress(OSError):
+            os.write(self.console.file.fileno(), f"\n{sentence}\n".encode())
 
     def head(self, lines: Sequence[str]) -> None:
         """Say what is attacked."""

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from refute.attack import sample
 from refute.contract import Falsifier, load_contract
 from refute.faults.base import Fault
 from refute.kinds import kind_named
 from refute.kinds.base import Observation, Searched
 from refute.targets.fake import FakeTarget
+from refute.trials import sample
 
 CONTRACT = Path(__file__).parents[3] / "contracts" / "openai-chat-completions-v1.yaml"
 FALSIFIERS = load_contract(CONTRACT).falsifiers

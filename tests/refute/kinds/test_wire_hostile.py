@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refute.attack import sample
 from refute.contract import Bound, Falsifier, load_contract
 from refute.kinds import kind_named
 from refute.kinds.base import Observation
 from refute.targets.fake import FakeTarget
+from refute.trials import sample
 
 CONTRACT = Path(__file__).parents[3] / "contracts" / "openai-chat-completions-v1.yaml"
 FALSIFIERS = load_contract(CONTRACT).falsifiers

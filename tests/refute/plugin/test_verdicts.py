@@ -65,7 +65,7 @@ def test_a_broken_falsifier_is_an_error_with_its_traceback(project, monkeypatch)
     def broken(plan):
         raise ZeroDivisionError("a bug of ours")
 
-    monkeypatch.setattr(refute.attack, "_control", broken)
+    monkeypatch.setattr(refute.attack, "controlled", broken)
     project.write(contract(REPEATS))
     result = project.run("contracts")
     result.assert_outcomes(failed=1)

@@ -2,13 +2,13 @@
 
 import pytest
 
-from refute.attack import sample
 from refute.contract import load_contract
 from refute.contract_files import find_contracts
 from refute.faults.backend import DenseDispatch
 from refute.kinds import kind_named
 from refute.select import embedded_model
 from refute.targets.bundled import BundledTarget
+from refute.trials import sample
 from refute_runtime.backends.array import ArrayBackend
 
 CLAIMS = ("layers-as-in-file", "entry-points-run-moe-layers")

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refute.attack import sample
 from refute.contract import load_contract
 from refute.faults.base import Fault
 from refute.kinds import kind_named
@@ -17,6 +16,7 @@ from refute.targets.base import CAPABILITIES, CannotPlant, Refusal, Request, Sam
 from refute.targets.bundled import BundledTarget
 from refute.targets.llama_cpp import LlamaCppTarget
 from refute.targets.scores import implementation
+from refute.trials import sample
 from refute.verdict import Outcome
 
 installed = pytest.mark.skipif(

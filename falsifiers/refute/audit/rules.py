@@ -1,0 +1,14 @@
+"""The table of all rules."""
+
+from refute.audit import derivation, identity, origin, samples, times, trees
+from refute.audit.rule import Rule
+from refute.audit.subject import Subject
+
+OF_RUNS: tuple[Rule[Subject], ...] = (
+    *identity.RULES,
+    *derivation.RULES,
+    *times.RULES,
+    *samples.RULES,
+    *origin.RULES,
+)
+OF_TREES: tuple[Rule[trees.Trees], ...] = trees.RULES
