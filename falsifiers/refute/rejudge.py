@@ -93,7 +93,7 @@ class Rejudge:
 class _Rule:
     """How one falsifier of one contract is judged. copied: what findings repeat of it.
 
-    kind: made with the first finding, as parameters may be refused. contract: kept, so that its id stays its own.
+    kind: made with the first finding, as parameters may be refused. contract: kept, as its id is the key.
     """
 
     contract: Contract
