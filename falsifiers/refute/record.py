@@ -95,13 +95,16 @@ def new_run_id() -> str:
 
 
 class RunWriter:
-    """Writes one run. Not safe for threads; any number of writers may share a tree."""
+    """Writes one run. Not safe for threads; any number of writers may share a tree.
+
+    began_ns: when it was opened, on the monotonic clock.
+    """
 
     def __init__(self, path: Path, summary: dict[str, Any], files: FileSystem) -> None:
         self.path = path
         self._summary = summary
         self._fs = files
-        self._began = time.monotonic_ns()
+        self.began_ns = time.monotonic_ns()
 
     @classmethod
     def open(
@@ -247,12 +250,21 @@ class RunWriter:
         self._refuse_sealed()
         for name in APPENDED:
             if (self.path / name).exists():
+                self._sync(self.path / name)
                 self._summary["files"].append(listing(name, (self.path / name).read_bytes()))
         state: State = "interrupted" if interrupted or self.pending else "complete"
         self._summary["state"] = state
-        self._summary["time"].update(ended=timestamp(), monotonic_ns=time.monotonic_ns() - self._began)
+        self._summary["time"].update(ended=timestamp(), monotonic_ns=time.monotonic_ns() - self.began_ns)
         self._publish()
         return state
+
+    def _sync(self, path: Path) -> None:
+        """Bring a file that grew to the disk before its digest is listed."""
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            self._fs.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def _refuse_sealed(self) -> None:
         if self._summary["state"] != "running":

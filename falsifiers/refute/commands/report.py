@@ -1,0 +1,53 @@
+"""`refute report`: what the records say, as one file that a reviewer reads."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from refute.commands.shared import Refused, add_paths, contracts_of
+from refute.report.words import counted
+from refute.verdict import Exit
+
+if TYPE_CHECKING:
+    from refute.commands.shared import Commands
+
+
+def add(commands: "Commands") -> None:
+    """Add the command."""
+    parser = commands.add_parser("report", help="write what the records say as one HTML file")
+    parser.description = (
+        "Write every claim with its samples against the bound, the faults that it caught, its attempts and "
+        "where they come from: one HTML file that needs no network."
+    )
+    add_paths(parser)
+    parser.add_argument(
+        "--evidence",
+        nargs="+",
+        type=Path,
+        default=[Path("evidence")],
+        metavar="TREE",
+        help="trees of records (default: evidence)",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("report.html"),
+        metavar="FILE",
+        help="where it is written (default: report.html)",
+    )
+    parser.set_defaults(execute=_report)
+
+
+def _report(arguments: argparse.Namespace) -> Exit:
+    from refute.report.page.gather import gather
+    from refute.report.page.render import page
+
+    report = gather(contracts_of(arguments.paths, foreign=True), arguments.evidence)
+    data = page(report)
+    try:
+        arguments.out.write_bytes(data)
+    except OSError as error:
+        raise Refused(Exit.USAGE, f"refute: {arguments.out}: {error.strerror or error}") from None
+    told = ", ".join(f"{count} {status}" for status, count in report.counts) or "no claims"
+    print(f"{arguments.out}: {counted(report.claims, 'claim')} ({told}), {len(data) / 1024:.0f} KiB")
+    return Exit.OK
