@@ -11,6 +11,7 @@ from refute.counterexample import Counterexample
 from refute.finding import Finding
 from refute.record import RunWriter, new_run_id
 from refute.recordable import Requested
+from refute.redaction import Secrets
 from refute.verdict import EXIT_OF_VERDICT, Exit, Verdict, worst_exit
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Ledger:
     directory: Path
     run: str = field(default_factory=new_run_id)
     requested: Requested = field(default_factory=Requested)
+    secrets: Secrets = field(default_factory=Secrets)
     contracts: dict[str, "Contract"] = field(default_factory=dict)
     selected: dict[str, list[str]] = field(default_factory=dict)
     findings: list["Finding"] = field(default_factory=list)
@@ -66,6 +68,7 @@ class Ledger:
                     provenance=provenance,
                     requested=self.requested,
                     resumes=None if takeover is None else takeover.cited[id],
+                    secrets=self.secrets,
                     run=self.run,
                 )
         if takeover is not None:
