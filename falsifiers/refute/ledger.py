@@ -11,10 +11,12 @@ from refute.counterexample import Counterexample
 from refute.finding import Finding
 from refute.record import RunWriter, new_run_id
 from refute.recordable import Requested
+from refute.redaction import Secrets
 from refute.verdict import EXIT_OF_VERDICT, Exit, Verdict, worst_exit
 
 if TYPE_CHECKING:
     from refute.contract import Contract
+    from refute.telemetry import Telemetry
 
 
 @dataclass(slots=True)
@@ -30,12 +32,14 @@ class Ledger:
     directory: Path
     run: str = field(default_factory=new_run_id)
     requested: Requested = field(default_factory=Requested)
+    secrets: Secrets = field(default_factory=Secrets)
     contracts: dict[str, "Contract"] = field(default_factory=dict)
     selected: dict[str, list[str]] = field(default_factory=dict)
     findings: list["Finding"] = field(default_factory=list)
     records: dict[tuple[str, str], Path] = field(default_factory=dict)
     interrupted: bool = False
     _writers: dict[str, "RunWriter"] = field(default_factory=dict)
+    _telemetry: "Telemetry | None" = None
 
     def plan(self, contracts: Mapping[str, "Contract"], selected: Mapping[str, Sequence[str]]) -> None:
         """Bring to the disk what is going to be attacked, before it is. Raises `RecordError` or OSError."""
@@ -54,8 +58,14 @@ class Ledger:
                     selected=falsifiers,
                     provenance=provenance,
                     requested=self.requested,
+                    secrets=self.secrets,
                     run=self.run,
                 )
+        if self._writers:
+            from refute.telemetry import Telemetry  # noqa: PLC0415 (start-up time)
+
+            runs = {writer.path: writer.began_ns for writer in self._writers.values()}
+            self._telemetry = Telemetry.started(runs)
 
     def take(self, document: str) -> tuple["Finding", Path | None]:
         """Keep a finding that came as JSON; return it, and the file that it lies in."""
@@ -74,6 +84,9 @@ class Ledger:
 
     def seal(self) -> None:
         """Close every record; what was planned and has no finding makes it an interrupted one."""
+        if self._telemetry is not None:
+            self._telemetry.stop()
+            self._telemetry = None
         for writer in self._writers.values():
             writer.seal(interrupted=self.interrupted)
         self._writers.clear()
