@@ -113,7 +113,7 @@ def gate(
     """Decide from records and policy alone, as of `now`."""
     present, policy = present or Present.here(), policy or no_policy()
     now = (now or datetime.now(UTC)).astimezone(UTC)
-    attempts = read_attempts(contracts, trees, present=present, kinds=kinds)
+    attempts = read_attempts(contracts, trees, present=present, kinds=kinds, samples=False)
     found = overview(contracts, attempts, policy=policy, now=now)
     rule = _Rule(profile, policy, now)
     rulings = tuple(rule.on(claim) for claim in found.claims)

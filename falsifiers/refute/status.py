@@ -85,7 +85,8 @@ def status(
 
     now: which waivers count is decided on its day.
     """
-    attempts = read_attempts(contracts, trees, present=present or Present.here(), kinds=kinds)
+    present = present or Present.here()
+    attempts = read_attempts(contracts, trees, present=present, kinds=kinds, samples=False)
     return overview(contracts, attempts, policy=policy, now=now)
 
 
