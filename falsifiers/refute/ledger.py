@@ -92,6 +92,13 @@ class Ledger:
         self._writers.clear()
 
     @property
+    def folders(self) -> list[Path]:
+        """The runs that records are kept in."""
+        if self.evidence is None:
+            return []
+        return [self.evidence / id / self.run for id, falsifiers in self.selected.items() if falsifiers]
+
+    @property
     def unobserved(self) -> list[tuple[str, str]]:
         """Declared falsifiers without a finding, as (contract, falsifier): deselected, or never reached."""
         seen = {(finding.contract, finding.falsifier) for finding in self.findings}

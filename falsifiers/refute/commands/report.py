@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refute.commands.shared import Refused, add_paths, contracts_of
+from refute.commands.shared import Refused, add_paths, add_trees, contracts_of, policy_of, trees_of
 from refute.report.words import counted
 from refute.verdict import Exit
 
@@ -20,14 +20,7 @@ def add(commands: "Commands") -> None:
         "where they come from: one HTML file that needs no network."
     )
     add_paths(parser)
-    parser.add_argument(
-        "--evidence",
-        nargs="+",
-        type=Path,
-        default=[Path("evidence")],
-        metavar="TREE",
-        help="trees of records (default: evidence)",
-    )
+    add_trees(parser, as_json=False)
     parser.add_argument(
         "--out",
         type=Path,
@@ -39,10 +32,20 @@ def add(commands: "Commands") -> None:
 
 
 def _report(arguments: argparse.Namespace) -> Exit:
+    from refute.attempts import Present
+    from refute.audit.examine import audit
+    from refute.audit.subject import Here
+    from refute.provenance import package_digest
     from refute.report.page.gather import gather
     from refute.report.page.render import page
 
-    report = gather(contracts_of(arguments.paths, foreign=True), arguments.evidence)
+    contracts = contracts_of(arguments.paths, foreign=True)
+    policy = policy_of(contracts)
+    trees, present = trees_of(arguments, policy), Present.here()
+    harness = package_digest("refute", suffixes=(".py", ".json"))
+    here = Here(present, contracts={each.id: each for each in contracts}, harness=harness)
+    found = audit([tree for tree in trees if tree.exists()], here)
+    report = gather(contracts, trees, policy=policy, audit=found, present=present)
     data = page(report)
     try:
         arguments.out.write_bytes(data)

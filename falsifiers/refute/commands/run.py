@@ -4,9 +4,11 @@ import argparse
 import json
 import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refute.commands.shared import Refused, add_paths, add_target, console_on, contracts_of
+from refute.commands.sign import signed_by, signer_of
 from refute.verdict import Exit
 
 if TYPE_CHECKING:
@@ -34,6 +36,9 @@ def add(commands: "Commands") -> None:
     run.add_argument(
         "--json", action="store_true", help="JSON on standard output, the rest on standard error"
     )
+    run.add_argument(
+        "--sign", type=Path, metavar="KEY", help="sign the records with this private key (refute keygen)"
+    )
     chosen = run.add_argument_group("as in pytest (what is left out is unobserved: exit code 5)")
     chosen.add_argument("-k", dest="keyword", metavar="EXPR", help="only falsifiers whose names match")
     chosen.add_argument("-m", dest="marker", metavar="EXPR", help="such as \"falsifier(kind='tok-floor')\"")
@@ -59,6 +64,9 @@ def _run(arguments: argparse.Namespace) -> Exit:
     workers = arguments.workers
     if workers not in (None, "auto") and not re.fullmatch(r"0*[1-9][0-9]{0,3}", workers):
         raise Refused(Exit.USAGE, f"refute: -n {workers}: expected a whole number of at least 1, or auto")
+    if arguments.sign is not None and arguments.faults:
+        raise Refused(Exit.USAGE, "refute: --sign signs records, and --faults keeps none")
+    signer = None if arguments.sign is None else signer_of(arguments.sign)
     contracts = contracts_of(arguments.paths)
     console = console_on(sys.stderr if arguments.json else sys.stdout)
     outcome = run([contract.path for contract in contracts], _pytest_arguments(arguments), Live(console))
@@ -71,6 +79,9 @@ def _run(arguments: argparse.Namespace) -> Exit:
         print(json.dumps(as_data(outcome.ledger, code), indent=2))
     else:
         show(outcome.ledger, console, faults_only=arguments.faults)
+    if signer is not None:
+        ids = {signed_by(folder, signer) for folder in outcome.ledger.folders}
+        console.print(f"signed  by {', '.join(ids)}")
     return code
 
 

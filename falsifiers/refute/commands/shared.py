@@ -52,8 +52,8 @@ def add_paths(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_trees(parser: argparse.ArgumentParser) -> None:
-    """Add the trees of records that a command reads."""
+def add_trees(parser: argparse.ArgumentParser, *, as_json: bool = True) -> None:
+    """Add the trees of records that a command reads. as_json: whether it can write JSON too."""
     parser.add_argument(
         "--evidence",
         nargs="+",
@@ -62,7 +62,8 @@ def add_trees(parser: argparse.ArgumentParser) -> None:
         metavar="TREE",
         help="trees of records (default: those of [tool.refute] in ./pyproject.toml, else evidence)",
     )
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    if as_json:
+        parser.add_argument("--json", action="store_true", help="as JSON")
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:
