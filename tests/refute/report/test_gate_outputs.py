@@ -210,7 +210,7 @@ def test_files_are_written_where_they_are_asked_for(project, capsys):
 
 
 def test_a_file_that_cannot_be_written_is_told(project, capsys):
-    assert main(["gate", "--profile", "pr", "--junit", "no/such/folder.xml"]) == Exit.USAGE
+    assert main(["gate", "--profile", "pr", "--json", "--junit", "no/such/folder.xml"]) == Exit.USAGE
     assert (
         capsys.readouterr().err.strip()
         == "refute: no/such/folder.xml cannot be written: No such file or directory"
