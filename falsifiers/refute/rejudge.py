@@ -174,8 +174,8 @@ def _derived(finding: Finding, falsifier: Falsifier, kind: Kind[Any]) -> Iterato
         yield from _compare("/figure", finding.figure, kind.figure(judgement, falsifier.bound))
         yield from _compare("/counters", dict(finding.counters), dict(counters_of(finding.judged)))
         if probed(finding, timing=kind.timing) != (finding.noise is not None):
-            found, expected = (None, "probes of the host") if finding.noise is None else ("probes", None)
-            yield "/noise", found, expected
+            has, wants = (None, "probes of the host") if finding.noise is None else ("probes", None)
+            yield "/noise", has, wants
         invalid = invalidity(finding)
         verdict = conclude(judgement, faults_caught=caught, control_green=control.green, valid=not invalid)
     yield from _compare("/verdict", finding.verdict, verdict)

@@ -161,7 +161,7 @@ def signed(envelope: bytes, summary: bytes, where: str) -> Signed:
 
 
 def verified(envelope: bytes, summary: bytes, keys: Sequence[PublicKey], where: str) -> tuple[str, ...]:
-    """Return the ids of the keys, of these, that signed a findings.json. Raises `SigningError` where none did.
+    """Return the ids of the keys, of these, that signed a listing. Raises `SigningError` where none did.
 
     A wrong signature of one of them is an error, too; those of other keys say nothing.
     """
