@@ -178,6 +178,13 @@ def test_every_fault_on_every_falsifier_lists_those_that_nobody_catches(project)
     assert not (project / "evidence").exists()
 
 
+@pytest.mark.parametrize("option", ["-k=x", "-m=x", "--faults"])
+def test_what_a_run_is_of_is_not_chosen_again_when_it_goes_on(project, option):
+    done = run("run", "--resume", option)
+    assert done.returncode == Exit.USAGE
+    assert f"refute: {option.partition('=')[0]} does not go with --resume" in done.stderr
+
+
 def test_every_fault_belongs_to_faults(project, capsys):
     assert main(["run", "--all"]) == Exit.USAGE
     assert "--faults" in capsys.readouterr().err
