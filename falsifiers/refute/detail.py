@@ -1,4 +1,4 @@
-"""All that is known of one claim: what it says, how it stands, every attempt on it, and samples of the newest."""
+"""All that is known of one claim: what it says, how it stands, every attempt on it, figures of the newest."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -53,7 +53,7 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """One claim. needs: with their statuses. drawn, drawn_run: the figures of the newest attempt that has any."""
+    """One claim. needs: with their statuses. drawn, drawn_run: figures of the newest attempt that has any."""
 
     claim: Claim
     version: str

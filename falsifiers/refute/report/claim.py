@@ -1,4 +1,4 @@
-"""One claim on a terminal: the sentence, its status and what clears it, every attempt, samples against the bound."""
+"""One claim on a terminal: its status and what clears it, every attempt, figures against the bound."""
 
 import math
 from collections.abc import Iterator, Sequence
