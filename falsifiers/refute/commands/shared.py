@@ -116,9 +116,17 @@ def endpoint_of(arguments: argparse.Namespace) -> "Named | None":
 
 def selected(arguments: argparse.Namespace, engine: "Engine", endpoint: "Named | None" = None) -> "Selection":
     """The model that the arguments name, for this engine. Raises `Refused` where it is not there."""
+    selection = choose(arguments, engine, endpoint)
+    if selection.missing:
+        raise Refused(Exit.MISSING, f"refute: {selection.missing}")
+    return selection
+
+
+def choose(arguments: argparse.Namespace, engine: "Engine", endpoint: "Named | None" = None) -> "Selection":
+    """The same, also where it is not there."""
     from refute.select import select
 
-    selection = select(
+    return select(
         engine=engine,
         model=arguments.model,
         backend=arguments.backend or "array",
@@ -126,9 +134,6 @@ def selected(arguments: argparse.Namespace, engine: "Engine", endpoint: "Named |
         environ=os.environ,
         endpoint=endpoint,
     )
-    if selection.missing:
-        raise Refused(Exit.MISSING, f"refute: {selection.missing}")
-    return selection
 
 
 def contracts_of(paths: Sequence[Path], *, foreign: bool = False) -> "list[Contract]":
