@@ -116,7 +116,9 @@ def sign(run: Path, signer: "CryptoSigner", files: FileSystem | None = None) -> 
         raise SigningError(f"{run}: not whole, and not signed: {problem}")
     if read.summary["state"] == "running":
         raise SigningError(f"{run}: not sealed; a run is signed when it has ended")
-    before = signed(run).signatures if (run / SIGNATURE).exists() else {}
+    before: Mapping[str, bytes] = {}
+    if (run / SIGNATURE).exists():
+        before = signed(_bytes_of(run / SIGNATURE), payload, str(run / SIGNATURE)).signatures
     others = {id: Signature(id, made.hex()) for id, made in before.items() if id != signer.public_key.keyid}
     envelope = Envelope(payload, PAYLOAD_TYPE, others)
     envelope.sign(signer)
@@ -132,20 +134,20 @@ class Signed:
     signatures: Mapping[str, bytes]
 
 
-def signed(run: Path) -> Signed:
-    """Read the envelope of a run, and compare it with what lies beside it; no key is needed.
+def signed(envelope: bytes, summary: bytes, where: str) -> Signed:
+    """Read an envelope, and compare it with the findings.json beside it; no key is needed, and no library.
 
-    Raises `SigningError` for one that is of anything else.
+    where: the envelope's path, for messages. Raises `SigningError` for one that is of anything else.
     """
-    where = run / SIGNATURE
     try:
-        document = load_strict(_bytes_of(where))
+        document = load_strict(envelope)
     except StrictJsonError as error:
         raise SigningError(f"{where}: {error}") from None
     fields = _fields(document, ("payload", "payloadType", "signatures"), where)
     if fields["payloadType"] != PAYLOAD_TYPE:
         raise SigningError(f"{where}: of a {fields['payloadType']!r}, expected {PAYLOAD_TYPE!r}")
-    if _decoded(fields["payload"], where) != _bytes_of(run / SUMMARY):
+    payload = _decoded(fields["payload"], where)
+    if payload != summary:
         raise SigningError(f"{where}: of other bytes than {SUMMARY} beside it")
     if not isinstance(fields["signatures"], list):
         raise SigningError(f"{where}: signatures that are no list")
@@ -155,11 +157,11 @@ def signed(run: Path) -> Signed:
         if not isinstance(told["keyid"], str) or told["keyid"] in signatures:
             raise SigningError(f"{where}: a key's id that is no text, or is there twice")
         signatures[told["keyid"]] = _decoded(told["sig"], where)
-    return Signed(_decoded(fields["payload"], where), signatures)
+    return Signed(payload, signatures)
 
 
-def verify(run: Path, keys: Sequence[PublicKey]) -> tuple[str, ...]:
-    """Return the ids of the keys, of these, that signed the run. Raises `SigningError` where none did.
+def verified(envelope: bytes, summary: bytes, keys: Sequence[PublicKey], where: str) -> tuple[str, ...]:
+    """Return the ids of the keys, of these, that signed a listing. Raises `SigningError` where none did.
 
     A wrong signature of one of them is an error, too; those of other keys say nothing.
     """
@@ -168,7 +170,7 @@ def verify(run: Path, keys: Sequence[PublicKey]) -> tuple[str, ...]:
     from securesystemslib.exceptions import UnverifiedSignatureError  # noqa: PLC0415
     from securesystemslib.signer import Signature  # noqa: PLC0415
 
-    where, found = run / SIGNATURE, signed(run)
+    found = signed(envelope, summary, where)
     message = Envelope(found.payload, PAYLOAD_TYPE, {}).pae()
     known = {each.id: each.key for each in keys}
     for id, made in found.signatures.items():
@@ -183,13 +185,18 @@ def verify(run: Path, keys: Sequence[PublicKey]) -> tuple[str, ...]:
     return tuple(id for id in found.signatures if id in known)
 
 
-def _fields(document: Any, names: tuple[str, ...], where: Path) -> dict[str, Any]:
+def verify(run: Path, keys: Sequence[PublicKey]) -> tuple[str, ...]:
+    """Do the same for the folder of a run, which must have an envelope."""
+    return verified(_bytes_of(run / SIGNATURE), _bytes_of(run / SUMMARY), keys, str(run / SIGNATURE))
+
+
+def _fields(document: Any, names: tuple[str, ...], where: str) -> dict[str, Any]:
     if not isinstance(document, dict) or set(document) != set(names):
         raise SigningError(f"{where}: not a DSSE envelope; expected {', '.join(names)}, and nothing else")
     return document
 
 
-def _decoded(text: Any, where: Path) -> bytes:
+def _decoded(text: Any, where: str) -> bytes:
     """Decode base64 that was written in the one way that there is."""
     try:
         data = base64.b64decode(text, validate=True)

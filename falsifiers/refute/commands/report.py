@@ -22,11 +22,16 @@ def add(commands: "Commands") -> None:
     add_paths(parser)
     add_trees(parser, as_json=False)
     parser.add_argument(
+        "--format",
+        choices=("html", "markdown"),
+        default="html",
+        help="markdown: for pull requests, bounded in size (default: html)",
+    )
+    parser.add_argument(
         "--out",
         type=Path,
-        default=Path("report.html"),
         metavar="FILE",
-        help="where it is written (default: report.html)",
+        help="where it is written (default: report.html; Markdown goes to standard output)",
     )
     parser.set_defaults(execute=_report)
 
@@ -37,6 +42,7 @@ def _report(arguments: argparse.Namespace) -> Exit:
     from refute.audit.subject import Here
     from refute.provenance import package_digest
     from refute.report.page.gather import gather
+    from refute.report.page.markdown import markdown
     from refute.report.page.render import page
 
     contracts = contracts_of(arguments.paths, foreign=True)
@@ -46,11 +52,15 @@ def _report(arguments: argparse.Namespace) -> Exit:
     here = Here(present, contracts={each.id: each for each in contracts}, harness=harness)
     found = audit([tree for tree in trees if tree.exists()], here)
     report = gather(contracts, trees, policy=policy, audit=found, present=present)
-    data = page(report)
+    if arguments.format == "markdown" and arguments.out is None:
+        print(markdown(report), end="")
+        return Exit.OK
+    out: Path = arguments.out or Path("report.html")
+    data = page(report) if arguments.format == "html" else markdown(report).encode()
     try:
-        arguments.out.write_bytes(data)
+        out.write_bytes(data)
     except OSError as error:
-        raise Refused(Exit.USAGE, f"refute: {arguments.out}: {error.strerror or error}") from None
+        raise Refused(Exit.USAGE, f"refute: {out}: {error.strerror or error}") from None
     told = ", ".join(f"{count} {status}" for status, count in report.counts) or "no claims"
-    print(f"{arguments.out}: {counted(report.claims, 'claim')} ({told}), {len(data) / 1024:.0f} KiB")
+    print(f"{out}: {counted(report.claims, 'claim')} ({told}), {len(data) / 1024:.0f} KiB")
     return Exit.OK

@@ -1,8 +1,8 @@
 """What an audit found, by the claims that it concerns: a file is CONTRACT/RUN/FALSIFIER.json."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import PurePath
 
 from refute.audit.rule import Objection, Severity
@@ -14,33 +14,34 @@ Key = tuple[str, str]  # contract, falsifier
 
 @dataclass(frozen=True, slots=True)
 class Audited:
-    """of: what weighs, by claim. others: what weighs and concerns no single claim. notes: the rest."""
+    """of: what weighs, by claim. others: errors that concern no single claim. remarks: what is no error."""
 
-    of: Mapping[Key, Sequence[Objection]] = field(default_factory=dict)
-    others: Sequence[Objection] = ()
-    notes: tuple[Remark, ...] = ()
+    of: Mapping[Key, Sequence[Objection]]
+    others: Sequence[Objection]
+    remarks: tuple[Remark, ...]
 
 
 def sorted_out(objections: Iterable[Objection], declared: Iterable[Key]) -> Audited:
-    """Sort what an audit found by the claims that are declared; notes are told once for each rule."""
+    """Sort what an audit found by declared claims; warnings and notes are also told once for each rule."""
     known = set(declared)
     of: dict[Key, list[Objection]] = defaultdict(list)
-    others, notes = [], []
+    others: list[Objection] = []
+    milder: dict[str, list[Objection]] = defaultdict(list)
     for each in objections:
         key = claim_of(each.file)
-        if each.severity is Severity.NOTE:
-            notes.append(each)
-        elif key in known:
+        if each.severity is not Severity.NOTE and key in known:
             of[key].append(each)
-        else:
+        elif each.severity is Severity.ERROR:
             others.append(each)
-    times = Counter(each.rule for each in notes)
-    first = {each.rule: each for each in reversed(notes)}
-    told = tuple(
-        Remark(rule, count, first[rule].file, first[rule].found, first[rule].expected)
-        for rule, count in sorted(times.items())
+        if each.severity is not Severity.ERROR:
+            milder[each.rule].append(each)
+    remarks = (
+        Remark(rule, first.severity, len(more) + 1, first.file, first.found, first.expected)
+        for rule, (first, *more) in milder.items()
     )
-    return Audited(of, others, told)
+    return Audited(
+        of, others, tuple(sorted(remarks, key=lambda each: (each.severity != "warning", each.rule)))
+    )
 
 
 def claim_of(file: str) -> Key:

@@ -25,9 +25,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """What an audit wants to be known: a rule, how often, and where first."""
+    """What an audit wants to be known and is no error: a rule, how often, and where first."""
 
     rule: str
+    severity: str
     times: int
     where: str
     found: str
@@ -219,8 +220,9 @@ class Moment:
 class Report:
     """All of it. earlier: runs before those that are shown.
 
-    audited: how many rules the records were held against; None where they were not. policy: the digest of
-    what the project decided; notes: what of it concerns nothing that is here.
+    problems: errors of the audit, of claims and of whole runs. audited: how many rules the records were held
+    against; None where they were not. policy: the digest of what the project decided; notes: what of it
+    concerns nothing that is here.
     """
 
     made: str

@@ -9,6 +9,7 @@ from pathlib import Path
 import refute
 from refute.attempts import Attempt, Attempts, Present, read_attempts
 from refute.audit.examine import Report as Audit
+from refute.audit.rule import Severity
 from refute.contract import Contract, Falsifier
 from refute.finding import demanded, timestamp
 from refute.kinds import kind_named
@@ -79,7 +80,8 @@ def gather(
     runs = runs_of(attempt for tried in attempts.of.values() for attempt in tried)
     behind = {part.evidence.run for claims in parts.values() for part in claims if part.evidence}
     shown = [run for place, run in enumerate(runs) if run.id in behind or place >= len(runs) - _RUNS]
-    problems = [problem for claims in parts.values() for part in claims for problem in part.problems]
+    found = [problem for claims in parts.values() for part in claims for problem in part.problems]
+    problems = [problem for problem in found if problem.severity == Severity.ERROR]
     problems += problems_of("", "", audited.others)
     return Report(
         made=made or timestamp(),
@@ -92,7 +94,7 @@ def gather(
         runs=tuple(reversed(shown)),
         earlier=len(runs) - len(shown),
         problems=tuple(dict.fromkeys(problems)),
-        remarks=audited.notes,
+        remarks=audited.remarks,
         audited=audit.rules if audit else None,
         policy=policy.sha256,
         notes=whole.unused,

@@ -216,7 +216,11 @@ def test_what_an_audit_found_stands_with_its_claim_and_what_concerns_none_with_t
     ]
     assert [each.severity for each in exact.problems] == ["warning"]
     assert claim_of(report, "small").problems == ()
-    assert [(each.rule, each.claim) for each in report.problems if not each.claim] == [("whole", "")]
+    assert [(each.rule, each.claim) for each in report.problems] == [
+        ("some-rule", floor.anchor),
+        ("whole", ""),
+    ]
+    assert [(each.rule, each.severity) for each in report.remarks] == [("some-rule", "warning")]
     assert report.audited == 99
 
 
