@@ -18,6 +18,7 @@ from refute.finding import Finding, Noise, missed, timestamp
 from refute.kinds import kind_named, kind_origin
 from refute.kinds.base import Case, Kind, Observation, Searched
 from refute.recordable import NOTHING, Requested, identity_as_data, observed, settings_of
+from refute.redaction import sentence
 from refute.strict_json import check
 from refute.targets.base import Target, TargetError
 from refute.trials import Controls, Plan, Stage, controlled, derive_seed, sampled, trials_of, tried
@@ -69,10 +70,11 @@ def attack(
         finding = _run(plan, blank, faults_only=faults_only, also=also)
         check(finding.to_json())  # samples that no record can hold are the falsifier's own fault
     except TargetError as error:
-        finding = dataclasses.replace(blank, reason=f"the target failed: {error}")
+        finding = dataclasses.replace(blank, reason=sentence(f"the target failed: {error}"))
     except Exception as error:  # noqa: BLE001 (a broken falsifier is a verdict, and must reach the record)
         on_bug(error)
-        finding = dataclasses.replace(blank, reason=f"the falsifier broke: {type(error).__name__}: {error}")
+        reason = sentence(f"the falsifier broke: {type(error).__name__}: {error}")
+        finding = dataclasses.replace(blank, reason=reason)
     return dataclasses.replace(finding, ended=timestamp(), seconds=round(time.monotonic() - clock, 3))
 
 
@@ -102,7 +104,7 @@ def unattacked(
         rule_version=kinds(falsifier.kind).rule_version,
         kind_origin=None if origin is None else dataclasses.asdict(origin),
         verdict=verdict,
-        reason=reason,
+        reason=sentence(reason),
         figure="",
         bound=bound_as_data(falsifier.bound),
         parameters=dict(falsifier.parameters),

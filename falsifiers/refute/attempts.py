@@ -4,18 +4,21 @@ An attempt is stale when what the falsifier means (as far as `carried` cannot ju
 judges it or the engine's code changed since. Stale ones are still checked, as far as they can be.
 """
 
+import gc
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from refute.carried import Carried, Since, carry, since, unchanged
 from refute.contract import Contract, ContractError, load_contract
-from refute.finding import Finding
+from refute.finding import Finding, without_samples
 from refute.kinds import ANY
+from refute.material import Materials
 from refute.provenance import model_sha256, package_digest
-from refute.reader import CONTRACT, Discrepancy, Record, Run, read_runs
-from refute.rejudge import Kinds, rejudge
+from refute.reader import CONTRACT, Discrepancy, Record, Run, read_run, run_paths
+from refute.rejudge import Kinds, Rejudge
 from refute.select import embedded_model
 from refute.verdict import Level, Verdict
 
@@ -101,17 +104,47 @@ class Attempts:
 
 
 def read_attempts(
-    contracts: Sequence[Contract], trees: Iterable[Path], *, present: Present, kinds: Kinds
+    contracts: Sequence[Contract],
+    trees: Iterable[Path],
+    *,
+    present: Present,
+    kinds: Kinds,
+    samples: bool = True,
 ) -> Attempts:
-    """Read every record under the trees once."""
+    """Read every record under the trees once.
+
+    samples: keep those of all findings; without, thousands of records fit into memory once they are judged.
+    """
+    with _without_collector():
+        return _read(contracts, trees, present, kinds, samples=samples)
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Pause the collector of cycles: records have none, and it would look at all of them again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _read(
+    contracts: Sequence[Contract], trees: Iterable[Path], present: Present, kinds: Kinds, *, samples: bool
+) -> Attempts:
     by_id = {contract.id: contract for contract in contracts}
     sources = _Sources({contract.bytes_sha256: contract for contract in contracts})
-    changes = _Changes(kinds)
+    judge = _Judge(kinds)
+    materials = None if samples else Materials()
     attempts: dict[Key, list[Attempt]] = defaultdict(list)
     spoilt: dict[Key, list[Discrepancy]] = defaultdict(list)
-    unclaimed = []
-    runs = [run for tree in trees for run in read_runs(tree)]
-    for run in sorted(runs, key=lambda run: run.run):
+    unclaimed, digests = [], []
+    paths = sorted((path for tree in trees for path in run_paths(tree)), key=lambda path: path.name)
+    for path in paths:
+        run = read_run(path, materials)
+        digests.append(f"{run.contract}/{run.run} {run.sha256}")
         contract = by_id.get(run.contract)
         if contract is None:
             unclaimed.append(str(run.path))
@@ -119,8 +152,12 @@ def read_attempts(
         declared = [falsifier.id for falsifier in contract.falsifiers]
         problems = [*run.problems, *_against_source(run, sources)]
         source = sources.of(run) if _readable(run) else None
+        if source is not None and not judge.remembers(run, source):
+            run = read_run(path)
         for record in run.records:
-            attempt = _attempt(run, record, contract, source, present=present, changes=changes)
+            attempt = _attempt(run, record, contract, source, present=present, judge=judge)
+            if not samples:
+                attempt = replace(attempt, finding=without_samples(attempt.finding))
             attempts[contract.id, record.finding.falsifier].append(attempt)
             if record.finding.falsifier not in declared:
                 problems += attempt.discrepancies
@@ -128,8 +165,7 @@ def read_attempts(
             # What concerns no falsifier of today concerns them all: nobody else would show it.
             for falsifier in [problem.falsifier] if problem.falsifier in declared else declared:
                 spoilt[contract.id, falsifier].append(problem)
-    digests = tuple(sorted(f"{run.contract}/{run.run} {run.sha256}" for run in runs))
-    return Attempts(attempts, spoilt, len(runs), tuple(unclaimed), digests)
+    return Attempts(attempts, spoilt, len(paths), tuple(unclaimed), tuple(sorted(digests)))
 
 
 def level_of(target: Mapping[str, object], contract: Contract, present: Present) -> Level:
@@ -183,20 +219,48 @@ def _against_source(run: Run, sources: _Sources) -> Iterable[Discrepancy]:
             yield Discrepancy(str(run.path / "findings.json"), pointer, str(found), str(expected))
 
 
-class _Changes:
-    """How falsifiers changed since older contracts: each pair is compared once."""
+class _Judge:
+    """Judges findings again, and carries them over to today's contract; one of each material is enough."""
 
     def __init__(self, kinds: Kinds) -> None:
-        self.kinds = kinds
-        self._known: dict[tuple[str, str, str], Since | None] = {}
+        self._kinds = kinds
+        self._rejudge = Rejudge(kinds)
+        self._changes: dict[tuple[str, str, str], Since | None] = {}
+        self._known: dict[tuple[int, bytes], tuple[str, Carried]] = {}  # by source and material
 
-    def since(self, old: Contract, new: Contract, name: str) -> Since | None:
-        """The change of one falsifier that both declare; None where none matters."""
+    def remembers(self, run: Run, source: Contract) -> bool:
+        """Whether every finding of a run that was not read whole is known."""
+        return all(record.whole or (id(source), record.material) in self._known for record in run.records)
+
+    def __call__(
+        self, run: Run, record: Record, source: Contract, contract: Contract
+    ) -> tuple[tuple[Discrepancy, ...], str, Carried]:
+        """What is wrong with a finding, why its rule is not here, and what it says of today's contract."""
+        finding = record.finding
+        key = (id(source), record.material or b"")
+        if record.material is not None and key in self._known:
+            unjudged, before = self._known[key]
+            return (), unjudged, before
+        rejudged = self._rejudge(record, str(run.path), source)
+        if rejudged.discrepancies:
+            return rejudged.discrepancies, rejudged.unjudged, unchanged(finding)
+        carried = unchanged(finding)
+        if not rejudged.unjudged:
+            change = self._since(source, contract, finding.falsifier)
+            carried = carried if change is None else carry(finding, change, self._kinds(finding.kind))
+        if record.material is not None:
+            self._known[key] = rejudged.unjudged, carried
+        return (), rejudged.unjudged, carried
+
+    def _since(self, old: Contract, new: Contract, name: str) -> Since | None:
+        """How a falsifier of `old` changed; None where nothing did that matters, or `new` gave it up."""
+        if old.semantic_sha256 == new.semantic_sha256 or all(each.id != name for each in new.falsifiers):
+            return None
         key = (old.bytes_sha256, new.bytes_sha256, name)
-        if key not in self._known:
+        if key not in self._changes:
             kind = next(each.kind for each in old.falsifiers if each.id == name)
-            self._known[key] = since(old, new, name, self.kinds(kind))
-        return self._known[key]
+            self._changes[key] = since(old, new, name, self._kinds(kind))
+        return self._changes[key]
 
 
 def _attempt(
@@ -206,20 +270,16 @@ def _attempt(
     source: Contract | None,
     *,
     present: Present,
-    changes: _Changes,
+    judge: _Judge,
 ) -> Attempt:
     finding = record.finding
     discrepancies: tuple[Discrepancy, ...] = ()
     carried = unchanged(finding)
-    stale = ""
     if source is None:
         stale = "the contract in its run cannot be read here"
     else:
-        rejudged = rejudge(record, str(run.path), source, changes.kinds)
-        discrepancies, stale = rejudged.discrepancies, rejudged.unjudged
-        if not stale and not discrepancies:
-            carried = _carried(finding, source, contract, changes)
-            stale = carried.stale
+        discrepancies, unjudged, carried = judge(run, record, source, contract)
+        stale = unjudged or carried.stale
     build, here = str(finding.target.get("engine_digest")), present.engine_digest
     if not stale and finding.target.get("engine") == BUNDLED and here is not None and build != here:
         stale = f"the engine's code changed: {build[:12]} was attacked, {here[:12]} is here"
@@ -229,13 +289,3 @@ def _attempt(
     )
     testbed = str(run.summary["provenance"]["testbed"])
     return Attempt(finding, run.run, run.path, testbed, level, discrepancies, stale, carried)
-
-
-def _carried(finding: Finding, source: Contract, contract: Contract, changes: _Changes) -> Carried:
-    """An honest finding under today's contract, which need not declare its falsifier any more."""
-    kept = unchanged(finding)
-    declared = any(each.id == finding.falsifier for each in contract.falsifiers)
-    if not declared or source.semantic_sha256 == contract.semantic_sha256:
-        return kept
-    change = changes.since(source, contract, finding.falsifier)
-    return kept if change is None else carry(finding, change, changes.kinds(finding.kind))

@@ -176,6 +176,13 @@ def missed(trials: Iterable[FaultTrial]) -> list[FaultTrial]:
     return [trial for trial in demanded(trials) if not trial.caught]
 
 
+def without_samples(finding: Finding) -> Finding:
+    """Return what is left of a finding once it was judged: all but its observations."""
+    control = finding.control and dataclasses.replace(finding.control, observations=())
+    faults = tuple(dataclasses.replace(trial, observations=()) for trial in finding.faults)
+    return dataclasses.replace(finding, observations=(), control=control, faults=faults)
+
+
 def timestamp() -> str:
     """Return now in RFC 3339, UTC, to the millisecond, as records hold it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -19,6 +19,7 @@ from refute.controller import Controller
 from refute.interrupts import obeying
 from refute.ledger import Ledger
 from refute.options import OPTIONS, Options, add_options, contract_files, is_contract, reruns
+from refute.redaction import Secrets
 from refute.session import Attacker
 
 if TYPE_CHECKING:
@@ -46,7 +47,13 @@ def pytest_configure(config: pytest.Config) -> None:
     worker: dict[str, Any] = getattr(config, "workerinput", {})
     evidence = None if options.faults_only else options.evidence
     requested = options.requested(config)
-    ledger = Ledger(options.seed, evidence, config.invocation_params.dir, requested=requested)
+    ledger = Ledger(
+        options.seed,
+        evidence,
+        config.invocation_params.dir,
+        requested=requested,
+        secrets=Secrets.of(os.environ, [options.selection.key]),
+    )
     if not worker:
         config.pluginmanager.register(Controller(config, ledger), "refute-controller")
     elif worker.get("refute_controller") == os.getppid():

@@ -1,7 +1,6 @@
 """Where a run comes from: code, host, Python, command line and model file, read from the system itself.
 
-What cannot be known is null, never a guess. Secrets never leave this module: values of options and
-variables that look like credentials are replaced, and of the environment only names are kept.
+What cannot be known is null, never a guess. Of the environment only names are kept.
 """
 
 import hashlib
@@ -17,13 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from refute.host import boot_id, facts, start_ticks, testbed
+from refute.redaction import redact
 
-REDACTED = "<redacted>"
-_WORDS = r"api[-_]?key|token(?!s)|secret|passw(?:or)?d|credential|authorization|bearer"
-_SECRET = re.compile(_WORDS, re.IGNORECASE)
-_SECRET_FIELD = re.compile(rf"((?:{_WORDS})[\w-]*\s*[=:]\s*)(?:bearer\s+)?[^\s&,;]+", re.IGNORECASE)
-_SECRET_VALUE = re.compile(r"\b(sk-[\w-]{8,}|hf_\w{8,}|gh[pousr]_\w{8,}|eyJ[\w-]{8,}\.[\w.-]+)")
-_USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
 _RELEVANT = re.compile(r"(REFUTE_|QWEN3_|HYPOTHESIS_|PYTEST_|OMP_|OPENBLAS_|MKL_|NUMBA_|CUDA_|PYTHON|CI$)")
 _CHUNK = 1 << 22
 Progress = Callable[[int, int], None]
@@ -86,28 +80,6 @@ def packages() -> dict[str, str]:
         if name:
             found[name.lower().replace("_", "-")] = distribution.version
     return dict(sorted(found.items()))
-
-
-def redact(argv: Sequence[str]) -> list[str]:
-    """Return a command line without secrets, its program and the home directory cut short."""
-    home = str(Path.home())
-    cleaned: list[str] = []
-    hide_next = False
-    for position, argument in enumerate(argv):
-        name, equals, _ = argument.partition("=")
-        option = bool(_SECRET.search(name)) and (argument.startswith("-") or bool(equals))
-        if hide_next and not argument.startswith("-"):
-            text = REDACTED
-        elif option and equals:
-            text = f"{name}={REDACTED}"
-        else:
-            text = _SECRET_FIELD.sub(rf"\1{REDACTED}", _SECRET_VALUE.sub(REDACTED, argument))
-        text = _USER_INFO.sub(f"{REDACTED}@", text)
-        hide_next = option and not equals
-        if home != "/":
-            text = text.replace(home, "~")
-        cleaned.append(Path(text).name if position == 0 else text)
-    return cleaned
 
 
 def package_digest(package: str, *, suffixes: Sequence[str] = (".py",)) -> str | None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from refute.finding import Finding
+from refute.material import Known, Materials
 from refute.provenance import process_alive
 from refute.strict_json import StrictJsonError, escaped, load_strict
 
@@ -53,12 +54,17 @@ class Discrepancy:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One finding as it lies in a run. data: its JSON, as read."""
+    """One finding as it lies in a run. data: its JSON, as read.
+
+    material: what its samples are, where that could be told. whole: they are here, and were not left unread.
+    """
 
     finding: Finding
     data: Mapping[str, Any]
     file: str
     sha256: str
+    material: bytes | None = None
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,25 +85,34 @@ class Run:
     sha256: str
 
 
-def read_runs(tree: Path) -> list[Run]:
-    """Read every run under a tree, in the order of their ids; a tree that is not there has none."""
+def run_paths(tree: Path) -> list[Path]:
+    """List every run under a tree, in the order of their ids; a tree that is not there has none."""
     if not tree.is_dir():
         return []
     contracts = sorted(entry for entry in tree.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     runs = [entry for contract in contracts for entry in contract.iterdir() if entry.is_dir()]
-    return [read_run(path) for path in sorted(runs, key=lambda path: (path.name, path.parent.name))]
+    return sorted(runs, key=lambda path: (path.name, path.parent.name))
 
 
-def read_run(path: Path) -> Run:
-    """Read one run; whatever is wrong with it becomes one of its problems, never an exception."""
-    return _Reader(path).read()
+def read_runs(tree: Path) -> list[Run]:
+    """Read every run under a tree, in the order of their ids."""
+    return [read_run(path) for path in run_paths(tree)]
+
+
+def read_run(path: Path, materials: Materials | None = None) -> Run:
+    """Read one run; whatever is wrong with it becomes one of its problems, never an exception.
+
+    materials: those that were met in other runs; the samples of findings that are made of them stay unread.
+    """
+    return _Reader(path, materials).read()
 
 
 class _Reader:
     """One pass over one run directory."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, materials: Materials | None) -> None:
         self.path = path
+        self.materials = materials
         self.where = str(path)
         self.problems: list[Discrepancy] = []
         self._sha256 = ""
@@ -203,7 +218,8 @@ class _Reader:
         self, name: str, falsifier: str, summary: Mapping[str, Any], data: bytes, owner: str | None
     ) -> Record | None:
         """owner: the run that it names; None where it is not listed yet, and may be an older one."""
-        document = self._document(name, "finding", falsifier, data)
+        known = self._recall(data)
+        document = self._document(name, "finding", falsifier, data) if known is None else known.document
         if document is None:
             return None
         for key, expected in (
@@ -215,7 +231,16 @@ class _Reader:
         ):
             if document[key] != expected:
                 self._note(name, f"/{key}", document[key], expected, falsifier)
-        return Record(Finding.from_json(document), document, name, hashlib.sha256(data).hexdigest())
+        material = None if known is None else known.material
+        if known is None and self.materials is not None:
+            material = self.materials.learn(data, document)
+        digest = hashlib.sha256(data).hexdigest()
+        return Record(Finding.from_json(document), document, name, digest, material, known is None)
+
+    def _recall(self, data: bytes) -> Known | None:
+        """A finding of a material that is known, and as the schema wants it without its samples, too."""
+        known = None if self.materials is None else self.materials.recall(data)
+        return None if known is None or any(schema_faults(known.document, "finding")) else known
 
     def _listed(
         self, entry: Mapping[str, Any], pointer: str, falsifier: str | None, names: set[str]

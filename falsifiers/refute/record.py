@@ -10,8 +10,8 @@ counts.
 import hashlib
 import os
 import re
-import secrets
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -22,12 +22,14 @@ from refute.finding import Finding, timestamp
 from refute.provenance import process_identity
 from refute.reader import APPENDED, CONTRACT, LOG, SCHEMA, SIGNATURE, SUMMARY, State, listing, schema_faults
 from refute.recordable import NOTHING, Requested
-from refute.strict_json import StrictJsonError, dump_strict, load_strict
+from refute.redaction import Secrets, sentence
+from refute.strict_json import StrictJsonError, load_strict
 
 if TYPE_CHECKING:
     from refute.contract import Contract
 
 
+_NONE = Secrets()
 _RUN = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{3}Z-[0-9a-f]{8}")
 
 
@@ -91,17 +93,23 @@ class FileSystem:
 def new_run_id() -> str:
     """Return an id that sorts by time: UTC to the millisecond, then eight random hex digits."""
     now = datetime.now(UTC)
-    return f"{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03d}Z-{secrets.token_hex(4)}"
+    return f"{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03d}Z-{uuid.uuid4().hex[:8]}"
 
 
 class RunWriter:
-    """Writes one run. Not safe for threads; any number of writers may share a tree."""
+    """Writes one run. Not safe for threads; any number of writers may share a tree.
 
-    def __init__(self, path: Path, summary: dict[str, Any], files: FileSystem) -> None:
+    began_ns: when it was opened, on the monotonic clock.
+    """
+
+    def __init__(
+        self, path: Path, summary: dict[str, Any], files: FileSystem, secrets: Secrets = _NONE
+    ) -> None:
         self.path = path
+        self._secrets = secrets
         self._summary = summary
         self._fs = files
-        self._began = time.monotonic_ns()
+        self.began_ns = time.monotonic_ns()
 
     @classmethod
     def open(
@@ -113,13 +121,14 @@ class RunWriter:
         provenance: Mapping[str, Any],
         requested: Requested = NOTHING,
         resumes: Sealed | None = None,
+        secrets: Secrets = _NONE,
         run: str | None = None,
         files: FileSystem | None = None,
     ) -> "RunWriter":
         """Start a run and bring its plan to the disk. Raises `RecordError` where the run is there already.
 
         selected: the falsifiers that are going to be attacked, of all that the contract declares.
-        resumes: the interrupted run whose findings are taken over.
+        resumes: the interrupted run whose findings are taken over. secrets: what is taken out of all files.
         """
         declared = [falsifier.id for falsifier in contract.falsifiers]
         refused = sorted(set(selected) - set(declared) or {Path(SUMMARY).stem} & set(declared))
@@ -155,7 +164,7 @@ class RunWriter:
             "files": [],
             "provenance": {**provenance, "process": process_identity()},
         }
-        writer = cls(path, summary, files)
+        writer = cls(path, summary, files, secrets)
         writer._attach(CONTRACT, contract.source)
         writer._publish()
         return writer
@@ -174,7 +183,8 @@ class RunWriter:
     def log(self, message: str) -> None:
         """Append lines to the run's log, each with the time."""
         now = timestamp()
-        lines = "".join(f"{now} {line}\n" for line in message.splitlines())
+        told = self._secrets.text(sentence(message))
+        lines = "".join(f"{now} {line}\n" for line in told.splitlines())
         self._fs.append(self.path / LOG, lines.encode(errors="backslashreplace"))
 
     def attach(self, name: str, data: bytes) -> Path:
@@ -186,7 +196,7 @@ class RunWriter:
             or (self.path / name).exists()
         ):
             raise RecordError(f"{self.path / name}: cannot be attached, expected a new plain file name")
-        self._attach(name, data)
+        self._attach(name, self._secrets.file(data))
         self._publish()
         return self.path / name
 
@@ -198,7 +208,7 @@ class RunWriter:
             raise RecordError(f"{where}: belongs to run {finding.run}, expected {self.run}")
         if finding.falsifier not in self.pending:
             raise RecordError(f"{where}: not selected, or written before; a verdict is never written again")
-        data = _encode(finding.to_json(), "finding", where)
+        data = _encode(finding.to_json(), "finding", where, self._secrets)
         return self._list(finding, data)
 
     def take_over(self, data: bytes) -> Path:
@@ -247,12 +257,21 @@ class RunWriter:
         self._refuse_sealed()
         for name in APPENDED:
             if (self.path / name).exists():
+                self._sync(self.path / name)
                 self._summary["files"].append(listing(name, (self.path / name).read_bytes()))
         state: State = "interrupted" if interrupted or self.pending else "complete"
         self._summary["state"] = state
-        self._summary["time"].update(ended=timestamp(), monotonic_ns=time.monotonic_ns() - self._began)
+        self._summary["time"].update(ended=timestamp(), monotonic_ns=time.monotonic_ns() - self.began_ns)
         self._publish()
         return state
+
+    def _sync(self, path: Path) -> None:
+        """Bring a file that grew to the disk before its digest is listed."""
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            self._fs.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def _refuse_sealed(self) -> None:
         if self._summary["state"] != "running":
@@ -263,18 +282,22 @@ class RunWriter:
         self._summary["files"].append(listing(name, data))
 
     def _publish(self) -> None:
-        self._replace(SUMMARY, _encode(self._summary, "findings", str(self.path)))
+        self._replace(SUMMARY, _encode(self._summary, "findings", str(self.path), self._secrets))
 
     def _replace(self, name: str, data: bytes) -> None:
-        """Leave the old file or the new one, whole, whenever the process or the host dies."""
-        temporary = self.path / f".{name}.{os.getpid()}.tmp"
-        descriptor = self._fs.write(temporary, data)
-        try:
-            self._fs.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        self._fs.replace(temporary, self.path / name)
-        self._fs.fsync_directory(self.path)
+        place(self._fs, self.path / name, data)
+
+
+def place(files: FileSystem, path: Path, data: bytes) -> None:
+    """Leave the old file or the new one, whole, whenever the process or the host dies."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    descriptor = files.write(temporary, data)
+    try:
+        files.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    files.replace(temporary, path)
+    files.fsync_directory(path.parent)
 
 
 def newest_sealed(contract: Path) -> Sealed | None:
@@ -302,10 +325,10 @@ def _plan_of(contract: "Contract", selected: set[str]) -> dict[str, Any]:
     }
 
 
-def _encode(document: Mapping[str, Any], schema: str, where: str) -> bytes:
+def _encode(document: Mapping[str, Any], schema: str, where: str, hidden: Secrets) -> bytes:
     """Write strict JSON that passes the schema when it is read again."""
     try:
-        data = dump_strict(document)
+        data = hidden.document(document)
         faults = next(schema_faults(load_strict(data), schema), None)
     except StrictJsonError as error:
         raise RecordError(f"{where}: {error}") from None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from refute.finding import Setting
+from refute.redaction import sentence
 
 if TYPE_CHECKING:
     from refute.select import Selection
@@ -40,8 +41,6 @@ class Requested:
     @classmethod
     def of(cls, selection: "Selection", **rest: Any) -> "Requested":
         """Take what a selection says; what does not belong to its engine was not asked for."""
-        from refute.provenance import redact  # noqa: PLC0415 (start-up time)
-
         bundled, at = selection.engine == "bundled", selection.endpoint
         return cls(
             target=selection.engine,
@@ -49,15 +48,16 @@ class Requested:
             model_origin=selection.origin,
             backend=selection.backend if bundled else None,
             device=selection.device if bundled and selection.device != _OPEN else None,
-            endpoint=None if at is None else redact(["", at.url])[1],
+            endpoint=None if at is None else at.url,
             model_name=None if at is None else at.model,
             dialect=None if at is None else at.dialect,
             **rest,
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data."""
-        return dataclasses.asdict(self)
+        """Return plain data, without what looks like a secret."""
+        said = dataclasses.asdict(self)
+        return {name: sentence(value) if isinstance(value, str) else value for name, value in said.items()}
 
 
 NOTHING = Requested()
@@ -100,4 +100,7 @@ def identity_as_data(target: "Target") -> dict[str, Any]:
     data = dataclasses.asdict(target.identity)
     path = data["model_path"]
     data["model_path"] = None if path is None else path.replace("\\", "/").rsplit("/", 1)[-1]
-    return {**data, "settings": dict(data["settings"]), "capabilities": sorted(target.capabilities)}
+    settings = {
+        name: sentence(value) if isinstance(value, str) else value for name, value in data["settings"].items()
+    }
+    return {**data, "settings": settings, "capabilities": sorted(target.capabilities)}

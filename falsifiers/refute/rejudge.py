@@ -32,37 +32,90 @@ class Rejudged:
 
 def rejudge(record: Record, where: str, contract: Contract, kinds: Kinds) -> Rejudged:
     """Derive a finding again. where: its folder, for messages. contract: the one that lies in its run."""
-    finding = record.finding
-    try:
-        differences, unjudged = _differences(finding, contract, kinds)
-    except Exception as error:  # noqa: BLE001 (edited samples break a kind in any way they like)
-        found = f"samples that cannot be judged ({type(error).__name__}: {error})"
-        differences, unjudged = [("/observations", found, "what its kind stores")], ""
-    place = f"{where}/{record.file}"
-    return Rejudged(
-        tuple(
-            Discrepancy(place, pointer, _short(found), _short(expected), finding.falsifier)
-            for pointer, found, expected in differences
-        ),
-        unjudged,
-    )
+    return Rejudge(kinds)(record, where, contract)
 
 
-def _differences(finding: Finding, contract: Contract, kinds: Kinds) -> tuple[list[Difference], str]:
-    falsifier = next((each for each in contract.falsifiers if each.id == finding.falsifier), None)
-    if falsifier is None:
-        return [("/falsifier", finding.falsifier, "a falsifier of its contract")], ""
-    copied = list(_copied(finding, falsifier))
-    if copied:
-        return copied, ""
-    try:
-        kind_type = kinds(finding.kind)
-    except KeyError as why:  # `UnknownKind` is a sentence
-        return [], str(why)
-    changed = _changed(finding, kind_type)
-    if changed:
-        return [], changed
-    return list(_derived(finding, falsifier, kind_type.of(falsifier.parameters))), ""
+class Rejudge:
+    """Derives findings again, by the thousand: what follows from a contract alone is worked out once."""
+
+    def __init__(self, kinds: Kinds) -> None:
+        self.kinds = kinds
+        self._rules: dict[tuple[int, str], _Rule] = {}
+
+    def __call__(self, record: Record, where: str, contract: Contract) -> Rejudged:
+        """Derive one again. where: its folder, for messages. contract: the one that lies in its run."""
+        finding = record.finding
+        try:
+            differences, unjudged = self._differences(finding, contract)
+        except Exception as error:  # noqa: BLE001 (edited samples break a kind in any way they like)
+            found = f"samples that cannot be judged ({type(error).__name__}: {error})"
+            differences, unjudged = [("/observations", found, "what its kind stores")], ""
+        place = f"{where}/{record.file}"
+        return Rejudged(
+            tuple(
+                Discrepancy(place, pointer, _short(found), _short(expected), finding.falsifier)
+                for pointer, found, expected in differences
+            ),
+            unjudged,
+        )
+
+    def _differences(self, finding: Finding, contract: Contract) -> tuple[list[Difference], str]:
+        rule = self._rule(contract, finding.falsifier)
+        if rule is None:
+            return [("/falsifier", finding.falsifier, "a falsifier of its contract")], ""
+        copied = [
+            each
+            for key, value in rule.copied.items()
+            for each in _compare(f"/{key}", getattr(finding, key), value)
+        ]
+        if copied:
+            return copied, ""
+        if rule.kind_type is None:
+            return [], rule.unknown
+        changed = _changed(finding, rule.kind_type)
+        if changed:
+            return [], changed
+        if rule.kind is None:
+            rule.kind = rule.kind_type.of(rule.falsifier.parameters)
+        return list(_derived(finding, rule.falsifier, rule.kind)), ""
+
+    def _rule(self, contract: Contract, name: str) -> "_Rule | None":
+        rule = self._rules.get((id(contract), name))
+        if rule is None:
+            falsifier = next((each for each in contract.falsifiers if each.id == name), None)
+            if falsifier is None:
+                return None
+            rule = self._rules[id(contract), name] = _Rule.of(contract, falsifier, self.kinds)
+        return rule
+
+
+@dataclass(slots=True)
+class _Rule:
+    """How one falsifier of one contract is judged. copied: what findings repeat of it.
+
+    kind: made with the first finding, as parameters may be refused. contract: kept, as its id is the key.
+    """
+
+    contract: Contract
+    falsifier: Falsifier
+    copied: Mapping[str, Any]
+    kind_type: type[Kind[Any]] | None
+    unknown: str
+    kind: Kind[Any] | None = None
+
+    @classmethod
+    def of(cls, contract: Contract, falsifier: Falsifier, kinds: Kinds) -> "_Rule":
+        copied = {
+            "alias": falsifier.alias,
+            "claim": falsifier.claim,
+            "kind": falsifier.kind,
+            "bound": bound_as_data(falsifier.bound),
+            "parameters": dict(falsifier.parameters),
+        }
+        try:
+            return cls(contract, falsifier, copied, kinds(falsifier.kind), "")
+        except KeyError as why:  # `UnknownKind` is a sentence
+            return cls(contract, falsifier, copied, None, str(why))
 
 
 def _changed(finding: Finding, kind_type: type[Kind[Any]]) -> str:
@@ -85,19 +138,6 @@ def _code(origin: Origin | None) -> tuple[str, str] | None:
     return None if origin is None else (origin.distribution, origin.digest or origin.version)
 
 
-def _copied(finding: Finding, falsifier: Falsifier) -> Iterator[Difference]:
-    """What a finding repeats of its contract."""
-    expected = {
-        "alias": falsifier.alias,
-        "claim": falsifier.claim,
-        "kind": falsifier.kind,
-        "bound": bound_as_data(falsifier.bound),
-        "parameters": dict(falsifier.parameters),
-    }
-    for key, value in expected.items():
-        yield from _compare(f"/{key}", getattr(finding, key), value)
-
-
 def _derived(finding: Finding, falsifier: Falsifier, kind: Kind[Any]) -> Iterator[Difference]:
     if finding.verdict in (Verdict.ERROR, Verdict.BLOCKED):  # the schema: nothing was observed
         return
@@ -116,8 +156,7 @@ def _derived(finding: Finding, falsifier: Falsifier, kind: Kind[Any]) -> Iterato
         return
     control = _control(finding.control, falsifier, kind)
     yield from _compare("/control/green", finding.control.green, control.green)
-    stored = dataclasses.asdict(finding.control.judgement)
-    yield from _compare("/control/judgement", stored, dataclasses.asdict(control.judgement))
+    yield from _judged("/control/judgement", finding.control.judgement, control.judgement)
     trials = tuple(_trial(trial, falsifier, kind) for trial in finding.faults)
     for index, (found, trial) in enumerate(zip(finding.faults, trials, strict=True)):
         yield from _compare(f"/faults/{index}/caught", found.caught, trial.caught)
@@ -131,16 +170,12 @@ def _derived(finding: Finding, falsifier: Falsifier, kind: Kind[Any]) -> Iterato
         verdict = Verdict.INCONCLUSIVE if caught and control.green else Verdict.INVALID
     else:
         judgement = kind.judge(finding.judged, falsifier.bound)
-        yield from _compare(
-            "/judgement", dataclasses.asdict(finding.judgement), dataclasses.asdict(judgement)
-        )
+        yield from _judged("/judgement", finding.judgement, judgement)
         yield from _compare("/figure", finding.figure, kind.figure(judgement, falsifier.bound))
         yield from _compare("/counters", dict(finding.counters), dict(counters_of(finding.judged)))
         if probed(finding, timing=kind.timing) != (finding.noise is not None):
-            expected = (
-                "none: this claim is not about the host's time" if finding.noise else "probes of the host"
-            )
-            yield "/noise", "probes" if finding.noise else None, expected
+            has, wants = (None, "probes of the host") if finding.noise is None else ("probes", None)
+            yield "/noise", has, wants
         invalid = invalidity(finding)
         verdict = conclude(judgement, faults_caught=caught, control_green=control.green, valid=not invalid)
     yield from _compare("/verdict", finding.verdict, verdict)
@@ -178,6 +213,11 @@ def _counterexample(finding: Finding, kind: Kind[Any], judgement: Judgement | No
         yield "/counterexample", None, "the case that refutes"
     if finding.counterexample is not None and not kind.refutes(finding.counterexample):
         yield "/counterexample", "a case that does not refute", "one that does"
+
+
+def _judged(pointer: str, found: Judgement, expected: Judgement) -> Iterator[Difference]:
+    if found != expected:  # no field of it is a boolean, so that this is what `_compare` says, and quicker
+        yield from _compare(pointer, dataclasses.asdict(found), dataclasses.asdict(expected))
 
 
 def _compare(pointer: str, found: Any, expected: Any) -> Iterator[Difference]:

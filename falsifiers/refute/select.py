@@ -60,6 +60,11 @@ class Selection:
         where = f"backend {self.backend}, device {self.device}"
         return f"the bundled runtime on {self.model.name} ({self.origin}), {where}"
 
+    @property
+    def key(self) -> str | None:
+        """What the engine is asked with; never to be shown."""
+        return None if self.endpoint is None else self.endpoint.key
+
     def open(self) -> "Target":
         """Load the engine. Raises `TargetError` with a sentence."""
         if self.engine == "fake":

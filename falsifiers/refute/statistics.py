@@ -8,6 +8,7 @@ is far below the double that is returned; every interval end is rounded away fro
 All confidences are one-sided unless a name says otherwise.
 """
 
+import functools
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -17,6 +18,8 @@ from fractions import Fraction
 
 _DIGITS = 60
 _CONTEXT = Context(prec=_DIGITS, rounding=ROUND_HALF_EVEN, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])
+# The same few questions come back with every record that is judged again.
+_remembered = functools.lru_cache(maxsize=4096)
 _PERCENTILE = re.compile(r"p([1-9][0-9]?)")
 
 
@@ -50,13 +53,14 @@ def order_statistic_interval(samples: Sequence[float], quantile: float, confiden
     """
     if not all(map(math.isfinite, samples)):
         raise ValueError("a sample is not finite")
-    ranks = _ranks(len(samples), _decimal(quantile, "quantile"), _decimal(confidence, "confidence"))
+    ranks = _ranks(len(samples), quantile, confidence)
     if ranks is None:
         return None
     ordered = sorted(samples)
     return Interval(ordered[ranks[0] - 1], ordered[ranks[1] - 1], *ranks)
 
 
+@_remembered
 def minimum_runs(quantile: float, confidence: float) -> int:
     """Count the samples that an order-statistic interval needs (median: 5 at 0.95, 7 at 0.99)."""
     q, miss = _decimal(quantile, "quantile"), 1 - _decimal(confidence, "confidence")
@@ -67,6 +71,7 @@ def minimum_runs(quantile: float, confidence: float) -> int:
     return n
 
 
+@_remembered
 def excluded_rate(n: int, confidence: float) -> float:
     """Give the failure rate that n clean cases exclude: 1 - (1 - confidence) ** (1 / n), rounded up.
 
@@ -96,6 +101,7 @@ def binomial_two_sided(k: int, n: int, p: float) -> float:
     return min(1.0, float(2 * smaller))
 
 
+@_remembered
 def binomial_interval(k: int, n: int, confidence: float) -> tuple[float, float]:
     """Give the Clopper-Pearson interval of a probability after k of n, two-sided, ends rounded outwards."""
     _check_binomial(k, n, 0.5)
@@ -105,6 +111,7 @@ def binomial_interval(k: int, n: int, confidence: float) -> tuple[float, float]:
     return lower, upper
 
 
+@_remembered
 def detectable_deviation(n: int, p: float, alpha: float, power: float) -> float:
     """Give the least d for which every probability at least d away from p is found with at least `power`.
 
@@ -129,7 +136,9 @@ def detectable_deviation(n: int, p: float, alpha: float, power: float) -> float:
     return math.nextafter(worst, 1.0)
 
 
-def _ranks(n: int, q: Fraction, confidence: Fraction) -> tuple[int, int] | None:
+@_remembered
+def _ranks(n: int, quantile: float, level: float) -> tuple[int, int] | None:
+    q, confidence = _decimal(quantile, "quantile"), _decimal(level, "confidence")
     # With q = a/d every binomial weight is the integer comb(n, j) a^j (d-a)^(n-j) over d^n.
     a, d = q.numerator, q.denominator
     total = d**n

@@ -85,7 +85,8 @@ def status(
 
     now: which waivers count is decided on its day.
     """
-    attempts = read_attempts(contracts, trees, present=present or Present.here(), kinds=kinds)
+    present = present or Present.here()
+    attempts = read_attempts(contracts, trees, present=present, kinds=kinds, samples=False)
     return overview(contracts, attempts, policy=policy, now=now)
 
 
@@ -181,14 +182,16 @@ def _decisive(rows: Sequence[Row]) -> Row | None:
     """The row that gives a claim its status.
 
     Tampered and falsified anywhere come first; then one discharged row is enough; then the worst of what
-    is fresh, and stale only where nothing is.
+    is fresh, and stale only where nothing is. Among equals, what does not apply says least.
     """
     refuted = [row for row in rows if row.status in (Status.TAMPERED, Status.FALSIFIED)]
     discharged = [row for row in rows if row.status is Status.DISCHARGED]
     fresh = [row for row in rows if row.status is not Status.STALE]
     for choice in (refuted, discharged, fresh, rows):
         if choice:
-            return min(choice, key=lambda row: WORST_FIRST[row.status])
+            return min(
+                choice, key=lambda row: (WORST_FIRST[row.status], row.verdict is Verdict.NOT_APPLICABLE)
+            )
     return None
 
 

@@ -16,6 +16,7 @@ from refute.faults import FAULTS
 from refute.faults.base import Fault, milder
 from refute.finding import Control, FaultTrial
 from refute.kinds.base import Case, Kind, Observation, Planned, Searched
+from refute.redaction import sentence
 from refute.targets.base import CannotPlant, Target
 from refute.verdict import Outcome
 
@@ -139,7 +140,7 @@ def _untried(fault: Fault, why: str, *, must: bool) -> FaultTrial:
     """A fault that could be planted nowhere counts as missed: nothing shows that the falsifier sees it."""
     unit = FAULTS[fault.name].unit
     return FaultTrial(
-        fault.name, fault.dose, unit, "nowhere", must, caught=False, reason=why, observations=()
+        fault.name, fault.dose, unit, "nowhere", must, caught=False, reason=sentence(why), observations=()
     )
 
 

@@ -11,6 +11,7 @@
 | B, KiB, MiB, GiB | B | 1, 2^10, 2^20, 2^30 |
 """
 
+import functools
 import math
 import re
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ class Quantity:
         return format_quantity(self.value, self.unit)
 
 
+@functools.lru_cache(maxsize=1024)  # records name the same few, thousands of times
 def parse_quantity(text: str) -> Quantity:
     """Read `500 ms` as 0.5 s; raises `ValueError` with a sentence that names the units that exist."""
     match = _QUANTITY.fullmatch(text.strip())

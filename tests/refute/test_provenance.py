@@ -14,7 +14,6 @@ from jsonschema import Draft202012Validator
 
 from refute import provenance
 from refute.provenance import (
-    REDACTED,
     cache_directory,
     collect,
     git_state,
@@ -22,7 +21,6 @@ from refute.provenance import (
     package_digest,
     process_alive,
     process_identity,
-    redact,
 )
 
 
@@ -80,40 +78,6 @@ def test_what_is_dirty_is_told_apart(tmp_path):
         digests.append(git_state(tmp_path)["diff_sha256"])
     assert digests[0] is None
     assert len(set(digests)) == 4
-
-
-# --- secrets
-
-
-@pytest.mark.parametrize(
-    "argv",
-    [
-        ["refute", "--api-key", "hush"],
-        ["refute", "--api-key=hush"],
-        ["refute", "--API_KEY=hush"],
-        ["refute", "--auth-token", "hush"],
-        ["refute", "OPENAI_API_KEY=hush"],
-        ["refute", "-o", "password=hush"],
-        ["refute", "--endpoint", "https://user:hush@example.org/v1"],
-        ["refute", "--header", "Authorization: Bearer hush"],
-        ["refute", "--endpoint=https://example.org/v1?api_key=hush"],
-        ["refute", "sk-hush-hush-hush"],
-    ],
-    ids=" ".join,
-)
-def test_secrets_never_enter_a_record(argv):
-    assert "hush" not in json.dumps(redact(argv))
-    assert REDACTED in json.dumps(redact(argv))
-
-
-def test_what_is_no_secret_stays():
-    argv = ["/usr/bin/refute", "run", "contracts", "-k", "token-exact", "--seed", "3", "--max-tokens=8"]
-    assert redact(argv) == ["refute", *argv[1:]]
-
-
-def test_the_home_directory_is_cut_short(monkeypatch):
-    monkeypatch.setenv("HOME", "/home/someone")
-    assert redact(["refute", "--model=/home/someone/m.gguf"]) == ["refute", "--model=~/m.gguf"]
 
 
 def test_of_the_environment_only_names_are_kept():

@@ -41,7 +41,7 @@ with tempfile.TemporaryDirectory() as _folder:
 # --- schemas
 
 
-@pytest.mark.parametrize("name", ["finding", "findings"])
+@pytest.mark.parametrize("name", ["finding", "findings", "telemetry"])
 def test_schemas_are_closed(name):
     schema = json.loads(
         importlib.resources.files("refute").joinpath(f"schemas/{name}.schema.json").read_text()

@@ -265,7 +265,7 @@ def test_judging_real_contracts_again_needs_no_numpy_and_no_hypothesis():
 
 
 @pytest.mark.parametrize("runs", [1, 10])
-def test_every_file_is_read_once_and_every_finding_judged_once(contract, tree, monkeypatch, runs):
+def test_every_file_is_read_once_and_every_rule_looked_up_once(contract, tree, monkeypatch, runs):
     for number in range(runs):
         write_run(tree, contract, number=number, testbed=f"{number:064x}")
     read, judged = [], []
@@ -282,4 +282,4 @@ def test_every_file_is_read_once_and_every_finding_judged_once(contract, tree, m
     monkeypatch.setattr(Path, "read_bytes", counting)
     claims(contract, tree, resolver=resolver)
     assert sorted(read) == sorted(path for path in tree.rglob("*") if path.is_file())
-    assert len(judged) == 3 * runs
+    assert len(judged) == 3

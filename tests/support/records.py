@@ -16,6 +16,7 @@ from refute.kinds.base import Kind, Measured, Observation, Searched
 from refute.reader import Run, read_run
 from refute.record import FileSystem, RunWriter, Sealed
 from refute.recordable import Requested
+from refute.redaction import Secrets
 from refute.status import Claim, status
 from refute.strict_json import dump_strict, load_strict
 from refute.verdict import Outcome, Status, Verdict, conclude
@@ -269,13 +270,16 @@ def opened(
     testbed: str = "a" * 64,
     files: FileSystem | None = None,
     resumes: Sealed | None = None,
+    requested: Requested = Requested(target="bundled", backend="array", seed=0),  # noqa: B008 (frozen)
+    secrets: Secrets = Secrets(),  # noqa: B008 (frozen)
 ) -> RunWriter:
     return RunWriter.open(
         tree,
         contract,
         selected=list(selected),
         provenance=provenance(testbed),
-        requested=Requested(target="bundled", backend="array", seed=0),
+        requested=requested,
+        secrets=secrets,
         resumes=resumes,
         run=run,
         files=files or Unsynced(),

@@ -13,7 +13,7 @@ from audited import Audited, Bundle
 from refute.audit.history import Change, History
 from refute.audit.subject import Entry
 from refute.audit.trees import Trace, Tree, Trees
-from refute.reader import CONTRACT, LOG, SUMMARY
+from refute.reader import CONTRACT, LOG, SUMMARY, TELEMETRY
 
 Edit = Callable[[Bundle], object]
 FLOOR, CACHED, BITS, ANSWERS, PROMISED = (
@@ -128,6 +128,11 @@ def as_control(document):
     document["observations"] = document["control"]["observations"]
 
 
+def telemetry(bundle, change):
+    lines = bundle.files[TELEMETRY].splitlines(keepends=True)
+    bundle.files[TELEMETRY] = b"".join(change(lines))
+
+
 OF_RUN: dict[str, Edit] = {
     "folder-link": attribute("link", True),
     "folder-readable": attribute("error", "permission denied"),
@@ -194,10 +199,19 @@ OF_RUN: dict[str, Edit] = {
     "outputs-vary": of(CACHED, constant),
     "tokens-known": of(CACHED, lambda d: d["observations"][0]["samples"]["cached"].append(10**6)),
     "tokens-asked": of(FLOOR, longer),
+    "runs-numbered": of(FLOOR, lambda d: d["observations"].pop(3)),
+    "fault-runs": put(FLOOR, "faults", 0, "observations", 0, "case", "prompt", to=[1, 2, 3, 4]),
+    "noise-possible": of(FLOOR, lambda d: d["noise"]["before"]["cpu_ns"].__setitem__(0, 10**9)),
     "rate-possible": of(FLOOR, too_fast),
     "memory-possible": of(FLOOR, samples(0, bytes={"peak": 2**52})),
     "answers-dated": of(ANSWERS, redated),
     "samples-own": of(CACHED, as_control),
+    "telemetry-there": both(drop(TELEMETRY), of(SUMMARY, lambda d: d["files"].pop())),
+    "telemetry-form": append(TELEMETRY, b'{"t_ns": 1}\n'),
+    "telemetry-order": lambda bundle: telemetry(bundle, lambda lines: [*lines[:1], *lines]),
+    "telemetry-spans": put(SUMMARY, "time", "monotonic_ns", to=10**12),
+    "telemetry-possible": replaced(TELEMETRY, b'"cpu_percent": null', b'"cpu_percent": 101'),
+    "gpu-cool": replaced(TELEMETRY, b'"gpus": []', b'"gpus": [{"uuid": "GPU-1", "throttles": ["thermal"]}]'),
     "testbed-derived": put(SUMMARY, "provenance", "facts", "cpu_model", "value", to="Another CPU"),
     "seed-same": put(FLOOR, "seed", to=8),
     "settings-repeat": of(FLOOR, lambda d: d["settings"][0].update(effective="cuda")),

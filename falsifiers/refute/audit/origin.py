@@ -1,7 +1,7 @@
 """Rules of provenance: which engine, model, host and code; what is stale; what should not be in a record."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from refute.attempts import BUNDLED
 from refute.audit.rule import ERROR, NOTE, WARNING, Remark, Rule, rule
@@ -12,7 +12,12 @@ from refute.reader import SUMMARY
 from refute.recordable import Requested, settings_of
 
 _FAKE = "refute-fake"
-_SAME = ("name", "engine", "engine_version", "engine_digest", "model_name", "model_sha256", "architecture")
+_OPTIONS = {  # what was requested -> the options of refute and of pytest that say so
+    "seed": ("--seed", "--refute-seed"),
+    "keyword": ("-k",),
+    "backend": ("--backend", "--refute-backend"),
+    "target": ("--target", "--refute-target"),
+}
 _SECRETS = {
     "a private key": re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
     "an API key": re.compile(
@@ -40,7 +45,12 @@ def testbed_derived(subject: Subject) -> Iterable[Remark]:
 @rule(ERROR, "A finding's seed is the run's.", "Its cases do not follow from it.")
 def seed_same(subject: Subject) -> Iterable[Remark]:
     if subject.summary is not None:
-        seed = subject.summary["provenance"]["seeds"].get("run")
+        seeds = subject.summary["provenance"]["seeds"]
+        seed = seeds.get("run")
+        if set(seeds) != {"run"}:
+            yield Remark(
+                SUMMARY, "/provenance/seeds", ", ".join(sorted(seeds)), "that of the run, and no other"
+            )
         for filed, finding in subject.findings:
             if finding.seed != seed:
                 yield Remark(filed.file, "/seed", finding.seed, f"{seed}, the run's")
@@ -74,6 +84,14 @@ def requested_done(subject: Subject) -> Iterable[Remark]:
     if subject.summary is None:
         return
     requested, seeds = subject.summary["requested"], subject.summary["provenance"]["seeds"]
+    argv = subject.summary["provenance"]["argv"]
+    for key, names in _OPTIONS.items():
+        typed = _typed(argv, names)
+        if typed is not None and str(requested[key]) != typed:
+            yield Remark(SUMMARY, f"/requested/{key}", requested[key], f"{typed}, by the command line")
+    served = [key for key in ("endpoint", "model_name", "dialect") if requested[key] is not None]
+    if served and requested["target"] != "openai":
+        yield Remark(SUMMARY, f"/requested/{served[0]}", requested[served[0]], "null: no endpoint was named")
     if requested["seed"] is not None and seeds.get("run") != requested["seed"]:
         yield Remark(SUMMARY, "/provenance/seeds/run", seeds.get("run"), f"{requested['seed']}, as requested")
     for filed, finding in subject.findings:
@@ -81,6 +99,18 @@ def requested_done(subject: Subject) -> Iterable[Remark]:
             found = finding.target.get(name)
             if requested[key] is not None and found not in (None, requested[key]):
                 yield Remark(filed.file, f"/target/{name}", found, f"{requested[key]}, as requested")
+
+
+def _typed(argv: Sequence[str], names: Sequence[str]) -> str | None:
+    """The last value that a command line gives an option; None where it does not."""
+    typed = None
+    for index, argument in enumerate(argv):
+        name, equals, value = argument.partition("=")
+        if name in names and equals:
+            typed = value
+        elif argument in names and index + 1 < len(argv):
+            typed = argv[index + 1]
+    return typed
 
 
 @rule(ERROR, "What is said of git and of the host does not contradict itself.", "A part of it was changed.")
@@ -106,14 +136,13 @@ def facts_agree(subject: Subject) -> Iterable[Remark]:
 
 @rule(ERROR, "One run attacks one engine on one model.", "A finding comes from elsewhere.")
 def target_same(subject: Subject) -> Iterable[Remark]:
-    first: tuple[str, dict[str, object]] | None = None
+    first: tuple[str, Mapping[str, object]] | None = None
     for filed, finding in subject.findings:
-        if not finding.target:
+        if not finding.target or filed.taken_over:
             continue
-        target = {key: finding.target[key] for key in _SAME}
         if first is None:
-            first = filed.file, target
-        for key, value in target.items():
+            first = filed.file, finding.target
+        for key, value in finding.target.items():
             if value != first[1][key]:
                 yield Remark(filed.file, f"/target/{key}", value, f"{first[1][key]}, as in {first[0]}")
 
@@ -166,6 +195,8 @@ def versions_agree(subject: Subject) -> Iterable[Remark]:
         return
     provenance = subject.summary["provenance"]
     packages, harness = provenance["packages"], provenance["harness"]
+    if harness["name"] != "refute":
+        yield Remark(SUMMARY, "/provenance/harness/name", harness["name"], "refute")
     if harness["version"] != packages.get("refute"):
         expected = f"{packages.get('refute')}, as among the packages"
         yield Remark(SUMMARY, "/provenance/harness/version", harness["version"], expected)

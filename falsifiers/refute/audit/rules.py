@@ -1,6 +1,6 @@
 """The table of all rules."""
 
-from refute.audit import derivation, identity, origin, samples, times, trees
+from refute.audit import derivation, identity, origin, samples, telemetry, times, trees
 from refute.audit.rule import Rule
 from refute.audit.subject import Subject
 
@@ -9,6 +9,7 @@ OF_RUNS: tuple[Rule[Subject], ...] = (
     *derivation.RULES,
     *times.RULES,
     *samples.RULES,
+    *telemetry.RULES,
     *origin.RULES,
 )
 OF_TREES: tuple[Rule[trees.Trees], ...] = trees.RULES

@@ -1,7 +1,7 @@
 """Rules of samples: that an engine can have given them at all, whatever a kind makes of them."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -53,10 +53,49 @@ def tokens_known(subject: Subject) -> Iterable[Remark]:
         if not vocabulary:  # an endpoint does not say
             continue
         for index, observation in enumerate(finding.observations):
-            odd = [each for each in _output(observation) or () if not 0 <= each < vocabulary]
+            prompt = observation.case.get("prompt")
+            asked = prompt if isinstance(prompt, list) else []
+            tokens = [each for each in (*asked, *(_output(observation) or ())) if isinstance(each, int)]
+            odd = [each for each in tokens if not 0 <= each < vocabulary]
             if odd:
-                pointer = f"/observations/{index}/samples"
+                pointer = f"/observations/{index}"
                 yield Remark(filed.file, pointer, f"token {odd[0]}", f"ids below {vocabulary}")
+
+
+@rule(
+    ERROR,
+    "Runs are numbered from 0 on, each once.",
+    "A run was dropped, added or put elsewhere.",
+)
+def runs_numbered(subject: Subject) -> Iterable[Remark]:
+    for filed, finding in subject.findings:
+        for pointer, observations in _attacks(finding):
+            numbers = [each.case["run"] for each in observations if "run" in each.case]
+            if numbers and numbers != list(range(len(observations))):
+                yield Remark(filed.file, f"{pointer}/observations", numbers, f"0 to {len(observations) - 1}")
+
+
+def _attacks(finding: Finding) -> Iterator[tuple[str, Sequence[Observation]]]:
+    """Every series of observations in a finding, with the pointer of what holds it."""
+    yield "", finding.observations
+    if finding.control is not None:
+        yield "/control", finding.control.observations
+    for index, trial in enumerate(finding.faults):
+        yield f"/faults/{index}", trial.observations
+
+
+@rule(
+    ERROR,
+    "A planted fault meets the runs that the engine met.",
+    "They follow from one seed; one of them was changed.",
+)
+def fault_runs(subject: Subject) -> Iterable[Remark]:
+    for filed, finding in subject.findings:
+        planned = [each.case for each in finding.observations if "run" in each.case]
+        for index, trial in enumerate(finding.faults if planned else ()):
+            cases = [each.case for each in trial.observations]
+            if trial.planted == "target" and cases != planned[: len(cases)]:
+                yield Remark(filed.file, f"/faults/{index}/observations", "other runs", "those of the attack")
 
 
 @rule(
@@ -173,6 +212,8 @@ def samples_own(subject: Subject) -> Iterable[Remark]:
 RULES: tuple[Rule[Subject], ...] = (
     outputs_vary,
     tokens_known,
+    runs_numbered,
+    fault_runs,
     tokens_asked,
     rate_possible,
     memory_possible,

@@ -11,8 +11,11 @@ from refute.audit.subject import Subject
 from refute.finding import Finding
 from refute.reader import LOG, SUMMARY
 
-_CLOCKS = timedelta(seconds=2)  # by which two readings of one host's clocks may differ
+_CLOCKS = timedelta(
+    seconds=2
+)  # by which two readings may differ: a busy host lets a thread wait between them
 _DRIFT = 0.01
+_TICK = 20_000_000  # nanoseconds by which a count of computing may lag behind the clock
 _PREPARING = timedelta(minutes=15)  # from naming a run to opening it: digests of a large model lie between
 _AHEAD = timedelta(days=1)  # by which the auditor's clock may be slow
 _LINE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) (.*)")
@@ -221,6 +224,33 @@ def measured(subject: Subject) -> Iterator[tuple[str, str, tuple[int, ...]]]:
             for pointer, times in _series(observation.samples, f"/observations/{index}/samples"):
                 if len(set(times)) >= 4:
                     yield filed.file, pointer, tuple(times)
+        for when in () if finding.noise is None else ("before", "during"):
+            probe = getattr(finding.noise, when)
+            if len(set(probe.kernel_ns)) >= 4:
+                yield filed.file, f"/noise/{when}/kernel_ns", probe.kernel_ns
+
+
+@rule(ERROR, "A probe of the host is one that a host can have given.", "It was changed, or made up.")
+def noise_possible(subject: Subject) -> Iterable[Remark]:
+    for filed, finding in subject.findings:
+        probes = (
+            {} if finding.noise is None else {"before": finding.noise.before, "during": finding.noise.during}
+        )
+        for when, probe in probes.items():
+            at = f"/noise/{when}"
+            if len(probe.cpu_ns) != len(probe.kernel_ns):
+                yield Remark(filed.file, f"{at}/cpu_ns", f"{len(probe.cpu_ns)} times", len(probe.kernel_ns))
+            for index, (taken, computed) in enumerate(zip(probe.kernel_ns, probe.cpu_ns, strict=False)):
+                if computed > taken + _TICK:
+                    expected = f"at most {taken}, which is all that passed"
+                    yield Remark(filed.file, f"{at}/cpu_ns/{index}", computed, expected)
+            if probe.ticks is not None and probe.ticks["stolen"] > probe.ticks["all"]:
+                yield Remark(
+                    filed.file, f"{at}/ticks/stolen", probe.ticks["stolen"], f"at most {probe.ticks['all']}"
+                )
+            took = sum(probe.kernel_ns) / 1e9
+            if took > finding.seconds + _CLOCKS.total_seconds():
+                yield Remark(filed.file, f"{at}/kernel_ns", f"{took:.1f} s", f"at most {finding.seconds:g} s")
 
 
 @rule(ERROR, "The log tells of the same findings, in the order of time.", "One of both was changed.")
@@ -259,5 +289,6 @@ RULES: tuple[Rule[Subject], ...] = (
     time_samples,
     time_events,
     time_unique,
+    noise_possible,
     log_agrees,
 )

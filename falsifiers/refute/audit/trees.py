@@ -15,7 +15,18 @@ from refute.audit.times import measured
 from refute.reader import SUMMARY
 from refute.verdict import Verdict
 
-_SHARED = ("git", "facts", "testbed", "python", "packages", "argv", "environment", "seeds", "harness")
+_SHARED = (
+    "git",
+    "facts",
+    "testbed",
+    "python",
+    "packages",
+    "argv",
+    "environment",
+    "seeds",
+    "harness",
+    "process",
+)
 Key = tuple[
     str, str, str, str, str, str, str
 ]  # contract, meaning, falsifier, engine, its build, model, testbed

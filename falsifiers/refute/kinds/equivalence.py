@@ -187,6 +187,8 @@ def _choices(logits: "np.ndarray") -> tuple[list[int], list[float]]:
 
 
 def _first_difference(a: Sequence[int], b: Sequence[int]) -> int | None:
+    if a == b:
+        return None
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), None)
 
 

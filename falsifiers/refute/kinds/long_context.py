@@ -166,9 +166,9 @@ class NeedleRecall(Planned[NeedleParameters]):
         return f"{right} of {judgement.n}, worst ≥ {judgement.lower:.0%} (≥ {bound.above:.0%})"
 
     def drawn(self, observations: Sequence[Observation], judgement: Judgement) -> Drawn:  # noqa: ARG002
-        """The share that was recalled in every cell that was asked."""
+        """The share that was recalled in every cell (length and depth) that was asked."""
         cells = self._cells(observations).values()
-        return Drawn([right / asked for right, asked in cells if asked], "length and depth")
+        return Drawn([right / asked for right, asked in cells if asked], "cell")
 
     def _cells(self, observations: Sequence[Observation]) -> dict[tuple[int, float], tuple[int, int]]:
         """Facts recalled and facts asked for, by length and depth; cells that were not asked have 0 of 0."""

@@ -1,7 +1,7 @@
 """What the parameters of kinds share: lengths to search, and checks that say what was expected."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -57,6 +57,7 @@ def within(error: float | None, bound: float) -> bool:
     return error is not None and 0 <= error <= bound
 
 
-def finite(values: Iterable[float | None]) -> bool:
+def finite(values: Collection[float | None]) -> bool:
     """Whether all are numbers; records hold null where an engine gave none."""
-    return all(value is not None and math.isfinite(value) for value in values)
+    known = [value for value in values if value is not None]
+    return len(known) == len(values) and all(map(math.isfinite, known))

@@ -37,8 +37,9 @@ def shown(path: Path) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """Return `1 contract`, `2 contracts`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    """Return `1 contract`, `2 contracts`, `2 processes`."""
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number} {noun}{ending}"
 
 
 def short(text: str, width: int) -> str:

@@ -111,7 +111,7 @@ def test_recall_is_shown_for_every_length_and_depth_that_was_asked(
     case = {"run": 0, "prompt_tokens": length, "page": "", "needles": needles}
     answers = [{"depth": depth, "back": 1, "said": said} for said in ("v", "v", "v", "x")]
     shown, _ = drawn(falsifier, seen({"tokens": 1, "answers": answers}, case=case))
-    assert shown == Drawn([0.75], "length and depth")
+    assert shown == Drawn([0.75], "cell")
 
 
 def test_routing_shows_the_largest_error_of_a_weight_per_sequence(declared: Mapping[str, Falsifier]) -> None:

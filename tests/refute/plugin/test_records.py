@@ -112,3 +112,13 @@ def test_a_killed_run_keeps_what_it_finished(project):
     assert not run.problems
     assert {record.finding.falsifier for record in run.records} >= {"repeats-0", "repeats-1"}
     assert len(run.records) < 40
+
+
+def test_the_value_of_a_key_in_the_environment_is_in_no_record(project, decide, monkeypatch):
+    decide(Verdict.SURVIVED)
+    monkeypatch.setenv("HUSH_API_KEY", "hush-hush-hush-1")
+    project.run("-k", "cached or hush-hush-hush-1", "contracts")
+    assert project.summaries()["small-v1"]["requested"]["keyword"] == "cached or <redacted>"
+    files = [file for file in (project.pytester.path / "evidence").rglob("*") if file.is_file()]
+    assert files
+    assert not any(b"hush-hush" in file.read_bytes() for file in files)

@@ -1,0 +1,280 @@
+"""Contracts and records -> the frozen data of a report. Nothing is judged here: states come from `status`."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import refute
+from refute.attempts import Attempt, Attempts, Present, read_attempts
+from refute.audit.examine import Report as Audit
+from refute.audit.rule import Severity
+from refute.contract import Contract, Falsifier
+from refute.finding import demanded, timestamp
+from refute.kinds import kind_named
+from refute.policy import Policy, no_policy
+from refute.reader import Discrepancy
+from refute.rejudge import Kinds
+from refute.report.page.audited import Audited, problems_of, sorted_out
+from refute.report.page.data import (
+    AttemptLine,
+    Blocker,
+    ClaimPart,
+    ContractPart,
+    Moment,
+    Need,
+    Report,
+    RowLine,
+)
+from refute.report.page.evidence import bound_in_words, digits, evidence_of, model_of
+from refute.report.page.pictures import history
+from refute.report.page.runs import runs_of
+from refute.status import Claim, by_status, overview
+from refute.verdict import Status
+
+_ATTEMPTS = 12  # listed of one claim
+_MOMENTS = 24  # runs whose outcome is shown over time
+_RUNS = 40  # runs that are shown with their provenance, besides those that a claim's evidence comes from
+_RUN = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{3}Z-[0-9a-f]{8}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What is the same for all claims. known: their names."""
+
+    known: Collection[str]
+    policy: Policy
+    audited: Audited
+    kinds: Kinds
+
+
+def gather(
+    contracts: Sequence[Contract],
+    trees: Sequence[Path],
+    *,
+    policy: Policy | None = None,
+    audit: Audit | None = None,
+    present: Present | None = None,
+    kinds: Kinds = kind_named,
+    made: str | None = None,
+) -> Report:
+    """Read every record under the trees and arrange what they say.
+
+    audit: what was found in the same trees; without it only what reading them shows. made: when; now, where
+    not given.
+    """
+    policy = policy or no_policy()
+    attempts = read_attempts(contracts, trees, present=present or Present.here(), kinds=kinds)
+    whole = overview(contracts, attempts, policy=policy)
+    audited = sorted_out(
+        audit.objections if audit else (), ((each.contract, each.falsifier) for each in whole.claims)
+    )
+    ground = _Ground({each.name for each in whole.claims}, policy, audited, kinds)
+    parts: dict[str, list[ClaimPart]] = defaultdict(list)
+    declared = {(each.id, own.id): (each, own) for each in contracts for own in each.falsifiers}
+    for claim in whole.claims:
+        contract, falsifier = declared[claim.contract, claim.falsifier]
+        tried = attempts.of.get((claim.contract, claim.falsifier), ())
+        parts[claim.contract].append(_claim(claim, contract, falsifier, tried, ground))
+    runs = runs_of(attempt for tried in attempts.of.values() for attempt in tried)
+    behind = {part.evidence.run for claims in parts.values() for part in claims if part.evidence}
+    shown = [run for place, run in enumerate(runs) if run.id in behind or place >= len(runs) - _RUNS]
+    found = [problem for claims in parts.values() for part in claims for problem in part.problems]
+    problems = [problem for problem in found if problem.severity == Severity.ERROR]
+    problems += problems_of("", "", audited.others)
+    return Report(
+        made=made or timestamp(),
+        version=refute.__version__,
+        trees=tuple(map(str, trees)),
+        counts=tuple(by_status(whole.claims).items()),
+        blockers=tuple(_blockers(whole.claims)),
+        contracts=tuple(_contract(contract, parts[contract.id]) for contract in contracts),
+        moments=tuple(_moments(contracts, attempts, policy)),
+        runs=tuple(reversed(shown)),
+        earlier=len(runs) - len(shown),
+        problems=tuple(dict.fromkeys(problems)),
+        remarks=audited.remarks,
+        audited=audit.rules if audit else None,
+        policy=policy.sha256,
+        notes=whole.unused,
+        unclaimed=whole.unclaimed,
+    )
+
+
+def _anchor(name: str) -> str:
+    """Where a claim, `contract/falsifier`, is shown."""
+    return f"claim-{name.replace('/', '--')}"
+
+
+def _contract(contract: Contract, claims: Sequence[ClaimPart]) -> ContractPart:
+    counts = Counter(claim.status for claim in claims)
+    return ContractPart(
+        anchor=f"contract-{contract.id}",
+        id=contract.id,
+        version=contract.version,
+        title=contract.title,
+        description=contract.description,
+        path=str(contract.path),
+        model=contract.model.name,
+        inside=contract.scope.include,
+        outside=contract.scope.exclude,
+        references=contract.references,
+        counts=tuple((status, counts[status]) for status in Status if counts[status]),
+        claims=tuple(claims),
+    )
+
+
+def _claim(
+    claim: Claim,
+    contract: Contract,
+    falsifier: Falsifier,
+    tried: Sequence[Attempt],
+    ground: "_Ground",
+) -> ClaimPart:
+    anchor = _anchor(claim.name)
+    taken_out = {
+        each.run: f"invalidated by {each.owner}: {each.reason}"
+        for each in ground.policy.invalidations
+        if each.claim == claim.name
+    }
+    counting = [each for each in tried if not {each.run, each.finding.run} & taken_out.keys()]
+    decisive = _decisive(claim, counting)
+    evidence = evidence_of(decisive, contract, falsifier, ground.kinds) if decisive else None
+    listed = tried[-_ATTEMPTS:]
+    return ClaimPart(
+        anchor=anchor,
+        contract=claim.contract,
+        falsifier=claim.falsifier,
+        alias=claim.alias or "",
+        sentence=claim.claim,
+        kind=falsifier.kind,
+        bound=bound_in_words(falsifier.bound),
+        status=claim.status,
+        beneath=claim.beneath,
+        level=claim.level,
+        discharge=claim.discharge,
+        verdict=decisive.verdict if decisive else None,
+        figure=decisive.carried.figure if decisive else "",
+        reason=claim.reason,
+        command=claim.command,
+        notes=claim.flags,
+        needs=tuple(Need(need, _anchor(need) if need in ground.known else "") for need in falsifier.needs),
+        caught=_caught(decisive),
+        history=history([(each.verdict, bool(each.stale) or each not in counting) for each in tried]),
+        evidence=evidence,
+        rows=tuple(_rows(claim)),
+        attempts=tuple(_attempt(each, taken_out) for each in reversed(listed)),
+        earlier=len(tried) - len(listed),
+        problems=problems_of(
+            claim.name,
+            anchor,
+            ground.audited.of.get((claim.contract, claim.falsifier), ()),
+            claim.discrepancies,
+        ),
+        words=_words(claim, falsifier, contract),
+    )
+
+
+def _decisive(claim: Claim, tried: Sequence[Attempt]) -> Attempt | None:
+    """The attempt behind the row that gives a claim its status; the newest where no row does."""
+    runs = {row.run for row in claim.rows if row.status is (claim.beneath or claim.status)}
+    return next((each for each in reversed(tried) if each.run in runs), tried[-1] if tried else None)
+
+
+def _caught(attempt: Attempt | None) -> str:
+    trials = demanded(attempt.finding.faults) if attempt else []
+    return f"{sum(trial.caught for trial in trials)} of {len(trials)}" if trials else ""
+
+
+def _rows(claim: Claim) -> Iterable[RowLine]:
+    for row in claim.rows:
+        yield RowLine(
+            engine=f"{row.engine} {digits(row.engine_digest)}".strip() if row.engine else "none",
+            model=row.model_name or "none",
+            testbed=digits(row.testbed),
+            level=row.level or "",
+            status=row.status,
+            verdict=row.verdict,
+            figure=row.figure,
+            attempts=row.attempts,
+            run=row.run,
+            reason=row.reason,
+        )
+
+
+def _attempt(attempt: Attempt, taken_out: Mapping[str, str]) -> AttemptLine:
+    spoilt = "; ".join(map(str, attempt.discrepancies[:1]))
+    notes = (
+        f"tampered: {spoilt}" if spoilt else "",
+        taken_out.get(attempt.run) or taken_out.get(attempt.finding.run, ""),
+        f"stale: {attempt.stale}" if attempt.stale else "",
+    )
+    return AttemptLine(
+        run=attempt.run,
+        verdict=attempt.verdict,
+        figure=attempt.carried.figure or attempt.carried.reason,
+        level=attempt.level if attempt.engine else "",
+        model=model_of(attempt),
+        testbed=digits(attempt.testbed),
+        note=next(filter(None, notes), ""),
+    )
+
+
+def _words(claim: Claim, falsifier: Falsifier, contract: Contract) -> str:
+    """What a search looks at, in lower case."""
+    faults = " ".join(fault.name for fault in falsifier.must_catch)
+    parts = (
+        claim.contract,
+        contract.title,
+        claim.falsifier,
+        claim.alias or "",
+        claim.claim,
+        falsifier.kind,
+        claim.status,
+        claim.verdict or "",
+        claim.reason,
+        faults,
+    )
+    return " ".join(parts).lower()
+
+
+def _blockers(claims: Iterable[Claim]) -> list[Blocker]:
+    """Why claims are not discharged, worst first, each reason once."""
+    groups: dict[tuple[Status, str], list[str]] = defaultdict(list)
+    commands: dict[tuple[Status, str], str] = {}
+    for claim in claims:
+        if claim.status is not Status.DISCHARGED:
+            groups[claim.status, claim.reason].append(claim.name)
+            commands.setdefault((claim.status, claim.reason), claim.command)
+    order = list(Status)
+    found = [
+        Blocker(
+            status=status,
+            reason=reason,
+            command=commands[status, reason],
+            claims=tuple(Need(name, _anchor(name)) for name in names),
+        )
+        for (status, reason), names in groups.items()
+    ]
+    return sorted(found, key=lambda each: order.index(each.status))
+
+
+def _moments(contracts: Sequence[Contract], attempts: Attempts, policy: Policy) -> Iterable[Moment]:
+    """How the claims stood after each of the newest runs."""
+    runs = sorted({attempt.run for tried in attempts.of.values() for attempt in tried})
+    for run in runs[-_MOMENTS:]:
+        until = replace(
+            attempts,
+            of={key: [each for each in tried if each.run <= run] for key, tried in attempts.of.items()},
+            spoilt={
+                key: [each for each in found if _named(each) <= run] for key, found in attempts.spoilt.items()
+            },
+        )
+        yield Moment(run, tuple(by_status(overview(contracts, until, policy=policy).claims).items()))
+
+
+def _named(found: Discrepancy) -> str:
+    """The run that a discrepancy names; before all others where it names none."""
+    match = _RUN.search(found.where)
+    return match[0] if match else ""
