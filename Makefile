@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 DEMO := .refute/demo/$(shell date -u +%Y%m%dT%H%M%SZ)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check wheel clean
+.PHONY: help setup demo test browser lint check wheel clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
@@ -33,6 +33,11 @@ demo: $(STAMP) ## attack the bundled contracts on the embedded model, then ask t
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --timeout=300 -q
+
+browser: ## install Chromium and its driver (Debian, Ubuntu), for the tests of the report that need them
+	@command -v apt-get >/dev/null || { echo "make: install chromium and chromedriver by the means of this system" >&2; exit 2; }
+	apt-get update
+	DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends chromium chromium-driver fonts-dejavu-core
 
 lint: $(STAMP) ## check style, format, types and the contracts
 	$(BIN)/ruff check

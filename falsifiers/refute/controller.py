@@ -2,10 +2,10 @@
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,9 @@ from refute.options import contract_files
 from refute.record import RecordError
 from refute.scratch import scratch
 
+if TYPE_CHECKING:
+    from refute.takeover import Takeover
+
 
 class Controller:
     """Plans, keeps and shows what one session finds."""
@@ -23,6 +26,7 @@ class Controller:
     def __init__(self, config: pytest.Config, ledger: Ledger) -> None:
         self.config = config
         self.ledger = ledger
+        self.takeover: Takeover | None = None
         self._room: Path | None = None
         self._rooms = ExitStack()
 
@@ -105,13 +109,17 @@ class Controller:
         """Plan these falsifiers; all that the contracts declare besides is unobserved."""
         from refute.contract import load_contract  # noqa: PLC0415 (start-up time)
 
-        contracts = {path.stem: load_contract(path) for path in contract_files(self.config)}
-        selected = {id: [falsifier for stem, falsifier in keys if stem == id] for id in contracts}
+        selected: Mapping[str, Sequence[str]]
+        if self.takeover is not None:
+            contracts, selected = dict(self.takeover.contracts), self.takeover.selected
+        else:
+            contracts = {path.stem: load_contract(path) for path in contract_files(self.config)}
+            selected = {id: [falsifier for stem, falsifier in keys if stem == id] for id in contracts}
         if not any(selected.values()):
             return
         try:
             with unbroken():
-                self.ledger.plan(contracts, selected)
+                self.ledger.plan(contracts, selected, self.takeover)
         except (RecordError, OSError) as error:
             raise pytest.UsageError(f"refute: no record can be written: {error}") from None
         self.config.hook.pytest_refute_plan(contracts=selected)

@@ -16,6 +16,7 @@ from refute.verdict import EXIT_OF_VERDICT, Exit, Verdict, worst_exit
 
 if TYPE_CHECKING:
     from refute.contract import Contract
+    from refute.takeover import Takeover
     from refute.telemetry import Telemetry
 
 
@@ -41,8 +42,16 @@ class Ledger:
     _writers: dict[str, "RunWriter"] = field(default_factory=dict)
     _telemetry: "Telemetry | None" = None
 
-    def plan(self, contracts: Mapping[str, "Contract"], selected: Mapping[str, Sequence[str]]) -> None:
-        """Bring to the disk what is going to be attacked, before it is. Raises `RecordError` or OSError."""
+    def plan(
+        self,
+        contracts: Mapping[str, "Contract"],
+        selected: Mapping[str, Sequence[str]],
+        takeover: "Takeover | None" = None,
+    ) -> None:
+        """Bring to the disk what is going to be attacked, before it is. Raises `RecordError` or OSError.
+
+        takeover: what an interrupted run found already; it is kept at once.
+        """
         self.contracts = dict(contracts)
         self.selected = {id: list(falsifiers) for id, falsifiers in selected.items()}
         if self.evidence is None:
@@ -58,9 +67,13 @@ class Ledger:
                     selected=falsifiers,
                     provenance=provenance,
                     requested=self.requested,
+                    resumes=None if takeover is None else takeover.cited[id],
                     secrets=self.secrets,
                     run=self.run,
                 )
+        if takeover is not None:
+            for id, files in takeover.files.items():
+                self._take_over(self._writers[id], files)
         if self._writers:
             from refute.telemetry import Telemetry  # noqa: PLC0415 (start-up time)
 
@@ -75,12 +88,24 @@ class Ledger:
         if writer is None:
             return finding, None
         path = writer.write(finding)
+        self._kept(writer, finding, path, finding.reason)
+        return finding, path
+
+    def _take_over(self, writer: "RunWriter", files: Sequence[Path]) -> None:
+        for file in files:
+            data = file.read_bytes()
+            path = writer.take_over(data)
+            finding = Finding.from_json(json.loads(data))
+            self.findings.append(finding)
+            self._kept(writer, finding, path, f"taken over from {finding.run}")
+
+    def _kept(self, writer: "RunWriter", finding: Finding, path: Path, said: str) -> None:
+        """Keep what belongs to a finding that is on the disk."""
         counterexample = Counterexample.of(finding)
         if counterexample is not None:
             writer.attach(counterexample.file, counterexample.to_bytes())
-        writer.log(f"{finding.falsifier} {finding.verdict}: {finding.reason}")
+        writer.log(f"{finding.falsifier} {finding.verdict}: {said}")
         self.records[finding.contract, finding.falsifier] = path
-        return finding, path
 
     def seal(self) -> None:
         """Close every record; what was planned and has no finding makes it an interrupted one."""
@@ -90,6 +115,13 @@ class Ledger:
         for writer in self._writers.values():
             writer.seal(interrupted=self.interrupted)
         self._writers.clear()
+
+    @property
+    def folders(self) -> list[Path]:
+        """The runs that records are kept in."""
+        if self.evidence is None:
+            return []
+        return [self.evidence / id / self.run for id, falsifiers in self.selected.items() if falsifiers]
 
     @property
     def unobserved(self) -> list[tuple[str, str]]:

@@ -285,15 +285,19 @@ class RunWriter:
         self._replace(SUMMARY, _encode(self._summary, "findings", str(self.path), self._secrets))
 
     def _replace(self, name: str, data: bytes) -> None:
-        """Leave the old file or the new one, whole, whenever the process or the host dies."""
-        temporary = self.path / f".{name}.{os.getpid()}.tmp"
-        descriptor = self._fs.write(temporary, data)
-        try:
-            self._fs.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        self._fs.replace(temporary, self.path / name)
-        self._fs.fsync_directory(self.path)
+        place(self._fs, self.path / name, data)
+
+
+def place(files: FileSystem, path: Path, data: bytes) -> None:
+    """Leave the old file or the new one, whole, whenever the process or the host dies."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    descriptor = files.write(temporary, data)
+    try:
+        files.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    files.replace(temporary, path)
+    files.fsync_directory(path.parent)
 
 
 def newest_sealed(contract: Path) -> Sealed | None:

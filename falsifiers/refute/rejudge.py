@@ -174,10 +174,8 @@ def _derived(finding: Finding, falsifier: Falsifier, kind: Kind[Any]) -> Iterato
         yield from _compare("/figure", finding.figure, kind.figure(judgement, falsifier.bound))
         yield from _compare("/counters", dict(finding.counters), dict(counters_of(finding.judged)))
         if probed(finding, timing=kind.timing) != (finding.noise is not None):
-            expected = (
-                "none: this claim is not about the host's time" if finding.noise else "probes of the host"
-            )
-            yield "/noise", "probes" if finding.noise else None, expected
+            has, wants = (None, "probes of the host") if finding.noise is None else ("probes", None)
+            yield "/noise", has, wants
         invalid = invalidity(finding)
         verdict = conclude(judgement, faults_caught=caught, control_green=control.green, valid=not invalid)
     yield from _compare("/verdict", finding.verdict, verdict)

@@ -4,7 +4,7 @@ import io
 import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +14,13 @@ from refute.controller import Controller
 from refute.interrupts import Interrupts
 from refute.ledger import Ledger
 from refute.options import OPTIONS
+from refute.recordable import Requested
 from refute.report.live import Live
 from refute.verdict import Exit
 
 if TYPE_CHECKING:
     from refute.finding import Finding
+    from refute.takeover import Takeover
     from refute.trials import Stage
 
 
@@ -31,12 +33,20 @@ class Outcome:
     notes: str
 
 
-def run(files: Sequence[Path], arguments: Sequence[str], display: Live) -> Outcome:
-    """Attack the falsifiers of these contracts. arguments: pytest's, plugin options included."""
-    adapter = _Adapter(display)
+def run(
+    files: Sequence[Path], arguments: Sequence[str], display: Live, takeover: "Takeover | None" = None
+) -> Outcome:
+    """Attack the falsifiers of these contracts. arguments: pytest's, plugin options included.
+
+    takeover: what an interrupted run found; only the rest of its falsifiers is attacked then.
+    """
+    adapter = _Adapter(display, takeover)
     own = shlex.join(str(path.absolute()) for path in files)
+    chosen = [str(path) for path in files]
+    if takeover is not None:
+        chosen = [f"{path}::{falsifier}" for path, falsifier in takeover.left]
     # Rewriting the assertions of every plugin takes longer than loading a small model; no verdict needs it.
-    command = [*map(str, files), *arguments, "--assert=plain", "-o", f"refute_contracts={own}"]
+    command = [*chosen, *arguments, "--assert=plain", "-o", f"refute_contracts={own}"]
     if os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
         command += ["-p", "refute.plugin"]
     with display, adapter.interrupts.answered():
@@ -49,6 +59,16 @@ def run(files: Sequence[Path], arguments: Sequence[str], display: Live) -> Outco
             status = pytest.ExitCode.INTERRUPTED
     code = Exit.INTERRUPTED if adapter.interrupts.came else _code(status, adapter.ledger)
     return Outcome(code, adapter.ledger, adapter.notes.getvalue())
+
+
+def finished(takeover: "Takeover", display: Live) -> Outcome:
+    """Close the record of an interrupted run that had found all; nothing is attacked."""
+    requested = Requested(**takeover.requested)
+    ledger = Ledger(requested.seed or 0, takeover.tree, Path.cwd(), requested=requested)
+    with display:
+        display.head([takeover.told()])
+        takeover.finished(ledger)
+    return Outcome(ledger.exit_code(), ledger, "")
 
 
 def _code(status: int, ledger: Ledger | None) -> Exit:
@@ -64,8 +84,9 @@ def _code(status: int, ledger: Ledger | None) -> Exit:
 class _Adapter:
     """Gives pytest's own words a buffer, and the plugin's hooks a display."""
 
-    def __init__(self, display: Live) -> None:
+    def __init__(self, display: Live, takeover: "Takeover | None") -> None:
         self.display = display
+        self.takeover = takeover
         self.ledger: Ledger | None = None
         self.notes = io.StringIO()
         self.interrupts = Interrupts(say=display.say)
@@ -87,7 +108,14 @@ class _Adapter:
             raise pytest.UsageError("refute: its pytest plugin is switched off (-p no:refute)")
         self.ledger = controller.ledger
         self.interrupts.abandon = controller.abandon
-        self.display.head(config.stash[OPTIONS].header())
+        controller.takeover = self.takeover
+        if self.takeover is not None:
+            then = {name: self.takeover.requested[name] for name in ("keyword", "markers", "profile")}
+            self.ledger.requested = replace(self.ledger.requested, **then)
+        head = config.stash[OPTIONS].header()
+        if self.takeover is not None:
+            head.append(self.takeover.told())
+        self.display.head(head)
 
     def pytest_refute_plan(self, contracts: dict[str, list[str]]) -> None:
         """Say how much there is to do."""

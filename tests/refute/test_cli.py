@@ -17,6 +17,7 @@ from refute.faults import FAULTS
 from refute.faults.base import Fault
 from refute.ledger import Ledger
 from refute.select import Selection
+from refute.signing import keygen, load_public_key, verify
 from refute.targets.fake import FakeTarget
 from refute.trials import Controls
 from refute.verdict import Exit, Verdict
@@ -177,6 +178,13 @@ def test_every_fault_on_every_falsifier_lists_those_that_nobody_catches(project)
     assert not (project / "evidence").exists()
 
 
+@pytest.mark.parametrize("option", ["-k=x", "-m=x", "--faults"])
+def test_what_a_run_is_of_is_not_chosen_again_when_it_goes_on(project, option):
+    done = run("run", "--resume", option)
+    assert done.returncode == Exit.USAGE
+    assert f"refute: {option.partition('=')[0]} does not go with --resume" in done.stderr
+
+
 def test_every_fault_belongs_to_faults(project, capsys):
     assert main(["run", "--all"]) == Exit.USAGE
     assert "--faults" in capsys.readouterr().err
@@ -208,6 +216,24 @@ def test_status_and_gate_read_what_run_wrote(project):
     decision = run("gate", "--profile=pr")
     assert decision.returncode == Exit.MISSING
     assert "gate pr: closed" in decision.stdout
+
+
+def test_a_run_signs_its_records(project):
+    assert run("keygen", "key").returncode == Exit.OK
+    done = run("run", "--target=fake", "--sign=key")
+    assert done.returncode == Exit.OK
+    (record,) = (project / "evidence/small-v1").iterdir()
+    key = load_public_key(Path("key.pub"))
+    assert f"signed  by {key.id[:16]}" in done.stdout
+    assert verify(record, [key]) == (key.id,)
+
+
+@pytest.mark.parametrize("arguments", [["--sign=none"], ["--sign=key", "--faults"]])
+def test_a_run_that_cannot_sign_does_not_begin(project, capsys, arguments):
+    keygen(Path("key"))
+    assert main(["run", "--target=fake", *arguments]) == Exit.USAGE
+    assert capsys.readouterr().err.startswith("refute: ")
+    assert not (project / "evidence").exists()
 
 
 def test_gate_without_records_is_closed(project):

@@ -27,8 +27,8 @@ def everything(folder: Path) -> tuple[Contract, Path]:
     return contract, tree
 
 
-def reported(contract: Contract, *trees: Path) -> Report:
-    return gather([contract], trees, present=PRESENT, kinds=kinds, made=MADE)
+def reported(contract: Contract, *trees: Path, **how: Any) -> Report:
+    return gather([contract], trees, present=PRESENT, kinds=kinds, made=MADE, **how)
 
 
 def rewritten(value: Any, change: Callable[[str], str]) -> Any:

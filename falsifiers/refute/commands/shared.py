@@ -52,8 +52,8 @@ def add_paths(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_trees(parser: argparse.ArgumentParser) -> None:
-    """Add the trees of records that a command reads."""
+def add_trees(parser: argparse.ArgumentParser, *, as_json: bool = True) -> None:
+    """Add the trees of records that a command reads. as_json: whether it can write JSON too."""
     parser.add_argument(
         "--evidence",
         nargs="+",
@@ -62,7 +62,8 @@ def add_trees(parser: argparse.ArgumentParser) -> None:
         metavar="TREE",
         help="trees of records (default: those of [tool.refute] in ./pyproject.toml, else evidence)",
     )
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    if as_json:
+        parser.add_argument("--json", action="store_true", help="as JSON")
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:
@@ -115,9 +116,17 @@ def endpoint_of(arguments: argparse.Namespace) -> "Named | None":
 
 def selected(arguments: argparse.Namespace, engine: "Engine", endpoint: "Named | None" = None) -> "Selection":
     """The model that the arguments name, for this engine. Raises `Refused` where it is not there."""
+    selection = choose(arguments, engine, endpoint)
+    if selection.missing:
+        raise Refused(Exit.MISSING, f"refute: {selection.missing}")
+    return selection
+
+
+def choose(arguments: argparse.Namespace, engine: "Engine", endpoint: "Named | None" = None) -> "Selection":
+    """The same, also where it is not there."""
     from refute.select import select
 
-    selection = select(
+    return select(
         engine=engine,
         model=arguments.model,
         backend=arguments.backend or "array",
@@ -125,9 +134,6 @@ def selected(arguments: argparse.Namespace, engine: "Engine", endpoint: "Named |
         environ=os.environ,
         endpoint=endpoint,
     )
-    if selection.missing:
-        raise Refused(Exit.MISSING, f"refute: {selection.missing}")
-    return selection
 
 
 def contracts_of(paths: Sequence[Path], *, foreign: bool = False) -> "list[Contract]":

@@ -1,11 +1,12 @@
-"""`refute status`: what the records say of every claim."""
+"""`refute status`: what the records say of every claim, or all about one."""
 
 import argparse
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refute.commands.shared import add_paths, add_trees, console_on, contracts_of, policy_of, trees_of
+from refute.commands.shared import Refused, add_trees, console_on, contracts_of, policy_of, trees_of
 from refute.verdict import Exit
 
 if TYPE_CHECKING:
@@ -14,21 +15,48 @@ if TYPE_CHECKING:
 
 def add(commands: "Commands") -> None:
     """Add the command."""
-    parser = commands.add_parser("status", help="what the records say of every claim")
-    add_paths(parser)
+    parser = commands.add_parser("status", help="what the records say of every claim, or all about one")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="CLAIM|PATH",
+        help="claims: CONTRACT/FALSIFIER, an alias or a falsifier (default: all, in a table); contracts, or "
+        "folders of them (default: ./contracts, else those that come with refute)",
+    )
     add_trees(parser)
     parser.set_defaults(execute=_status)
 
 
 def _status(arguments: argparse.Namespace) -> Exit:
+    from refute.detail import UnknownClaim, claim_named, detail
+    from refute.report.claim import show_claim
     from refute.report.terminal import show_status
     from refute.status import status
 
-    contracts = contracts_of(arguments.paths, foreign=True)
+    paths = [Path(name) for name in arguments.names if Path(name).exists()]
+    names = [name for name in arguments.names if not Path(name).exists()]
+    contracts = contracts_of(paths, foreign=True)
     policy = policy_of(contracts)
-    overview = status(contracts, trees_of(arguments, policy), policy=policy)
+    trees = trees_of(arguments, policy)
+    if not names:
+        overview = status(contracts, trees, policy=policy)
+        if arguments.json:
+            print(json.dumps(overview.to_json(), indent=2))
+        else:
+            show_status(overview, console_on(sys.stdout))
+        return Exit.OK
+    try:
+        keys = [claim_named(contracts, name) for name in names]
+    except UnknownClaim as error:
+        raise Refused(Exit.USAGE, f"refute: {error}") from None
+    details = [detail(contracts, trees, key, policy=policy) for key in dict.fromkeys(keys)]
     if arguments.json:
-        print(json.dumps(overview.to_json(), indent=2))
+        whole = [each.to_json() for each in details]
+        print(json.dumps(whole[0] if len(whole) == 1 else whole, indent=2))
     else:
-        show_status(overview, console_on(sys.stdout))
+        console = console_on(sys.stdout)
+        for place, each in enumerate(details):
+            if place:
+                console.print()
+            show_claim(each, console)
     return Exit.OK

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from refute.gate import Decision, Ruling
-from refute.report.words import short
+from refute.report.escape import one_line
 from refute.status import Claim, Overview, by_status
 from refute.verdict import Status
 
@@ -31,7 +31,6 @@ STATUS_STYLES = {
 }
 _RULING_STYLES = {"passes": "green", "waived": "yellow", "outside": "dim", "fails": "bold red"}
 _WIDE = 100
-_LIMIT = 300
 
 
 def show_status(overview: Overview, console: Console) -> None:
@@ -43,7 +42,7 @@ def show_status(overview: Overview, console: Console) -> None:
             table.add_row(Text(contract, "bold"))
             for claim in claims:
                 status = Text(claim.status, STATUS_STYLES[claim.status])
-                figure = Text(_clean(claim.figure))
+                figure = Text(one_line(claim.figure))
                 table.add_row(f"  {claim.falsifier}", status, claim.level or "-", claim.discharge, figure)
         console.print(table)
         blocked = [claim for claim in overview.claims if claim.status is not Status.DISCHARGED]
@@ -72,7 +71,7 @@ def show_decision(decision: Decision, console: Console) -> None:
                 ruling = rulings[claim.contract, claim.falsifier]
                 outcome = Text(ruling.outcome, _RULING_STYLES[ruling.outcome])
                 status = Text(claim.status, STATUS_STYLES[claim.status])
-                table.add_row(f"  {claim.falsifier}", outcome, status, Text(_clean(ruling.note)))
+                table.add_row(f"  {claim.falsifier}", outcome, status, Text(one_line(ruling.note)))
         console.print(table)
         noted = [ruling for ruling in decision.rulings if ruling.reason]
         _say_why(console, ((each.outcome, each.reason, each.claim.falsifier, each.command) for each in noted))
@@ -145,12 +144,5 @@ def _say_flags(console: Console, claims: Iterable[Claim], unused: Iterable[str])
 
 
 def _line(console: Console, fields: Iterable[str], *, style: str = "") -> None:
-    text = "  ".join(_clean(field) for field in fields if field)
+    text = "  ".join(one_line(field) for field in fields if field)
     console.print(Text(text, style), soft_wrap=True)
-
-
-def _clean(text: str) -> str:
-    """One line without control characters: a record may hold anything."""
-    indent = text[: len(text) - len(text.lstrip(" "))]
-    line = indent + short(text, _LIMIT)
-    return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in line)

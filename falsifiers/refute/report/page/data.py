@@ -24,6 +24,18 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class Remark:
+    """What an audit wants to be known and is no error: a rule, how often, and where first."""
+
+    rule: str
+    severity: str
+    times: int
+    where: str
+    found: str
+    expected: str
+
+
+@dataclass(frozen=True, slots=True)
 class Dose:
     """One dose of a fault that was tried. must: the contract demands that it is caught."""
 
@@ -118,7 +130,8 @@ class Need:
 class ClaimPart:
     """One claim. evidence: the attempt that gives it its status; None where there is none.
 
-    notes: what a reader has to know beside the status, such as a bound that was loosened.
+    beneath: the status without a waiver, where there is one. notes: what a reader has to know beside the
+    status, such as a bound that was loosened.
     earlier: attempts that are not listed. words: what a search looks at.
     """
 
@@ -130,6 +143,7 @@ class ClaimPart:
     kind: str
     bound: str
     status: Status
+    beneath: Status | None
     level: Level | None
     discharge: Level
     verdict: Verdict | None
@@ -204,7 +218,12 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All of it. earlier: moments and runs before those that are shown."""
+    """All of it. earlier: runs before those that are shown.
+
+    problems: errors of the audit, of claims and of whole runs. audited: how many rules the records were held
+    against; None where they were not. policy: the digest of what the project decided; notes: what of it
+    concerns nothing that is here.
+    """
 
     made: str
     version: str
@@ -216,6 +235,10 @@ class Report:
     runs: tuple[RunPart, ...]
     earlier: int
     problems: tuple[Problem, ...]
+    remarks: tuple[Remark, ...]
+    audited: int | None
+    policy: str
+    notes: tuple[str, ...]
     unclaimed: tuple[str, ...]
 
     @property

@@ -2,17 +2,21 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import refute
 from refute.attempts import Attempt, Attempts, Present, read_attempts
+from refute.audit.examine import Report as Audit
+from refute.audit.rule import Severity
 from refute.contract import Contract, Falsifier
 from refute.finding import demanded, timestamp
 from refute.kinds import kind_named
+from refute.policy import Policy, no_policy
 from refute.reader import Discrepancy
 from refute.rejudge import Kinds
+from refute.report.page.audited import Audited, problems_of, sorted_out
 from refute.report.page.data import (
     AttemptLine,
     Blocker,
@@ -20,7 +24,6 @@ from refute.report.page.data import (
     ContractPart,
     Moment,
     Need,
-    Problem,
     Report,
     RowLine,
 )
@@ -36,28 +39,50 @@ _RUNS = 40  # runs that are shown with their provenance, besides those that a cl
 _RUN = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{3}Z-[0-9a-f]{8}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What is the same for all claims. known: their names."""
+
+    known: Collection[str]
+    policy: Policy
+    audited: Audited
+    kinds: Kinds
+
+
 def gather(
     contracts: Sequence[Contract],
     trees: Sequence[Path],
     *,
+    policy: Policy | None = None,
+    audit: Audit | None = None,
     present: Present | None = None,
     kinds: Kinds = kind_named,
     made: str | None = None,
 ) -> Report:
-    """Read every record under the trees and arrange what they say. made: when; now, where not given."""
+    """Read every record under the trees and arrange what they say.
+
+    audit: what was found in the same trees; without it only what reading them shows. made: when; now, where
+    not given.
+    """
+    policy = policy or no_policy()
     attempts = read_attempts(contracts, trees, present=present or Present.here(), kinds=kinds)
-    whole = overview(contracts, attempts)
-    known = {f"{each.contract}/{each.falsifier}" for each in whole.claims}
+    whole = overview(contracts, attempts, policy=policy)
+    audited = sorted_out(
+        audit.objections if audit else (), ((each.contract, each.falsifier) for each in whole.claims)
+    )
+    ground = _Ground({each.name for each in whole.claims}, policy, audited, kinds)
     parts: dict[str, list[ClaimPart]] = defaultdict(list)
     declared = {(each.id, own.id): (each, own) for each in contracts for own in each.falsifiers}
     for claim in whole.claims:
         contract, falsifier = declared[claim.contract, claim.falsifier]
         tried = attempts.of.get((claim.contract, claim.falsifier), ())
-        parts[claim.contract].append(_claim(claim, contract, falsifier, tried, known=known, kinds=kinds))
+        parts[claim.contract].append(_claim(claim, contract, falsifier, tried, ground))
     runs = runs_of(attempt for tried in attempts.of.values() for attempt in tried)
     behind = {part.evidence.run for claims in parts.values() for part in claims if part.evidence}
     shown = [run for place, run in enumerate(runs) if run.id in behind or place >= len(runs) - _RUNS]
-    problems = [problem for claims in parts.values() for part in claims for problem in part.problems]
+    found = [problem for claims in parts.values() for part in claims for problem in part.problems]
+    problems = [problem for problem in found if problem.severity == Severity.ERROR]
+    problems += problems_of("", "", audited.others)
     return Report(
         made=made or timestamp(),
         version=refute.__version__,
@@ -65,10 +90,14 @@ def gather(
         counts=tuple(by_status(whole.claims).items()),
         blockers=tuple(_blockers(whole.claims)),
         contracts=tuple(_contract(contract, parts[contract.id]) for contract in contracts),
-        moments=tuple(_moments(contracts, attempts)),
+        moments=tuple(_moments(contracts, attempts, policy)),
         runs=tuple(reversed(shown)),
         earlier=len(runs) - len(shown),
         problems=tuple(dict.fromkeys(problems)),
+        remarks=audited.remarks,
+        audited=audit.rules if audit else None,
+        policy=policy.sha256,
+        notes=whole.unused,
         unclaimed=whole.unclaimed,
     )
 
@@ -101,13 +130,17 @@ def _claim(
     contract: Contract,
     falsifier: Falsifier,
     tried: Sequence[Attempt],
-    *,
-    known: Collection[str],
-    kinds: Kinds,
+    ground: "_Ground",
 ) -> ClaimPart:
-    anchor = _anchor(f"{claim.contract}/{claim.falsifier}")
-    decisive = _decisive(claim, tried)
-    evidence = evidence_of(decisive, contract, falsifier, kinds) if decisive else None
+    anchor = _anchor(claim.name)
+    taken_out = {
+        each.run: f"invalidated by {each.owner}: {each.reason}"
+        for each in ground.policy.invalidations
+        if each.claim == claim.name
+    }
+    counting = [each for each in tried if not {each.run, each.finding.run} & taken_out.keys()]
+    decisive = _decisive(claim, counting)
+    evidence = evidence_of(decisive, contract, falsifier, ground.kinds) if decisive else None
     listed = tried[-_ATTEMPTS:]
     return ClaimPart(
         anchor=anchor,
@@ -118,6 +151,7 @@ def _claim(
         kind=falsifier.kind,
         bound=bound_in_words(falsifier.bound),
         status=claim.status,
+        beneath=claim.beneath,
         level=claim.level,
         discharge=claim.discharge,
         verdict=decisive.verdict if decisive else None,
@@ -125,21 +159,26 @@ def _claim(
         reason=claim.reason,
         command=claim.command,
         notes=claim.flags,
-        needs=tuple(Need(need, _anchor(need) if need in known else "") for need in falsifier.needs),
+        needs=tuple(Need(need, _anchor(need) if need in ground.known else "") for need in falsifier.needs),
         caught=_caught(decisive),
-        history=history([(each.verdict, bool(each.stale)) for each in tried]),
+        history=history([(each.verdict, bool(each.stale) or each not in counting) for each in tried]),
         evidence=evidence,
         rows=tuple(_rows(claim)),
-        attempts=tuple(_attempt(each) for each in reversed(listed)),
+        attempts=tuple(_attempt(each, taken_out) for each in reversed(listed)),
         earlier=len(tried) - len(listed),
-        problems=tuple(_problem(found, anchor, claim) for found in claim.discrepancies),
+        problems=problems_of(
+            claim.name,
+            anchor,
+            ground.audited.of.get((claim.contract, claim.falsifier), ()),
+            claim.discrepancies,
+        ),
         words=_words(claim, falsifier, contract),
     )
 
 
 def _decisive(claim: Claim, tried: Sequence[Attempt]) -> Attempt | None:
     """The attempt behind the row that gives a claim its status; the newest where no row does."""
-    runs = {row.run for row in claim.rows if row.status is claim.status}
+    runs = {row.run for row in claim.rows if row.status is (claim.beneath or claim.status)}
     return next((each for each in reversed(tried) if each.run in runs), tried[-1] if tried else None)
 
 
@@ -164,8 +203,13 @@ def _rows(claim: Claim) -> Iterable[RowLine]:
         )
 
 
-def _attempt(attempt: Attempt) -> AttemptLine:
+def _attempt(attempt: Attempt, taken_out: Mapping[str, str]) -> AttemptLine:
     spoilt = "; ".join(map(str, attempt.discrepancies[:1]))
+    notes = (
+        f"tampered: {spoilt}" if spoilt else "",
+        taken_out.get(attempt.run) or taken_out.get(attempt.finding.run, ""),
+        f"stale: {attempt.stale}" if attempt.stale else "",
+    )
     return AttemptLine(
         run=attempt.run,
         verdict=attempt.verdict,
@@ -173,20 +217,7 @@ def _attempt(attempt: Attempt) -> AttemptLine:
         level=attempt.level if attempt.engine else "",
         model=model_of(attempt),
         testbed=digits(attempt.testbed),
-        note=f"tampered: {spoilt}" if spoilt else f"stale: {attempt.stale}" if attempt.stale else "",
-    )
-
-
-def _problem(found: Discrepancy, anchor: str, claim: Claim) -> Problem:
-    return Problem(
-        rule="record",
-        severity="failure",
-        where=found.where,
-        pointer=found.pointer,
-        found=found.found,
-        expected=found.expected,
-        claim=anchor,
-        name=f"{claim.contract}/{claim.falsifier}",
+        note=next(filter(None, notes), ""),
     )
 
 
@@ -214,7 +245,7 @@ def _blockers(claims: Iterable[Claim]) -> list[Blocker]:
     commands: dict[tuple[Status, str], str] = {}
     for claim in claims:
         if claim.status is not Status.DISCHARGED:
-            groups[claim.status, claim.reason].append(f"{claim.contract}/{claim.falsifier}")
+            groups[claim.status, claim.reason].append(claim.name)
             commands.setdefault((claim.status, claim.reason), claim.command)
     order = list(Status)
     found = [
@@ -229,7 +260,7 @@ def _blockers(claims: Iterable[Claim]) -> list[Blocker]:
     return sorted(found, key=lambda each: order.index(each.status))
 
 
-def _moments(contracts: Sequence[Contract], attempts: Attempts) -> Iterable[Moment]:
+def _moments(contracts: Sequence[Contract], attempts: Attempts, policy: Policy) -> Iterable[Moment]:
     """How the claims stood after each of the newest runs."""
     runs = sorted({attempt.run for tried in attempts.of.values() for attempt in tried})
     for run in runs[-_MOMENTS:]:
@@ -240,7 +271,7 @@ def _moments(contracts: Sequence[Contract], attempts: Attempts) -> Iterable[Mome
                 key: [each for each in found if _named(each) <= run] for key, found in attempts.spoilt.items()
             },
         )
-        yield Moment(run, tuple(by_status(overview(contracts, until).claims).items()))
+        yield Moment(run, tuple(by_status(overview(contracts, until, policy=policy).claims).items()))
 
 
 def _named(found: Discrepancy) -> str:

@@ -13,33 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from refute.report.page.data import Report
 from refute.report.page.meanings import LEVELS, STATUSES, VERDICTS
+from refute.report.page.visible import visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-
-_VISIBLE = " \n\t"
 
 
 def page(report: Report) -> bytes:
     """Write the report."""
     return _written("report.html.j2", {"report": report})
-
-
-def visible(text: str) -> str:
-    """Show what cannot be seen or would turn text around: control characters, marks of direction, surrogates.
-
-    A record may hold anything; spaces of all kinds become plain ones.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() or char in _VISIBLE else " " if char.isspace() else _code(char)
-        for char in text
-    )
-
-
-def _code(char: str) -> str:
-    return f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\u{{{ord(char):x}}}"
 
 
 def _written(template: str, data: Mapping[str, Any]) -> bytes:

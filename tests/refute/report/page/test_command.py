@@ -35,3 +35,12 @@ def test_a_contract_at_fault_is_named_and_nothing_is_written(project, capsys) ->
     assert main(["report"]) == Exit.USAGE
     assert "small-v1.yaml:" in capsys.readouterr().err
     assert not (project / "report.html").exists()
+
+
+def test_markdown_goes_to_standard_output_or_where_it_is_told(project, capsys) -> None:
+    assert main(["report", "--format", "markdown"]) == Exit.OK
+    said = capsys.readouterr().out
+    assert said.startswith("## Evidence: 🟡 1 unobserved\n")
+    assert [each for each in project.iterdir() if each.is_file()] == []
+    assert main(["report", "--format", "markdown", "--out", "summary.md"]) == Exit.OK
+    assert (project / "summary.md").read_text().startswith("## Evidence: ")

@@ -14,6 +14,9 @@ from records import (
 )
 from reported import everything, reported
 
+from refute.audit.examine import Report as Audit
+from refute.audit.rule import Objection, Severity
+from refute.policy import Invalidation, Policy, Waiver
 from refute.report.page.data import ClaimPart, Report
 from refute.report.page.pictures import Cases, Strip
 from refute.verdict import Level, Status, Verdict
@@ -186,3 +189,85 @@ def test_runs_of_contracts_that_were_not_given_are_named(tmp_path: Path) -> None
     (tree / "other-v1").mkdir()
     run.rename(tree / "other-v1" / run.name)
     assert len(reported(contract, tree).unclaimed) == 1
+
+
+def objection(severity: Severity, file: str, rule: str = "some-rule") -> Objection:
+    return Objection(rule, severity, file, "/figure", "1", "2")
+
+
+def audit_of(*objections: Objection) -> Audit:
+    return Audit(("evidence",), objections, runs=1, findings=3, judged=3, rules=99)
+
+
+def test_what_an_audit_found_stands_with_its_claim_and_what_concerns_none_with_the_whole(
+    tmp_path: Path,
+) -> None:
+    contract, tree = contract_at(tmp_path), tmp_path / "evidence"
+    run = write_run(tree, contract)
+    found = audit_of(
+        objection(Severity.ERROR, f"{run}/floor.json"),
+        objection(Severity.WARNING, f"{run}/exact.counterexample.json"),
+        objection(Severity.ERROR, f"{run}/findings.json", "whole"),
+    )
+    report = reported(contract, tree, audit=found)
+    floor, exact = claim_of(report, "floor"), claim_of(report, "exact")
+    assert [(each.rule, each.severity, each.claim) for each in floor.problems] == [
+        ("some-rule", "error", floor.anchor)
+    ]
+    assert [each.severity for each in exact.problems] == ["warning"]
+    assert claim_of(report, "small").problems == ()
+    assert [(each.rule, each.claim) for each in report.problems] == [
+        ("some-rule", floor.anchor),
+        ("whole", ""),
+    ]
+    assert [(each.rule, each.severity) for each in report.remarks] == [("some-rule", "warning")]
+    assert report.audited == 99
+
+
+def test_notes_of_an_audit_are_told_once_for_each_rule(tmp_path: Path) -> None:
+    contract = contract_at(tmp_path)
+    notes = [objection(Severity.NOTE, f"run-{n}/floor.json", "known") for n in range(3)]
+    report = reported(contract, tmp_path, audit=audit_of(*notes))
+    assert [(each.rule, each.times, each.where) for each in report.remarks] == [
+        ("known", 3, "run-0/floor.json")
+    ]
+    assert report.problems == ()
+
+
+def test_what_a_reader_and_an_audit_found_at_one_place_is_told_once(tmp_path: Path) -> None:
+    contract, tree = contract_at(tmp_path), tmp_path / "evidence"
+    run = write_run(tree, contract)
+    edit(run / "small.json", lambda finding: finding.update(figure="999 cases"), rehash=True)
+    alone = claim_of(reported(contract, tree), "small").problems
+    assert [each.rule for each in alone] == ["record"]
+    both = reported(contract, tree, audit=audit_of(objection(Severity.ERROR, f"{run}/small.json")))
+    assert [each.rule for each in claim_of(both, "small").problems] == ["some-rule"]
+
+
+def test_a_waived_claim_says_who_answers_for_it_and_what_it_is_beneath(tmp_path: Path) -> None:
+    contract, tree = contract_at(tmp_path), tmp_path / "evidence"
+    write_run(tree, contract, values=RED)
+    waiver = Waiver("demo-v1/exact", "A. Person", "known, is being mended", "9999-12-31", Status.FALSIFIED)
+    unknown = Waiver("demo-v1/other", "A. Person", "a typo", "9999-12-31", Status.FALSIFIED)
+    report = reported(contract, tree, policy=Policy("d" * 64, waivers=(waiver, unknown)))
+    part = claim_of(report, "exact")
+    assert (part.status, part.beneath) == (Status.WAIVED, Status.FALSIFIED)
+    assert part.reason.startswith("waived by A. Person until 9999-12-31: known, is being mended")
+    assert part.evidence is not None
+    assert part.evidence.counterexample is not None
+    assert (report.policy, len(report.notes)) == ("d" * 64, 1)
+
+
+def test_an_attempt_that_was_invalidated_is_listed_with_who_said_so_and_decides_nothing(
+    tmp_path: Path,
+) -> None:
+    contract, tree = contract_at(tmp_path), tmp_path / "evidence"
+    write_run(tree, contract, ["small"], number=1)
+    write_run(tree, contract, ["small"], number=2, values=RED)
+    taken_out = Invalidation("demo-v1/small", run_id(2), "A. Person", "the host slept")
+    part = claim_of(reported(contract, tree, policy=Policy("d" * 64, invalidations=(taken_out,))), "small")
+    assert part.status is Status.DISCHARGED
+    assert part.evidence is not None
+    assert part.evidence.run == run_id(1)
+    assert [each.note for each in part.attempts] == ["invalidated by A. Person: the host slept", ""]
+    assert part.notes == (f"run {run_id(2)} was invalidated by A. Person: the host slept",)

@@ -14,7 +14,8 @@ from records import contract_at
 from reported import everything, reported, rewritten
 
 from refute.report.page.data import Report
-from refute.report.page.render import page, visible
+from refute.report.page.render import page
+from refute.report.page.visible import visible
 from refute.verdict import Status, Verdict
 
 HOSTILE = (
