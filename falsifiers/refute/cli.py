@@ -8,11 +8,39 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import refute
-from refute.commands import audit, gate, init, lint, mutate, replay, report, run, schema, serve, sign, status
+from refute.commands import (
+    audit,
+    doctor,
+    gate,
+    init,
+    lint,
+    mutate,
+    replay,
+    report,
+    run,
+    schema,
+    serve,
+    sign,
+    status,
+)
 from refute.commands.shared import Command, Refused
 from refute.verdict import Exit
 
-_IN_THE_ORDER_OF_HELP = (lint, init, schema, run, replay, mutate, serve, status, gate, audit, sign, report)
+_IN_THE_ORDER_OF_HELP = (
+    lint,
+    init,
+    schema,
+    doctor,
+    run,
+    replay,
+    mutate,
+    serve,
+    status,
+    gate,
+    audit,
+    sign,
+    report,
+)
 _DESCRIPTION = "Try to refute what an LLM inference engine claims, and keep proof of the attempt."
 _EXIT_CODES = """\
 exit codes: 0 ok, 1 falsified, 2 usage or contract error, 3 inconclusive, 4 invalid or error (a fault was

@@ -2,8 +2,8 @@
 
 Fail-closed: what was never observed, what was deselected and what nothing is known of count as missing.
 A falsifier that does not apply to the embedded model is outside the count only if a real run on that
-model said so. What a project's policy asks for besides (age, testbeds) counts where the profile's own level
-does; a waiver lets a claim pass that fails, as far as it covers what blocks it.
+model said so. What a project's policy asks for besides (age, testbeds, signatures) can only keep evidence
+from counting; a waiver lets a claim pass that fails, as far as it covers what blocks it.
 """
 
 import dataclasses
@@ -148,6 +148,7 @@ class _Rule:
         self._now = now
         self._besides = policy.of(profile)
         self._waivers = {waiver.claim: waiver for waiver in policy.waivers}
+        self._signatures = _Signatures(policy) if self._besides.signatures else None
 
     def on(self, claim: Claim) -> Ruling:
         """Rule on one claim, then see whether a waiver covers what blocks it."""
@@ -184,24 +185,33 @@ class _Rule:
         counting = [row for row in rows if row.holds]
         if level is not Level.EMBEDDED:
             counting = [row for row in counting if row.status is Status.DISCHARGED]
-        young = [row for row in counting if not self._too_old(row, wanted)]
+        refused = {row: self._refused(row, wanted) for row in counting}
+        able = [row for row in counting if refused[row] is None]
         fresh = [row for row in rows if row.status is not Status.STALE]
-        if young:
+        if able:
             lacking = [
                 name
                 for name, fingerprint in wanted.testbeds.items()
-                if not any(is_testbed(fingerprint, row.testbed) for row in young)
+                if not any(is_testbed(fingerprint, row.testbed) for row in able)
             ]
             if not lacking:
                 return Ruling(claim, "passes", Exit.OK, None, "", "", note)
             found, reason = Status.UNOBSERVED, f"nothing that counts on testbed {', '.join(lacking)}"
         elif counting:
-            found, reason = Status.STALE, self._too_old(counting[-1], wanted)
+            found, reason = refused[counting[-1]] or (Status.UNOBSERVED, "")
         elif fresh and all(row.verdict is Verdict.NOT_APPLICABLE for row in fresh):
             return Ruling(claim, "outside", Exit.OK, None, f"does not apply: {fresh[0].reason}", "", note)
         else:
             found, reason = _blocking(claim, level, fresh or rows)
         return Ruling(claim, "fails", EXIT_OF_STATUS[found], found, f"{found}: {reason}", command, note)
+
+    def _refused(self, row: Row, wanted: ProfilePolicy) -> tuple[Status, str] | None:
+        """What a row counts as, that does not count, and why; None of one that does."""
+        old = self._too_old(row, wanted)
+        if old:
+            return Status.STALE, old
+        unsigned = "" if self._signatures is None else self._signatures.missing(row)
+        return (Status.UNOBSERVED, unsigned) if unsigned else None
 
     def _too_old(self, row: Row, wanted: ProfilePolicy) -> str:
         """Why a row's age rules it out; empty if it does not."""
@@ -216,6 +226,34 @@ class _Rule:
         if age <= timedelta(days=wanted.max_age_days):
             return ""
         return f"run {row.run} is {age.days} days old; {self._profile} wants at most {wanted.max_age_days}"
+
+
+class _Signatures:
+    """Which runs one of a policy's keys signed; each envelope is verified once."""
+
+    def __init__(self, policy: Policy) -> None:
+        from refute.signing import SigningError, load_public_key  # noqa: PLC0415 (only where it is asked for)
+
+        self._known: dict[str, str] = {}
+        self._broken = ""
+        try:
+            self._keys = [load_public_key(path) for path in policy.keys.values()]
+        except SigningError as error:
+            self._broken = str(error)
+
+    def missing(self, row: Row) -> str:
+        """Why the run of a row counts as unsigned; empty if it is signed."""
+        from refute.signing import SigningError, verify  # noqa: PLC0415
+
+        if self._broken:
+            return f"signatures cannot be checked: {self._broken}"
+        if row.path not in self._known:
+            try:
+                verify(Path(row.path), self._keys)
+                self._known[row.path] = ""
+            except SigningError as error:
+                self._known[row.path] = f"its run is not signed as it has to be: {error}"
+        return self._known[row.path]
 
 
 def _blocking(claim: Claim, level: Level, rows: Sequence[Row]) -> tuple[Status, str]:

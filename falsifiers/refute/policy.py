@@ -2,9 +2,11 @@
 
     evidence = ["evidence"]                 # the trees that are read, from the file's folder
     [tool.refute.testbeds]                  # names for hosts: first digits of their fingerprints
+    [tool.refute.keys]                      # names for public keys whose signatures count: .pub files
     [tool.refute.profiles.release]          # or .pr
     max-age-days = 90                       # older evidence does not count
     testbeds = ["NAME"]                     # each claim has to hold on every one of them
+    signatures = "required"                 # a run counts only if one of the keys signed it
     [[tool.refute.waivers]]                 # a claim that may block nothing for a while
     claim = "CONTRACT/FALSIFIER"
     owner = "..."
@@ -71,15 +73,20 @@ class ProfilePolicy:
 
     max_age_days: int | None = None
     testbeds: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    signatures: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """All of it. sha256: of the section's RFC 8785 form, dates as text."""
+    """All of it. sha256: of the section's RFC 8785 form, dates as text and keys with what is in their files.
+
+    keys: the files of public keys, by name.
+    """
 
     sha256: str
     evidence: tuple[Path, ...] = (Path("evidence"),)
     profiles: Mapping[Profile, ProfilePolicy] = field(default_factory=lambda: MappingProxyType({}))
+    keys: Mapping[str, Path] = field(default_factory=lambda: MappingProxyType({}))
     waivers: tuple[Waiver, ...] = ()
     invalidations: tuple[Invalidation, ...] = ()
 
@@ -88,11 +95,14 @@ class Policy:
         return self.profiles.get(profile, ProfilePolicy())
 
 
-def digest_of(section: Mapping[str, Any]) -> str:
-    """Return the sha256 of a section; an empty one and none are the same."""
+def digest_of(section: Mapping[str, Any], keys: Mapping[str, bytes] | None = None) -> str:
+    """Return the sha256 of a section and of its keys' files; an empty section and none are the same."""
     import rfc8785  # noqa: PLC0415 (start-up time)
 
-    return hashlib.sha256(rfc8785.dumps(_plain(section))).hexdigest()
+    whole = dict(section)
+    if keys:
+        whole["keys"] = {name: hashlib.sha256(content).hexdigest() for name, content in keys.items()}
+    return hashlib.sha256(rfc8785.dumps(_plain(whole))).hexdigest()
 
 
 def no_policy() -> Policy:

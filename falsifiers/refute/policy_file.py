@@ -61,7 +61,7 @@ class _Check:
         self.problems: list[Problem] = []
 
     def policy(self, section: Any) -> Policy:
-        names = ("evidence", "testbeds", "profiles", "waivers", "invalidations")
+        names = ("evidence", "testbeds", "keys", "profiles", "waivers", "invalidations")
         table = self._table(SECTION, section, names)
         testbeds = self._names(
             (*SECTION, "testbeds"),
@@ -69,7 +69,8 @@ class _Check:
             _FINGERPRINT,
             f"at least {FINGERPRINT_DIGITS} first digits of a fingerprint, as refute status shows it",
         )
-        profiles = self._profiles(table.get("profiles", {}), testbeds)
+        keys = self._keys(table.get("keys", {}))
+        profiles = self._profiles(table.get("profiles", {}), testbeds, signed=bool(keys))
         evidence = self._texts((*SECTION, "evidence"), table.get("evidence", ["evidence"]))
         waivers = [
             self._waiver((*SECTION, "waivers", index), entry)
@@ -84,9 +85,10 @@ class _Check:
         self._once("waivers", [waiver.claim for waiver in waivers])
         self._once("invalidations", [f"{each.claim} in run {each.run}" for each in invalidations])
         return Policy(
-            "" if self._unusable() else digest_of(section),
+            "" if self._unusable() else digest_of(section, keys),
             tuple(self._root / each for each in evidence),
             profiles,
+            {name: self._root / table["keys"][name] for name in keys},
             tuple(waivers),
             tuple(invalidations),
         )
@@ -94,13 +96,39 @@ class _Check:
     def _unusable(self) -> bool:
         return any(problem.rule not in _TIMELY for problem in self.problems)
 
-    def _profiles(self, given: Any, testbeds: Mapping[str, str]) -> dict[Profile, ProfilePolicy]:
+    def _keys(self, given: Any) -> dict[str, bytes]:
+        """What is in the files of keys."""
+        found = {}
+        at = (*SECTION, "keys")
+        for name, path in self._table(at, given, given if isinstance(given, dict) else ()).items():
+            expected = "a .pub file that refute keygen wrote, from the folder of this one"
+            if not isinstance(path, str):
+                self._wrong((*at, name), repr(path), expected)
+                continue
+            try:
+                found[name] = (self._root / path).read_bytes()
+            except OSError as error:
+                self._wrong((*at, name), f"{path} cannot be read ({error.strerror})", expected)
+                continue
+            if not found[name].startswith(b"-----BEGIN PUBLIC KEY-----"):
+                self._wrong((*at, name), f"{path} is no public key", expected)
+        return found
+
+    def _profiles(
+        self, given: Any, testbeds: Mapping[str, str], *, signed: bool
+    ) -> dict[Profile, ProfilePolicy]:
         at = (*SECTION, "profiles")
         table = self._table(at, given, PROFILES)
-        return {name: self._profile((*at, name), table[name], testbeds) for name in PROFILES if name in table}
+        return {
+            name: self._profile((*at, name), table[name], testbeds, signed=signed)
+            for name in PROFILES
+            if name in table
+        }
 
-    def _profile(self, at: Pointer, given: Any, testbeds: Mapping[str, str]) -> ProfilePolicy:
-        table = self._table(at, given, ("max-age-days", "testbeds"))
+    def _profile(
+        self, at: Pointer, given: Any, testbeds: Mapping[str, str], *, signed: bool
+    ) -> ProfilePolicy:
+        table = self._table(at, given, ("max-age-days", "testbeds", "signatures"))
         age = table.get("max-age-days")
         if age is not None and (not isinstance(age, int) or isinstance(age, bool) or not 1 <= age <= 36500):
             self._wrong((*at, "max-age-days"), f"{age!r}", "a whole number of days, at least 1")
@@ -113,7 +141,14 @@ class _Check:
                 self._add("policy-testbed", place, f"no testbed is called {name!r}", "", fix)
             else:
                 wanted[name] = testbeds[name]
-        return ProfilePolicy(age, wanted)
+        signatures = table.get("signatures", "optional")
+        if signatures not in ("required", "optional"):
+            self._wrong((*at, "signatures"), repr(signatures), "'required' or 'optional'")
+        elif signatures == "required" and not signed:
+            what = "signatures are required, and no key is listed whose signature counts"
+            fix = f"add one to {_dotted((*SECTION, 'keys'))}"
+            self._add("policy-keys", (*at, "signatures"), what, "", fix)
+        return ProfilePolicy(age, wanted, signatures == "required")
 
     def _waiver(self, at: Pointer, given: Any) -> Waiver:
         table = self._table(at, given, ("claim", "owner", "reason", "expires", "up-to"), optional=("up-to",))

@@ -20,9 +20,8 @@ Group = Sequence[Attempt]  # never empty, in the order of their runs
 class Row:
     """One falsifier on one engine, model and testbed.
 
-    holds: it freshly survived, and so did its needs at the same level. verdict, figure, run, started: of the
-    attempt that gives the row its status. testbed: a fingerprint. flags: how the bar was moved after a
-    falsification.
+    holds: it freshly survived, and so did its needs at the same level. testbed: a fingerprint. verdict to
+    started: of the attempt that gives the row its status. flags: how the bar was moved after a falsification.
     """
 
     engine: str
@@ -36,6 +35,7 @@ class Row:
     verdict: Verdict
     figure: str
     run: str
+    path: str
     started: str
     attempts: int
     reason: str
@@ -117,6 +117,7 @@ class Ground:
             verdict=decisive.verdict,
             figure=decisive.carried.figure,
             run=decisive.run,
+            path=str(decisive.path),
             started=finding.started,
             attempts=len({each.finding.run for each in group}),
             reason=reason,

@@ -23,6 +23,7 @@ from refute.gate import gate
 from refute.policy import Invalidation, Policy, ProfilePolicy, Waiver, digest_of, no_policy
 from refute.policy_file import read_policy
 from refute.record import newest_sealed
+from refute.signing import keygen, load_signer, sign
 from refute.status import status
 from refute.verdict import Exit, Status
 
@@ -319,6 +320,70 @@ def test_a_profile_wants_every_one_of_its_testbeds(contract, tree):
     )
     write_run(tree, contract, number=3, model=FULL, testbed="d" * 64)
     assert decide(contract, tree, given, "release").rulings[0].outcome == "passes"
+
+
+# --- signatures
+
+
+@pytest.fixture
+def signed(contract, tree):
+    """A policy that wants signatures of one key, and what signs a run with it."""
+    pair = tree.parent / "ana.key"
+    keygen(pair)
+    given = policy(profiles={"pr": ProfilePolicy(signatures=True)}, keys={"ana": tree.parent / "ana.key.pub"})
+    return given, lambda run: sign(run, load_signer(pair))
+
+
+def test_a_profile_can_want_every_run_signed(contract, tree, signed):
+    given, sign_it = signed
+    path = write_run(tree, contract)
+    ruling = decide(contract, tree, given).rulings[0]
+    assert (ruling.outcome, ruling.code, ruling.status) == ("fails", Exit.MISSING, Status.UNOBSERVED)
+    assert "its run is not signed as it has to be" in ruling.reason
+    sign_it(path)
+    assert decide(contract, tree, given).passes
+
+
+def test_the_signature_of_another_key_does_not_count(contract, tree, signed):
+    path = write_run(tree, contract)
+    keygen(tree.parent / "ben.key")
+    sign(path, load_signer(tree.parent / "ben.key"))
+    assert "by no key that is trusted here" in decide(contract, tree, signed[0]).rulings[0].reason
+
+
+def test_without_a_key_that_can_be_read_nothing_is_signed(contract, tree, signed):
+    given, sign_it = signed
+    sign_it(write_run(tree, contract))
+    (tree.parent / "ana.key.pub").write_text("-----BEGIN PUBLIC KEY-----\nno\n")
+    assert "signatures cannot be checked" in decide(contract, tree, given).rulings[0].reason
+
+
+def test_keys_are_files_and_what_is_in_them_is_in_the_digest(tmp_path):
+    text = '[tool.refute.keys]\nana = "ana.pub"\n[tool.refute.profiles.pr]\nsignatures = "required"\n'
+    assert "cannot be read (No such file or directory)" in str(reading(tmp_path, text).problems[0])
+    digests = []
+    for content in ("-----BEGIN PUBLIC KEY-----1", "-----BEGIN PUBLIC KEY-----2"):
+        (tmp_path / "ana.pub").write_text(content)
+        found = reading(tmp_path, text)
+        assert (found.problems, found.policy.keys) == ((), {"ana": tmp_path / "ana.pub"})
+        assert found.policy.of("pr").signatures
+        digests.append(found.policy.sha256)
+    assert digests[0] != digests[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[tool.refute.profiles.pr]\nsignatures = "required"\n', "no key is listed whose signature counts"),
+        ("[tool.refute.profiles.pr]\nsignatures = true\n", "signatures: True; expected 'required' or"),
+        ("[tool.refute.keys]\nana = 1\n", "ana: 1; expected a .pub file"),
+        ('[tool.refute.keys]\nana = "pyproject.toml"\n', "pyproject.toml is no public key"),
+    ],
+)
+def test_what_is_wrong_with_keys_is_told(tmp_path, text, said):
+    found = reading(tmp_path, text)
+    assert said in str(found.problems[0])
+    assert found.policy is None
 
 
 def test_a_decision_names_all_that_it_rests_on(contract, tree):
