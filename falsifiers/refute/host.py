@@ -90,9 +90,11 @@ def _memory(root: Path) -> Fact:
 
 
 def _limit(root: Path, name: str, value: Callable[[str], float]) -> Fact:
-    """A limit of this process's control group, where it has one."""
-    path = f"{_CGROUP}/{name}"
-    text = _text(root, path)
+    """A limit of this process's control group (version 2), where it has one."""
+    group = _line(root, "/proc/self/cgroup", r"^0::(/.*)$") or "/"
+    # In a container the group is told as the host sees it, and mounted as the root.
+    paths = [f"{_CGROUP}{group.rstrip('/')}/{name}", f"{_CGROUP}/{name}"]
+    path, text = next(((path, text) for path in paths if (text := _text(root, path))), (paths[-1], ""))
     if not text:
         return fact(None, f"{path} cannot be read")
     if text.startswith("max"):

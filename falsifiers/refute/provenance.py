@@ -12,6 +12,7 @@ import platform
 import re
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,18 +58,20 @@ def git_state(directory: Path) -> dict[str, Any]:
     """Return commit and dirty flag of the repository around a directory; null and a reason without one.
 
     diff_sha256: of a dirty tree, what tells it from others: sha256 of its difference to the commit and of
-    the names that git does not track.
+    the names that git does not track; null where that cannot be had.
     """
     try:
         commit = _git(directory, "rev-parse", "HEAD").decode().strip()
         changes = _git(directory, "status", "--porcelain", "--untracked-files=normal")
-        diff = _git(directory, "diff", "--binary", "HEAD") if changes else b""
     except FileNotFoundError:
         return _no_git("git is not installed")
     except subprocess.SubprocessError as error:
         text = getattr(error, "stderr", None) or str(error).encode()
         return _no_git(next(iter(text.decode(errors="replace").strip().splitlines()), "git failed")[:200])
-    digest = hashlib.sha256(diff + changes).hexdigest() if changes else None
+    digest = None
+    if changes:
+        with suppress(subprocess.SubprocessError):  # a difference may be too large to be had in time
+            digest = hashlib.sha256(_git(directory, "diff", "--binary", "HEAD") + changes).hexdigest()
     return {"commit": commit, "dirty": bool(changes), "diff_sha256": digest, "reason": None}
 
 

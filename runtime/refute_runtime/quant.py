@@ -29,11 +29,11 @@ def dequantizable(tensor_type: TensorType) -> bool:
     return known or tensor_type in gguf.quants._type_traits  # noqa: SLF001 (no public list)
 
 
-def dequantize(raw: Array, tensor_type: TensorType, xp: Any = np) -> Array:
+def dequantize(raw: Array, tensor_type: TensorType, xp: Any = np, out: Array | None = None) -> Array:
     """Turn bytes (..., row_bytes) into float32 (..., row_elements) of `xp`; float32 itself is only viewed.
 
-    `raw` is uint8, of NumPy or of `xp`. The types that are not written out below go through `gguf`, on the
-    host.
+    `raw` is uint8, of NumPy or of `xp`. out: where the values are written, if not into a new array. The
+    types that are not written out below go through `gguf`, on the host.
     """
     elements, size = BLOCKS[tensor_type]
     *outer, row_bytes = raw.shape
@@ -42,12 +42,12 @@ def dequantize(raw: Array, tensor_type: TensorType, xp: Any = np) -> Array:
         return xp.ascontiguousarray(xp.asarray(raw)).view(xp.float32)
     convert = _DEQUANTIZERS.get(tensor_type) or partial(_by_gguf, tensor_type)
     blocks = xp.asarray(raw).reshape(-1, size)
-    out = xp.empty((len(blocks), elements), dtype=xp.float32)
+    values = xp.empty((len(blocks), elements), dtype=xp.float32) if out is None else out.reshape(-1, elements)
     step = max(1, _CHUNK // elements)
     with np.errstate(all="ignore"):  # infinities and NaNs of a broken model are the model's to show
         for start in range(0, len(blocks), step):
-            out[start : start + step] = convert(blocks[start : start + step], xp)
-    return out.reshape(shape)
+            values[start : start + step] = convert(blocks[start : start + step], xp)
+    return values.reshape(shape)
 
 
 def _by_gguf(tensor_type: TensorType, blocks: Array, xp: Any) -> Array:

@@ -56,6 +56,17 @@ def test_what_is_not_there_is_null_and_says_why(tmp_path):
     assert known["gpus"]["value"] == []
 
 
+def test_the_limits_are_those_of_the_own_group(root):
+    (root / "proc/self").mkdir()
+    (root / "proc/self/cgroup").write_text("1:cpu:/old\n0::/user.slice/run\n")
+    group = root / "sys/fs/cgroup/user.slice/run"
+    group.mkdir(parents=True)
+    (group / "cpu.max").write_text("50000 100000\n")
+    known = facts(root)
+    assert known["cpu_quota"] == {"value": 0.5, "source": "/sys/fs/cgroup/user.slice/run/cpu.max"}
+    assert known["memory_limit_bytes"]["source"] == "/sys/fs/cgroup/memory.max: no limit"
+
+
 def test_nonsense_is_null(root):
     (root / "sys/fs/cgroup/cpu.max").write_text("many 0\n")
     assert facts(root)["cpu_quota"] == {

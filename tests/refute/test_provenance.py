@@ -87,6 +87,24 @@ def test_of_the_environment_only_names_are_kept():
     assert "hush" not in json.dumps(document)
 
 
+def test_a_difference_that_cannot_be_had_leaves_the_commit(tmp_path, monkeypatch):
+    git(tmp_path, "init")
+    (tmp_path / "a").write_text("1")
+    git(tmp_path, "add", "a")
+    git(tmp_path, "commit", "-m", "one")
+    (tmp_path / "a").write_text("2")
+    ask = provenance._git
+
+    def slow(directory, *arguments):
+        if arguments[0] == "diff":
+            raise subprocess.TimeoutExpired("git", 20)
+        return ask(directory, *arguments)
+
+    monkeypatch.setattr(provenance, "_git", slow)
+    state = git_state(tmp_path)
+    assert (len(state["commit"]), state["dirty"], state["diff_sha256"]) == (40, True, None)
+
+
 # --- what is collected
 
 

@@ -28,7 +28,8 @@ def killed(request, tmp_path_factory):
 def test_every_step_was_killed_and_the_last_run_was_not(killed):
     _, runs = killed
     assert [step["killed"] for step, _ in runs] == [True] * (len(runs) - 1) + [False]
-    # Two files to open, three findings, an attachment and the seal, each with its list; two log lines.
+    # Two files to open, three findings, one of them taken over, an attachment and the seal, each with its
+    # list; two log lines.
     assert len(runs) > 45
 
 

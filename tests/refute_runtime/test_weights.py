@@ -82,6 +82,17 @@ def test_what_is_kept_cannot_be_written(mixed: Path) -> None:
         found.expert(EXPERTS, 1)[0, 0] = 1
 
 
+def test_what_is_dequantized_lies_in_one_allocation_where_all_of_it_is_kept(mixed: Path) -> None:
+    found = loaded(mixed)
+    matrices = [name for name, info in found._file.tensors.items() if info.type is not TensorType.F32]
+    arrays = [found.tensor(name) for name in matrices]
+    first = min(array.ctypes.data for array in arrays)
+    assert all(array.ctypes.data % 64 == 0 for array in arrays)
+    assert max(array.ctypes.data + array.nbytes for array in arrays) - first <= found.most_kept()
+    more = found.expert(EXPERTS, 1)  # asked for in both ways, it is kept twice, and no longer in there
+    assert np.array_equal(more, found.tensor(EXPERTS)[1])
+
+
 def test_the_least_recently_used_goes_first(mixed: Path) -> None:
     matrix_bytes = 256 * 256 * 4
     found = loaded(mixed, cache_bytes=2 * matrix_bytes)

@@ -18,6 +18,8 @@ from pathlib import Path
 from records import Unsynced, contract_at, finding, opened, run_id, write_run
 
 from refute.contract import Contract
+from refute.record import Sealed
+from refute.strict_json import dump_strict
 
 
 class Dying(Unsynced):
@@ -63,13 +65,20 @@ class Dying(Unsynced):
 
 
 def write(contract: Contract, work: Path, step: int, tell: int, *, within: bool) -> None:
-    writer = opened(work / str(step), contract, run=run_id(step), files=Dying(step, within=within))
+    writer = opened(
+        work / str(step),
+        contract,
+        run=run_id(step),
+        files=Dying(step, within=within),
+        resumes=Sealed(run_id(0), "0" * 64),
+    )
     for name in ("exact", "floor"):
         writer.log(f"attacking {name}")
         writer.write(finding(contract, name, writer.run))
         os.write(tell, f"{name}\n".encode())
     writer.attach("exact.replay.txt", b"again")
-    writer.write(finding(contract, "small", writer.run))
+    (writer.path / "telemetry.jsonl").write_bytes(b"{}\n")
+    writer.take_over(dump_strict(finding(contract, "small", run_id(0)).to_json()))
     os.write(tell, b"small\n")
     writer.seal()
 
