@@ -18,6 +18,7 @@ REQUIRED = (
     "refute/templates/refute.yml",
     "refute/report/page/templates/base.html.j2",
     "refute/report/page/templates/claim.html.j2",
+    "refute/report/page/templates/compare.html.j2",
     "refute/report/page/templates/page.css",
     "refute/report/page/templates/page.js",
     "refute/report/page/templates/pictures.html.j2",

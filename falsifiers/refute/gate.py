@@ -111,9 +111,23 @@ def gate(
     now: datetime | None = None,
 ) -> Decision:
     """Decide from records and policy alone, as of `now`."""
-    present, policy = present or Present.here(), policy or no_policy()
-    now = (now or datetime.now(UTC)).astimezone(UTC)
+    present = present or Present.here()
     attempts = read_attempts(contracts, trees, present=present, kinds=kinds, samples=False)
+    return decide(contracts, attempts, profile=profile, present=present, policy=policy, now=now)
+
+
+def decide(
+    contracts: Sequence[Contract],
+    attempts: Attempts,
+    *,
+    profile: Profile,
+    present: Present,
+    policy: Policy | None = None,
+    now: datetime | None = None,
+) -> Decision:
+    """Decide from what was read."""
+    policy = policy or no_policy()
+    now = (now or datetime.now(UTC)).astimezone(UTC)
     found = overview(contracts, attempts, policy=policy, now=now)
     rule = _Rule(profile, policy, now)
     rulings = tuple(rule.on(claim) for claim in found.claims)
@@ -122,8 +136,11 @@ def gate(
         code, reason = Exit.USAGE, "the contracts declare no falsifier"
     elif not found.runs:
         code, reason = worst_exit((code, Exit.MISSING)), "there are no records at all"
-    elif code is Exit.OK and all(ruling.outcome == "outside" for ruling in rulings):
-        code, reason = Exit.MISSING, "no falsifier applies: nothing was observed"
+    elif code is Exit.OK and all(ruling.outcome != "passes" for ruling in rulings):
+        code, reason = (
+            Exit.MISSING,
+            "no claim was seen to hold: they do not apply or are waived",
+        )
     inputs = Inputs(
         now.isoformat(timespec="seconds").replace("+00:00", "Z"),
         policy.sha256,

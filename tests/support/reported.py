@@ -40,7 +40,7 @@ def rewritten(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, tuple):
         return tuple(rewritten(each, change) for each in value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        kept = ("anchor", "claim", "state") if not isinstance(value, Report) else ()
+        kept = ("anchor", "claim", "state", "change") if not isinstance(value, Report) else ()
         changes = {
             each.name: rewritten(getattr(value, each.name), change)
             for each in dataclasses.fields(value)

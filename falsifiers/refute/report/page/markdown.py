@@ -36,10 +36,15 @@ _SIGNS = {
 
 def markdown(report: Report, *, limit: int = LIMIT) -> str:
     """Write the report in at most `limit` bytes of UTF-8; what does not fit is counted at the end."""
+    return fitted(_parts(report), report.version, report.made, limit)
+
+
+def fitted(parts: Iterable[tuple[str, str]], version: str, made: str, limit: int) -> str:
+    """Put parts, each with its name, together as far as there is room, and say what is left out."""
     written: list[str] = []
     room = max(limit, _LEAST) - 400  # for the last lines
     left: list[str] = []
-    for name, part in _parts(report):
+    for name, part in parts:
         size = len(part.encode()) + 1
         if size > room:
             left.append(name)
@@ -49,9 +54,7 @@ def markdown(report: Report, *, limit: int = LIMIT) -> str:
     if left:
         told = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
         written.append(f"Left out, as there is no room for it: {told}.\n")
-    written.append(
-        f"<sub>Made by refute {text(report.version)}, {text(report.made)}, from records alone.</sub>\n"
-    )
+    written.append(f"<sub>Made by refute {text(version)}, {text(made)}, from records alone.</sub>\n")
     return "\n".join(written)
 
 
@@ -65,7 +68,8 @@ def _reference(match: re.Match[str]) -> str:
     return f"&#{ord(match[0])};{behind}"
 
 
-def _code(value: str, width: int = _CELL) -> str:
+def code(value: str, width: int = _CELL) -> str:
+    """A text in the letters of commands."""
     return f"<code>{text(value, width)}</code>" if value else ""
 
 
@@ -88,7 +92,7 @@ def _worst(contract: ContractPart) -> int:
 
 
 def _head(report: Report) -> str:
-    trees = ", ".join(map(_code, report.trees))
+    trees = ", ".join(map(code, report.trees))
     audit = ""
     if report.audited is not None:
         audit = (
@@ -103,10 +107,10 @@ def _counts(counts: Iterable[tuple[Status, int]]) -> str:
 
 def _problems(problems: Sequence[Problem]) -> str:
     rows = (
-        (_code(each.rule), _code(each.name), _code(_place(each)), text(each.found), text(each.expected))
+        (code(each.rule), code(each.name), code(_place(each)), text(each.found), text(each.expected))
         for each in problems[:_PROBLEMS]
     )
-    return _table(
+    return table(
         f"### What the audit found{_of(len(problems), _PROBLEMS)}",
         ("Rule", "Claim", "Where", "Found", "Expected"),
         rows,
@@ -120,11 +124,11 @@ def _place(problem: Problem) -> str:
 def _blockers(report: Report) -> str:
     rows = []
     for each in report.blockers[:_BLOCKERS]:
-        names = [_code(need.name) for need in each.claims[:_NAMED]]
+        names = [code(need.name) for need in each.claims[:_NAMED]]
         more = len(each.claims) - len(names)
         claims = ", ".join(names) + (f" and {more} more" if more else "")
-        rows.append((f"{_SIGNS[each.status]} {each.status}", text(each.reason), claims, _code(each.command)))
-    return _table(
+        rows.append((f"{_SIGNS[each.status]} {each.status}", text(each.reason), claims, code(each.command)))
+    return table(
         f"### What is not discharged{_of(len(report.blockers), _BLOCKERS)}",
         ("Status", "Why", "Claims", "What clears it"),
         rows,
@@ -135,7 +139,7 @@ def _contract(contract: ContractPart) -> str:
     head = f"<details><summary><b>{text(contract.id)}</b> {text(contract.title)}: {_counts(contract.counts)}"
     rows = (
         (
-            _code(part.falsifier),
+            code(part.falsifier),
             f"{_SIGNS[part.status]} {part.status}",
             part.verdict or "",
             text(part.figure or part.reason),
@@ -148,12 +152,12 @@ def _contract(contract: ContractPart) -> str:
     columns = ("Claim", "Status", "Verdict", "Figure", "Bound", "Faults caught", "Holds at")
     bad = (Status.TAMPERED, Status.FALSIFIED, Status.INVALID, Status.ERROR)
     stories = "\n".join(_story(part) for part in contract.claims if (part.beneath or part.status) in bad)
-    return _table(f"{head}</summary>", columns, rows) + f"\n{stories}\n</details>\n"
+    return table(f"{head}</summary>", columns, rows) + f"\n{stories}\n</details>\n"
 
 
 def _story(part: ClaimPart) -> str:
     """A claim that needs more words."""
-    lines = [f"**{part.status}** {_code(part.falsifier)} {text(part.sentence, 400)}", ""]
+    lines = [f"**{part.status}** {code(part.falsifier)} {text(part.sentence, 400)}", ""]
     lines.append(f"- Why: {text(part.reason, 400)}")
     lines += [f"- Note: {text(note, 400)}" for note in part.notes]
     if part.evidence is not None:
@@ -164,11 +168,11 @@ def _story(part: ClaimPart) -> str:
         if found is not None:
             case = "; ".join(f"{name} {value}" for name, value in found.case)
             lines += [
-                f"- Counterexample: {_code(case, 400)}, {text(found.replays)}",
-                f"- Again: {_code(found.command, 400)}",
+                f"- Counterexample: {code(case, 400)}, {text(found.replays)}",
+                f"- Again: {code(found.command, 400)}",
             ]
     if part.command:
-        lines.append(f"- What clears it: {_code(part.command, 400)}")
+        lines.append(f"- What clears it: {code(part.command, 400)}")
     return "\n".join([*lines, ""])
 
 
@@ -177,18 +181,19 @@ def _runs(report: Report) -> str:
     for run in report.runs[:_RUNS]:
         verdicts = ", ".join(f"{count} {verdict}" for verdict, count in run.verdicts)
         rows.append(
-            (_code(run.id), text(run.state), verdicts, text(run.host), text(run.code), _code(run.command))
+            (code(run.id), text(run.state), verdicts, text(run.host), text(run.code), code(run.command))
         )
     total = len(report.runs) + report.earlier
     head = f"<details><summary>{counted(total, 'run')}{_of(total, _RUNS)}</summary>"
-    return _table(head, ("Run", "State", "Verdicts", "Host", "Code", "Command"), rows) + "\n</details>\n"
+    return table(head, ("Run", "State", "Verdicts", "Host", "Code", "Command"), rows) + "\n</details>\n"
 
 
 def _of(total: int, shown: int) -> str:
     return f" (the first {shown} of {total})" if total > shown else ""
 
 
-def _table(head: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of cells that are Markdown already."""
     lines = [head, "", f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
     lines += [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([*lines, ""])

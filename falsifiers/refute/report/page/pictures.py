@@ -118,8 +118,8 @@ class History:
     description: str
 
 
-def strip(drawn: Drawn, bound: Bound) -> Strip | None:
-    """Draw figures against a bound; None where none of them is finite."""
+def strip(drawn: Drawn, bound: Bound, also: Sequence[float] = ()) -> Strip | None:
+    """Draw figures against a bound; None where none of them is finite. also: what is on the line as well."""
     finite = [_tame(figure) for figure in drawn.figures if abs(figure) < _LARGEST]
     interval = None
     if drawn.interval is not None and all(abs(end) < _LARGEST for end in drawn.interval):
@@ -127,7 +127,12 @@ def strip(drawn: Drawn, bound: Bound) -> Strip | None:
     limit = limit_of(bound)
     if not finite:
         return None
-    numbers = [*finite, *(interval or ()), *([] if limit is None else [limit])]
+    numbers = [
+        *(_tame(number) for number in also if abs(number) < _LARGEST),
+        *finite,
+        *(interval or ()),
+        *([] if limit is None else [limit]),
+    ]
     axis = Axis.over(numbers, bound.unit, left=_LEFT, right=_RIGHT)
     places = [axis.x(figure) for figure in finite]
     base = _TOP + _HIGHEST

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from refute.report.page.compare import Comparison
 from refute.report.page.data import Report
 from refute.report.page.meanings import LEVELS, STATUSES, VERDICTS
 from refute.report.page.visible import visible
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 def page(report: Report) -> bytes:
     """Write the report."""
     return _written("report.html.j2", {"report": report})
+
+
+def compared(both: Comparison) -> bytes:
+    """Write two runs side by side."""
+    return _written("compare.html.j2", {"both": both})
 
 
 def _written(template: str, data: Mapping[str, Any]) -> bytes:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 from browser import ENTER, MISSING, SPACE, TAB, Browser, browsing, installed
-from reported import everything, reported, rewritten
+from records import GREEN, RED, contract_at, kinds, write_run
+from reported import MADE, everything, reported, rewritten
 
+from refute.report.page.compare import compare
 from refute.report.page.data import Report
-from refute.report.page.render import page
+from refute.report.page.render import compared, page
 
 pytestmark = pytest.mark.skipif(installed() is None, reason=MISSING)
 
@@ -216,3 +218,24 @@ def test_hostile_texts_run_nothing(browser: Browser, whole: Report, tmp_path: Pa
     assert {url for url in browser.requests() if not url.startswith("data:")} == {path.as_uri()}
     assert browser.console() == []
     assert json.dumps(browser.run("return document.querySelectorAll('img').length")) == "0"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_two_runs_side_by_side_are_silent_narrow_and_legible(
+    browser: Browser, tmp_path: Path, scheme: str
+) -> None:
+    contract, tree = contract_at(tmp_path / "old"), tmp_path / "evidence"
+    runs = [
+        [write_run(tree, contract, number=number, values=values)] for number, values in ((1, GREEN), (2, RED))
+    ]
+    path = tmp_path / "compared.html"
+    path.write_bytes(compared(compare(*runs, kinds=kinds, made=MADE, version="0.1.0")))
+    browser.size(390, 800)
+    browser.prefer(scheme)
+    browser.open(path)
+    assert browser.console() == []
+    assert {url for url in browser.requests() if not url.startswith("data:")} == {path.as_uri()}
+    assert browser.run("return document.documentElement.scrollWidth") <= 390
+    texts = browser.run(CONTRAST)
+    assert len(texts) > 50
+    assert [each for each in texts if each[0] < 4.5] == []

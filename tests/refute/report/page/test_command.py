@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from records import contract_at, run_id, write_run
 from small_contract import REPEATS, contract
 
 from refute.cli import main
@@ -44,3 +45,23 @@ def test_markdown_goes_to_standard_output_or_where_it_is_told(project, capsys) -
     assert [each for each in project.iterdir() if each.is_file()] == []
     assert main(["report", "--format", "markdown", "--out", "summary.md"]) == Exit.OK
     assert (project / "summary.md").read_text().startswith("## Evidence: ")
+
+
+def test_a_run_that_is_not_there_is_one_sentence(project, capsys) -> None:
+    assert main(["report", "--compare", "one", "two"]) == Exit.USAGE
+    said = "refute: one: no run in evidence has this id, nor is it the folder of one\n"
+    assert capsys.readouterr().err == said
+
+
+def test_a_comparison_takes_no_contracts(project, capsys) -> None:
+    assert main(["report", "contracts", "--compare", "one", "two"]) == Exit.USAGE
+    assert capsys.readouterr().err.startswith("refute: --compare takes no PATH: ")
+
+
+@pytest.mark.parametrize(("form", "begins"), [("html", b"<!DOCTYPE html>"), ("markdown", b"## Two runs: ")])
+def test_two_runs_are_written_side_by_side(project, capsys, form, begins) -> None:
+    own = contract_at(project / "own")
+    folders = [str(write_run(project / "evidence", own, number=number)) for number in (1, 2)]
+    assert main(["report", "--compare", *folders, "--format", form, "--out", "both"]) == Exit.OK
+    assert capsys.readouterr().out.startswith(f"both: {run_id(1)} and {run_id(2)} (3 same), ")
+    assert (project / "both").read_bytes().startswith(begins)
