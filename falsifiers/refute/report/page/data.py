@@ -191,6 +191,16 @@ class Blocker:
 
 
 @dataclass(frozen=True, slots=True)
+class GateLine:
+    """What a gate would decide on these records."""
+
+    profile: str
+    passes: bool
+    outcomes: tuple[tuple[str, int], ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunPart:
     """One run over all its contracts. verdicts: how often each, worst last."""
 
@@ -229,6 +239,7 @@ class Report:
     version: str
     trees: tuple[str, ...]
     counts: tuple[tuple[Status, int], ...]
+    gates: tuple[GateLine, ...]
     blockers: tuple[Blocker, ...]
     contracts: tuple[ContractPart, ...]
     moments: tuple[Moment, ...]

@@ -271,3 +271,16 @@ def test_an_attempt_that_was_invalidated_is_listed_with_who_said_so_and_decides_
     assert part.evidence.run == run_id(1)
     assert [each.note for each in part.attempts] == ["invalidated by A. Person: the host slept", ""]
     assert part.notes == (f"run {run_id(2)} was invalidated by A. Person: the host slept",)
+
+
+def test_it_says_what_a_gate_would_decide(whole: Report, tmp_path: Path) -> None:
+    assert [(gate.profile, gate.passes, gate.outcomes) for gate in whole.gates] == [
+        ("pr", False, (("fail", 3),)),
+        ("release", False, (("fail", 3),)),
+    ]
+    contract, tree = contract_at(tmp_path), tmp_path / "evidence"
+    write_run(tree, contract)
+    gates = {gate.profile: gate for gate in reported(contract, tree).gates}
+    assert gates["pr"].passes
+    assert gates["pr"].outcomes == (("pass", 3),)
+    assert not gates["release"].passes
