@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from refute.report.page.pictures import Cases, History, Strip
+from refute.report.page.traces import Trace
 from refute.verdict import Level, Status, Verdict
 
 Pair = tuple[str, str]  # a name and what it is, as people read them
@@ -202,7 +203,10 @@ class GateLine:
 
 @dataclass(frozen=True, slots=True)
 class RunPart:
-    """One run over all its contracts. verdicts: how often each, worst last."""
+    """One run over all its contracts. verdicts: how often each.
+
+    facts, traces: of runs that evidence comes from; of the others their records tell.
+    """
 
     anchor: str
     id: str
@@ -216,6 +220,7 @@ class RunPart:
     testbed: str
     code: str
     facts: tuple[Pair, ...]
+    traces: tuple[Trace, ...]
 
 
 @dataclass(frozen=True, slots=True)

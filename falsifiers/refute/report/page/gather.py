@@ -37,7 +37,6 @@ from refute.verdict import Status
 
 _ATTEMPTS = 12  # listed of one claim
 _MOMENTS = 24  # runs whose outcome is shown over time
-_RUNS = 40  # runs that are shown with their provenance, besides those that a claim's evidence comes from
 _OUTCOMES = (("passes", "pass"), ("waived", "waived"), ("outside", "do not apply"), ("fails", "fail"))
 _RUN = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{3}Z-[0-9a-f]{8}")
 
@@ -91,9 +90,8 @@ def gather(
         contract, falsifier = declared[claim.contract, claim.falsifier]
         tried = attempts.of.get((claim.contract, claim.falsifier), ())
         parts[claim.contract].append(_claim(claim, contract, falsifier, tried, ground))
-    runs = runs_of(attempt for tried in attempts.of.values() for attempt in tried)
     behind = {part.evidence.run for claims in parts.values() for part in claims if part.evidence}
-    shown = [run for place, run in enumerate(runs) if run.id in behind or place >= len(runs) - _RUNS]
+    runs, earlier = runs_of((attempt for tried in attempts.of.values() for attempt in tried), behind)
     found = [problem for claims in parts.values() for part in claims for problem in part.problems]
     problems = [problem for problem in found if problem.severity == Severity.ERROR]
     problems += problems_of("", "", audited.others)
@@ -109,8 +107,8 @@ def gather(
         blockers=tuple(_blockers(whole.claims)),
         contracts=tuple(_contract(contract, parts[contract.id]) for contract in contracts),
         moments=tuple(_moments(contracts, attempts, policy)),
-        runs=tuple(reversed(shown)),
-        earlier=len(runs) - len(shown),
+        runs=tuple(runs),
+        earlier=earlier,
         problems=tuple(dict.fromkeys(problems)),
         remarks=audited.remarks,
         audited=audit.rules if audit else None,
