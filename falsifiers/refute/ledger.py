@@ -130,15 +130,13 @@ class Ledger:
         declared = [(id, each.id) for id, contract in self.contracts.items() for each in contract.falsifiers]
         return [key for key in declared if key not in seen]
 
+    def codes(self) -> list[Exit]:
+        """What each finding, and an interrupt, is as an exit code."""
+        return [Exit.INTERRUPTED if self.interrupted else Exit.OK, *map(self._code, self.findings)]
+
     def exit_code(self) -> Exit:
         """The exit code of `refute run`: the worst verdict; what was not observed is a failure."""
-        return worst_exit(
-            [
-                Exit.INTERRUPTED if self.interrupted else Exit.OK,
-                Exit.MISSING if self.unobserved or not self.findings else Exit.OK,
-                *map(self._code, self.findings),
-            ]
-        )
+        return worst_exit([Exit.MISSING if self.unobserved or not self.findings else Exit.OK, *self.codes()])
 
     def _code(self, finding: Finding) -> Exit:
         if self.evidence is None and finding.verdict is Verdict.INCONCLUSIVE:

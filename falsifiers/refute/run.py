@@ -3,10 +3,10 @@
 import io
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -34,19 +34,28 @@ class Outcome:
 
 
 def run(
-    files: Sequence[Path], arguments: Sequence[str], display: Live, takeover: "Takeover | None" = None
+    files: Sequence[Path],
+    arguments: Sequence[str],
+    display: Live,
+    *,
+    takeover: "Takeover | None" = None,
+    chosen: Sequence[tuple[Path, str]] | None = None,
+    asked: Mapping[str, str | None] | None = None,
 ) -> Outcome:
     """Attack the falsifiers of these contracts. arguments: pytest's, plugin options included.
 
-    takeover: what an interrupted run found; only the rest of its falsifiers is attacked then.
+    takeover: what an interrupted run found; only the rest of its falsifiers is attacked then. chosen: the
+    falsifiers that are attacked, with their files; by default all. asked: what else the records say that this
+    run was asked for.
     """
-    adapter = _Adapter(display, takeover)
+    adapter = _Adapter(display, takeover, asked or {})
     own = shlex.join(str(path.absolute()) for path in files)
-    chosen = [str(path) for path in files]
-    if takeover is not None:
-        chosen = [f"{path}::{falsifier}" for path, falsifier in takeover.left]
+    chosen = takeover.left if takeover is not None else chosen
+    names = [str(path) for path in files]
+    if chosen is not None:
+        names = [f"{path}::{falsifier}" for path, falsifier in chosen]
     # Rewriting the assertions of every plugin takes longer than loading a small model; no verdict needs it.
-    command = [*chosen, *arguments, "--assert=plain", "-o", f"refute_contracts={own}"]
+    command = [*names, *arguments, "--assert=plain", "-o", f"refute_contracts={own}"]
     if os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
         command += ["-p", "refute.plugin"]
     with display, adapter.interrupts.answered():
@@ -84,9 +93,10 @@ def _code(status: int, ledger: Ledger | None) -> Exit:
 class _Adapter:
     """Gives pytest's own words a buffer, and the plugin's hooks a display."""
 
-    def __init__(self, display: Live, takeover: "Takeover | None") -> None:
+    def __init__(self, display: Live, takeover: "Takeover | None", asked: Mapping[str, str | None]) -> None:
         self.display = display
         self.takeover = takeover
+        self.asked = asked
         self.ledger: Ledger | None = None
         self.notes = io.StringIO()
         self.interrupts = Interrupts(say=display.say)
@@ -110,8 +120,9 @@ class _Adapter:
         self.interrupts.abandon = controller.abandon
         controller.takeover = self.takeover
         if self.takeover is not None:
-            then = {name: self.takeover.requested[name] for name in ("keyword", "markers", "profile")}
-            self.ledger.requested = replace(self.ledger.requested, **then)
+            self.asked = {name: self.takeover.requested[name] for name in ("keyword", "markers", "profile")}
+        asked: dict[str, Any] = dict(self.asked)
+        self.ledger.requested = replace(self.ledger.requested, **asked)
         head = config.stash[OPTIONS].header()
         if self.takeover is not None:
             head.append(self.takeover.told())
@@ -119,7 +130,7 @@ class _Adapter:
 
     def pytest_refute_plan(self, contracts: dict[str, list[str]]) -> None:
         """Say how much there is to do."""
-        self.display.plan(contracts)
+        self.display.plan(contracts, self.ledger.findings if self.ledger is not None else ())
 
     def pytest_refute_stage(self, contract: str, stage: "Stage") -> None:
         """Show where the attack is; stop between two cases where an interrupt was swallowed."""

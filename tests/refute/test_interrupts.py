@@ -123,12 +123,15 @@ class Ended(BaseException):
 
 @pytest.fixture
 def ends(monkeypatch):
-    """The end of the process as an exception."""
+    """The end of the process as an exception, and SIGINT answered as Python does, also in the background."""
 
     def end(code):
         raise Ended(code)
 
     monkeypatch.setattr(interrupts.os, "_exit", end)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_a_second_one_abandons_even_where_that_fails(ends):

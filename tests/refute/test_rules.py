@@ -235,7 +235,8 @@ _PLACES = {"problem": 0, "key_problem": 0, "add": 1, "Problem": 3}
 
 
 def test_no_other_module_makes_problems():
-    others = set(Path(refute.__file__).parent.rglob("*.py")) - set(MODULES)
+    toml = Path(refute.__file__).with_name("marked_toml.py")  # not of contracts; its own tests name the rules
+    others = set(Path(refute.__file__).parent.rglob("*.py")) - {*MODULES, toml}
     assert not [
         path for path in others if "Problem(" in path.read_text() and "marked_yaml" in path.read_text()
     ]

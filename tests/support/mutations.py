@@ -1,25 +1,26 @@
 """Edits of every field of an honest record, by editors who know more and more, and who of them is found out.
 
-A field is a JSON pointer in which places in a list are `*`; of a list, the first member stands for all.
-changes it and no more; `hashes` also redoes the listing; `derived` also redoes all that follows from samples:
-judgements, trials, verdict, figure, log and counterexample, with the very code that an audit uses.
+A field is a JSON pointer in which places in a list are `*`; of a list, the first member stands for all. The
+careless editor changes it and no more. The second one also redoes the listing. The third one also redoes all
+that follows from samples: judgements, trials, verdict, figure, log and counterexample, with the code of the
+audit itself.
 """
 
 import dataclasses
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from audited import Audited, Bundle
 
 from refute.audit.rule import Severity
-from refute.contract import load_contract
+from refute.audit.subject import Library
+from refute.contract import Contract
 from refute.counterexample import Counterexample
 from refute.derived import bound_as_data, counters_of, reason_for, sensitivity_of
 from refute.finding import Finding, missed
-from refute.kinds import ANY, kind_named
+from refute.kinds import kind_named
 from refute.reader import CONTRACT, LOG, SUMMARY
 from refute.strict_json import dump_strict, load_strict
 from refute.validity import invalidity
@@ -33,9 +34,8 @@ Steps = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Mutation:
-    """One edit of one field. file: `finding` for any of them. kind: what the finding is of."""
+    """One edit of one field. name: of the file."""
 
-    file: str
     name: str
     pointer: str
     steps: Steps
@@ -43,7 +43,7 @@ class Mutation:
 
     @property
     def field(self) -> str:
-        return f"{self.file}#{self.pointer}"
+        return f"{self.name}#{self.pointer}"
 
 
 def other(value: Any) -> Any:
@@ -51,7 +51,7 @@ def other(value: Any) -> Any:
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):
-        return value + 1
+        return 2 * value + 1
     if isinstance(value, float):
         return value * 1.5 + 0.125
     if isinstance(value, str):
@@ -69,18 +69,19 @@ def other(value: Any) -> Any:
 
 def mutations_of(bundle: Bundle, name: str) -> Iterator[Mutation]:
     """Every field of one JSON file, each with another value; null becomes a text, and a number."""
-    kind = SUMMARY if name == SUMMARY else name
     for steps, value in _fields(load_strict(bundle.files[name]), ()):
         pointer = "".join("/*" if isinstance(step, int) else f"/{step}" for step in steps)
+        pointer = re.sub("(?<=/packages/).*", "*", pointer)
         for changed in ("x", 1) if value is None else (other(value),):
-            yield Mutation(kind, name, pointer, steps, changed)
+            later = 10**12 if steps[-1:] == ("monotonic_ns",) else 0  # beyond what clocks may differ by
+            yield Mutation(name, pointer, steps, changed + later if later else changed)
 
 
 def _fields(value: Any, steps: Steps) -> Iterator[tuple[Steps, Any]]:
     if isinstance(value, dict):
         if steps:
             yield steps, value
-        for key, member in value.items():
+        for key, member in value.items() if steps[-1:] != ("packages",) else list(value.items())[:1]:
             yield from _fields(member, (*steps, key))
     elif isinstance(value, list):
         yield steps, value
@@ -103,13 +104,14 @@ def mutated(bundle: Bundle, mutation: Mutation) -> Bundle:
     return copy
 
 
-def rederive(bundle: Bundle) -> None:
+def rederive(bundle: Bundle, library: Library) -> None:
     """Redo all that follows from what the findings of a run store, then the log, then the listing."""
+    contract = library.contract(bundle.files[CONTRACT], CONTRACT)
     for name in [
         each for each in bundle.files if each.endswith(".json") and "observations" in bundle.json(each)
     ]:
         try:
-            finding = derived_again(bundle, Finding.from_json(bundle.json(name)))
+            finding = derived_again(Finding.from_json(bundle.json(name)), contract)
         except Exception:  # noqa: BLE001 (what no kind can judge, no editor can judge either)
             continue
         _retell(bundle, name, finding)
@@ -120,9 +122,8 @@ def rederive(bundle: Bundle) -> None:
     bundle.rehash()
 
 
-def derived_again(bundle: Bundle, finding: Finding) -> Finding:
+def derived_again(finding: Finding, contract: Contract) -> Finding:
     """What the finding would say if its samples were true."""
-    contract = load_contract(Path(CONTRACT), kinds=ANY, source=bundle.files[CONTRACT])
     falsifier = next(each for each in contract.falsifiers if each.id == finding.falsifier)
     kind = kind_named(falsifier.kind).of(falsifier.parameters)
     bound = falsifier.bound
@@ -176,38 +177,81 @@ def _retell(bundle: Bundle, name: str, finding: Finding) -> None:
     bundle.files[LOG] = "".join(f"{line}\n" for line in told).encode()
 
 
-EDITORS: dict[str, Callable[[Bundle], object]] = {
-    "careless": lambda bundle: None,
-    "hashes": Bundle.rehash,
+EDITORS: dict[str, Callable[[Bundle, Library], object]] = {
+    "careless": lambda bundle, library: None,
+    "hashes": lambda bundle, library: bundle.rehash(),
     "derived": rederive,
 }
-
-
-def told(audited: Audited, bundle: Bundle, honest: set[tuple[str, str]]) -> dict[str, Severity]:
-    """The rules that fire on a bundle and not on the honest one, with their severity."""
-    found = audited.objections(bundle)
-    return {each.rule: each.severity for each in found if (each.rule, each.pointer) not in honest}
+# Falsifiers whose fields are tried: a claim about time, one about tokens, and one that is falsified.
+TRIED = ("floor", "cached", "bits")
+# Not tried: what one host has, and another has not.
+OF_THE_HOST = ("/facts/gpus/value", "/provenance/environment", "/ticks", "/provenance/git")
 
 
 @dataclass(frozen=True)
 class Fate:
-    """What became of one edit, by editor: the rules that told of it."""
+    """What became of one edit by one editor. rules: that weigh and tell of it; undone: no trace is left."""
 
     mutation: Mutation
-    rules: dict[str, dict[str, Severity]]
+    editor: str
+    rules: tuple[str, ...]
+    undone: bool
 
-    def noticed(self, editor: str) -> bool:
-        """Whether a rule that weighs tells of it; a note does not."""
-        return any(severity is not Severity.NOTE for severity in self.rules[editor].values())
+    @property
+    def survived(self) -> bool:
+        return not self.rules and not self.undone
 
 
-def fates(audited: Audited, bundle: Bundle, name: str, editors: dict[str, Any] = EDITORS) -> Iterator[Fate]:
-    """Try every field of a file with every editor."""
-    honest = {(each.rule, each.pointer) for each in audited.objections(bundle)}
-    for mutation in mutations_of(bundle, name):
-        rules = {}
-        for editor, redo in editors.items():
-            copy = mutated(bundle, mutation)
-            redo(copy)
-            rules[editor] = told(audited, copy, honest)
-        yield Fate(mutation, rules)
+def fates(audited: Audited) -> list[Fate]:
+    """Try every field of the listing and of the findings of `TRIED`, with every editor."""
+    found = []
+    for falsifier in TRIED:
+        bundle = only(audited.whole, falsifier, "promised")
+        assert not weighing(audited, bundle)
+        before = contents(bundle)
+        names = [f"{falsifier}.json", *([SUMMARY] if falsifier == TRIED[0] else [])]
+        for mutation in (each for name in names for each in mutations_of(bundle, name)):
+            if any(part in mutation.pointer for part in OF_THE_HOST):
+                continue
+            for editor, redo in EDITORS.items():
+                copy = mutated(bundle, mutation)
+                redo(copy, audited.library)
+                undone = contents(copy) == before
+                rules = () if undone else weighing(audited, copy)
+                found.append(Fate(mutation, editor, rules, undone))
+    return found
+
+
+def contents(bundle: Bundle) -> dict[str, Any]:
+    """What is in a bundle; the order in which files are listed is nothing."""
+    try:
+        summary = bundle.json(SUMMARY)
+        summary["files"].sort(key=str)
+    except (KeyError, TypeError, ValueError):
+        return dict(bundle.files)
+    return {**bundle.files, SUMMARY: summary}
+
+
+def weighing(audited: Audited, bundle: Bundle) -> tuple[str, ...]:
+    """The rules that tell of more than a note."""
+    found = {each.rule for each in audited.objections(bundle) if each.severity is not Severity.NOTE}
+    return tuple(sorted(found))
+
+
+def only(bundle: Bundle, *falsifiers: str) -> Bundle:
+    """The same run, with fewer falsifiers selected."""
+    copy = bundle.copy()
+    gone = [name for name in copy.json(SUMMARY)["plan"]["selected"] if name not in falsifiers]
+
+    def change(document: Any) -> None:
+        document["plan"]["selected"] = [each for each in document["plan"]["selected"] if each not in gone]
+        for counts in (document["plan"]["sizes"], document["plan"]["faults"]):
+            for name in gone:
+                del counts[name]
+        document["findings"] = [each for each in document["findings"] if each["falsifier"] not in gone]
+        document["files"] = [each for each in document["files"] if each["file"].partition(".")[0] not in gone]
+
+    copy.edit(SUMMARY, change)
+    for name in [each for each in copy.files if each.partition(".")[0] in gone]:
+        del copy.files[name]
+    return copy

@@ -226,6 +226,7 @@ OF_RUN: dict[str, Edit] = {
     "versions-agree": put(SUMMARY, "provenance", "harness", "version", to="9.9.9"),
     "counterexample-file": replaced("bits.counterexample.json", b'"replays": true', b'"replays": false'),
     "secrets-absent": of(SUMMARY, lambda d: d["provenance"]["argv"].append("sk-" + 20 * "a")),
+    "secrets-redacted": of(SUMMARY, lambda d: d["provenance"]["argv"].append("--api-key=abcdefghijk")),
     "code-committed": put(SUMMARY, "provenance", "git", "dirty", to=True),
     "commit-known": put(SUMMARY, "provenance", "git", "commit", to=None),
     "contract-current": replaced(CONTRACT, b"cases: 4", b"cases: 3"),

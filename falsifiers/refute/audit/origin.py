@@ -10,6 +10,7 @@ from refute.counterexample import SUFFIX, Counterexample
 from refute.host import testbed as fingerprint
 from refute.reader import SUMMARY
 from refute.recordable import Requested, settings_of
+from refute.redaction import REDACTED, redact, sentence
 
 _FAKE = "refute-fake"
 _OPTIONS = {  # what was requested -> the options of refute and of pytest that say so
@@ -236,6 +237,24 @@ def secrets_absent(subject: Subject) -> Iterable[Remark]:
                 yield Remark(name, "", f"{what} in line {line}", "<redacted>")
 
 
+@rule(
+    ERROR,
+    "Command line and sentences hold nothing that looks like a secret.",
+    "Whoever reads the record can use it.",
+)
+def secrets_redacted(subject: Subject) -> Iterable[Remark]:
+    if subject.summary is None:
+        return
+    argv = subject.summary["provenance"]["argv"]
+    for index, (found, clean) in enumerate(zip(argv, redact(argv), strict=True)):
+        if clean.count(REDACTED) > found.count(REDACTED):
+            yield Remark(SUMMARY, f"/provenance/argv/{index}", "what looks like a secret", clean)
+    for filed, finding in subject.findings:
+        clean = sentence(finding.reason)
+        if clean != finding.reason:
+            yield Remark(filed.file, "/reason", "what looks like a secret", clean)
+
+
 @rule(WARNING, "The code was committed as it ran.", "Nobody else can run what ran.")
 def code_committed(subject: Subject) -> Iterable[Remark]:
     if subject.summary is not None and subject.summary["provenance"]["git"]["dirty"]:
@@ -308,6 +327,7 @@ RULES: tuple[Rule[Subject], ...] = (
     versions_agree,
     counterexample_file,
     secrets_absent,
+    secrets_redacted,
     code_committed,
     commit_known,
     contract_current,

@@ -17,7 +17,7 @@ from refute.contract import Contract, ContractError, Falsifier, load_contract
 from refute.finding import Finding
 from refute.kinds import ANY, kind_named
 from refute.reader import CONTRACT, SUMMARY, VERSION, Record, schema_faults
-from refute.rejudge import Kinds, Rejudged, rejudge
+from refute.rejudge import Kinds, Rejudge, Rejudged
 from refute.strict_json import StrictJsonError, load_strict
 
 LARGEST = 64 * 2**20  # bytes of one file: honest ones are a hundredth of it
@@ -83,9 +83,10 @@ class Document:
 
 
 class Library:
-    """Parses files; the same bytes are parsed once."""
+    """Parses files, and judges findings again; the same bytes are parsed once."""
 
-    def __init__(self) -> None:
+    def __init__(self, kinds: Kinds = kind_named) -> None:
+        self.rejudge = Rejudge(kinds)
         self.document = functools.lru_cache(_KEPT)(_document)
         self._contracts: dict[bytes, Contract | str] = {}
 
@@ -106,7 +107,6 @@ class Here:
     present: Present
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     contracts: Mapping[str, Contract] | None = None
-    kinds: Kinds = kind_named
     harness: str | None = None
 
 
@@ -159,7 +159,7 @@ class Subject:
         error = read if isinstance(read, str) else ""
         if listing is None or not listing.sound:
             return cls(folder, here, listing, None, contract, error, ())
-        filed = _filed(listing.data, folder, contract, here, library)
+        filed = _filed(listing.data, folder, contract, library)
         return cls(folder, here, listing, listing.data, contract, error, tuple(filed))
 
     @property
@@ -194,7 +194,7 @@ def _document(data: bytes, schema: str) -> Document:
 
 
 def _filed(
-    summary: Mapping[str, Any], folder: Folder, contract: Contract | None, here: Here, library: Library
+    summary: Mapping[str, Any], folder: Folder, contract: Contract | None, library: Library
 ) -> Iterable[Filed]:
     declared = {} if contract is None else {each.id: each for each in contract.falsifiers}
     entries: list[tuple[int | None, Mapping[str, Any]]] = [*enumerate(summary["findings"])]
@@ -214,7 +214,7 @@ def _filed(
         rejudged = None
         if document is not None and finding is not None and contract is not None:
             record = Record(finding, document.data, entry["file"], folder.entries[entry["file"]].sha256)
-            rejudged = rejudge(record, folder.path, contract, here.kinds)
+            rejudged = library.rejudge(record, folder.path, contract)
         yield Filed(index, entry, document, finding, falsifier, rejudged)
 
 

@@ -2,32 +2,29 @@
 
 import argparse
 import json
-import os
 import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from refute.commands.choosing import decided, expected_of, planned, processes, refuse_together, resumed
 from refute.commands.shared import (
     Refused,
     add_paths,
     add_target,
-    choose,
     console_on,
     contracts_of,
-    endpoint_of,
-    policy_of,
 )
 from refute.commands.sign import signed_by, signer_of
-from refute.verdict import Exit
+from refute.policy import PROFILES
+from refute.verdict import Exit, worst_exit
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from refute.commands.shared import Commands
-    from refute.contract import Contract
-    from refute.takeover import Takeover
+    from refute.gate import Decision
+    from refute.plan import Plan
 
 
 def add(commands: "Commands") -> None:
@@ -62,6 +59,15 @@ def add(commands: "Commands") -> None:
     run.add_argument(
         "--sign", type=Path, metavar="KEY", help="sign the records with this private key (refute keygen)"
     )
+    run.add_argument(
+        "--profile",
+        choices=PROFILES,
+        help="attack what this gate profile lacks and the target can give: the plan first, then what is "
+        "discharged and what is open; the exit code is the gate's, or a worse one of this run",
+    )
+    run.add_argument(
+        "--plan", "--dry-run", dest="plan", action="store_true", help="with --profile: only print the plan"
+    )
     chosen = run.add_argument_group("as in pytest (what is left out is unobserved: exit code 5)")
     chosen.add_argument("-k", dest="keyword", metavar="EXPR", help="only falsifiers whose names match")
     chosen.add_argument("-m", dest="marker", metavar="EXPR", help="such as \"falsifier(kind='tok-floor')\"")
@@ -77,6 +83,7 @@ def add(commands: "Commands") -> None:
 def _run(arguments: argparse.Namespace) -> Exit:
     from refute.matrix import Matrix
     from refute.report.live import Live
+    from refute.report.plan import show_outcome
     from refute.report.run import as_data, show
     from refute.run import finished, run
 
@@ -92,66 +99,62 @@ def _run(arguments: argparse.Namespace) -> Exit:
     signer = None if arguments.sign is None else signer_of(arguments.sign)
     contracts = contracts_of(arguments.paths)
     console = console_on(sys.stderr if arguments.json else sys.stdout)
-    takeover = None
+    refuse_together(arguments)
+    takeover = plan = before = None
     if arguments.resume is not None:
-        arguments, takeover = _resumed(arguments, contracts, console)
+        arguments, takeover = resumed(arguments, contracts, console)
+        arguments.profile = takeover.requested["profile"]
+    if arguments.profile is not None:
+        before = decided(arguments, contracts)
+        plan = None if takeover is not None else planned(arguments, contracts, before, console)
+    if plan is not None and (arguments.plan or not plan.planned):
+        return _only_planned(arguments, plan, before, console)
     files = [contract.path for contract in contracts]
+    live = Live(console, expected=expected_of(plan), workers=processes(workers))
     if takeover is not None and not takeover.left:
-        outcome = finished(takeover, Live(console))
+        outcome = finished(takeover, live)
     else:
-        outcome = run(files, _pytest_arguments(arguments), Live(console), takeover)
+        outcome = run(
+            files,
+            _pytest_arguments(arguments),
+            live,
+            takeover=takeover,
+            chosen=None if plan is None else plan.chosen,
+            asked={"profile": arguments.profile, "keyword": arguments.keyword},
+        )
     if outcome.ledger is None or not outcome.ledger.contracts:
         raise Refused(outcome.code, outcome.notes.strip() or "refute: nothing was attacked")
     code = outcome.code
     if arguments.every and code is Exit.OK and Matrix.of(outcome.ledger.findings).holes:
         code = Exit.INVALID
+    after = None if before is None else decided(arguments, contracts)
+    if after is not None:
+        # What other runs observed, and what was never asked for, is the gate's business here.
+        code = worst_exit((after.code, *outcome.ledger.codes()))
     if arguments.json:
         print(json.dumps(as_data(outcome.ledger, code), indent=2))
     else:
         show(outcome.ledger, console, faults_only=arguments.faults)
+    if before is not None and after is not None:
+        show_outcome(before, after, console)
     if signer is not None:
         ids = {signed_by(folder, signer) for folder in outcome.ledger.folders}
         console.print(f"signed  by {', '.join(ids)}")
     return code
 
 
-def _resumed(
-    arguments: argparse.Namespace, contracts: "Sequence[Contract]", console: "Console"
-) -> "tuple[argparse.Namespace, Takeover]":
-    """What the interrupted run was asked for, and what is taken over from it. Raises `Refused`."""
-    from refute.host import facts, testbed
-    from refute.provenance import package_digest
-    from refute.report.progress import hashing
-    from refute.resume import CannotResume, find, options_of
-    from refute.takeover import take_over
+def _only_planned(
+    arguments: argparse.Namespace, plan: "Plan", decision: "Decision | None", console: "Console"
+) -> Exit:
+    """Answer with the plan: nothing else was asked for, or there is nothing to attack."""
+    from refute.report.plan import show_outcome
 
-    for option, given in (
-        ("-k", arguments.keyword),
-        ("-m", arguments.marker),
-        ("--faults", arguments.faults or None),
-    ):
-        if given is not None:
-            raise Refused(
-                Exit.USAGE, f"refute: {option} does not go with --resume: the rest of a run is known"
-            )
-    trees = policy_of(contracts).evidence if arguments.evidence is None else [Path(arguments.evidence)]
-    try:
-        interrupted = find(trees, arguments.resume)
-        arguments = options_of(interrupted, arguments, os.environ)
-        named = endpoint_of(arguments)
-        selection = choose(arguments, arguments.target or ("bundled" if named is None else "openai"), named)
-        with hashing(console) as progress:
-            takeover = take_over(
-                interrupted,
-                contracts,
-                selection,
-                testbed=testbed(facts()),
-                harness=package_digest("refute", suffixes=(".py", ".json")),
-                progress=progress,
-            )
-    except CannotResume as error:
-        raise Refused(Exit.USAGE, f"refute: {error}") from None
-    return arguments, takeover
+    if arguments.json:
+        print(json.dumps(plan.to_json(), indent=2))
+    if arguments.plan or decision is None:
+        return Exit.OK
+    show_outcome(decision, decision, console)
+    return decision.code
 
 
 def _pytest_arguments(arguments: argparse.Namespace) -> list[str]:
@@ -164,6 +167,7 @@ def _pytest_arguments(arguments: argparse.Namespace) -> list[str]:
     passed += ["--refute-faults"] if arguments.faults else []
     passed += ["--refute-every-fault"] if arguments.every else []
     passed += ["-x"] if arguments.exitfirst else []
-    for option, value in (("-k", arguments.keyword), ("-m", arguments.marker), ("-n", arguments.workers)):
+    keyword = arguments.keyword if arguments.profile is None else None  # its plan has chosen already
+    for option, value in (("-k", keyword), ("-m", arguments.marker), ("-n", arguments.workers)):
         passed += [] if value is None else [option, value]
     return passed

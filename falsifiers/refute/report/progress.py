@@ -1,10 +1,70 @@
-"""Progress on a terminal; nothing where the output is none."""
+"""Progress: how far a run is and when it may be done; a bar while the model is hashed."""
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+Key = tuple[str, str]  # contract, falsifier
+
+
+@dataclass(slots=True)
+class Advance:
+    """How far a run is.
+
+    expected: seconds that each of its falsifiers may take; what is not known counts as the mean of those
+    that are done. workers: how many are attacked at once.
+    """
+
+    expected: Mapping[Key, float | None]
+    workers: int = 1
+    clock: Callable[[], float] = time.monotonic
+    taken: dict[Key, float] = field(default_factory=dict)
+    _current: Key | None = None
+    _since: float = 0.0
+    _began: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._began = self._since = self.clock()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it began."""
+        return self.clock() - self._began
+
+    @property
+    def on_current(self) -> float:
+        """Seconds since the falsifier that is attacked now was begun."""
+        return self.clock() - self._since
+
+    def at(self, key: Key) -> None:
+        """Note which one is attacked."""
+        if key != self._current:
+            self._current, self._since = key, self.clock()
+
+    def done(self, key: Key, seconds: float) -> None:
+        """Note one that is done."""
+        self.taken[key] = seconds
+
+    def left(self) -> float | None:
+        """Seconds that the rest may take, by how well the estimates were met so far; None: nobody knows."""
+        done = dict(self.taken)  # another thread asks while this one notes
+        rest = [key for key in self.expected if key not in done]
+        told = [(taken, self.expected.get(key)) for key, taken in done.items()]
+        known = [(taken, expected) for taken, expected in told if expected]
+        ratio = sum(taken for taken, _ in known) / sum(expected for _, expected in known) if known else 1.0
+        mean = sum(done.values()) / len(done) if done else None
+        seconds = 0.0
+        for key in rest:
+            expected = self.expected.get(key)
+            one = mean if expected is None else expected * ratio
+            if one is None:
+                return None
+            seconds += max(one - self.on_current, 0.0) if key == self._current else one
+        return seconds / self.workers
 
 
 @contextmanager

@@ -1,0 +1,90 @@
+"""A plan before it is run, and what the gate says after it: what is discharged and what is open."""
+
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.text import Text
+
+from refute.gate import Decision, Ruling
+from refute.plan import Plan
+from refute.report.words import counted, seconds, short, table
+from refute.verdict import Level, Status
+
+_SHOWN = 160  # characters of a reason
+
+
+def show_plan(plan: Plan, console: Console) -> None:
+    """Print it."""
+    console.print(Text(f"plan for the gate profile {plan.profile}", "bold"))
+    if plan.planned:
+        rows = table("claim", "level", "estimate", "estimated from")
+        contract = ""
+        for each in plan.planned:
+            if each.contract != contract:
+                contract = each.contract
+                rows.add_row(Text(contract, "bold"))
+            taken = each.estimate.seconds
+            told = "unknown" if taken is None else seconds(taken)
+            rows.add_row(f"  {each.falsifier}", each.level, told, each.estimate.basis)
+        console.print(rows)
+    if any(each.level in (Level.OTHER, Level.SIMULATED) for each in plan.planned):
+        told = "this model is listed in no contract: its evidence can falsify, and discharges nothing"
+        if plan.subject.target.get("simulated"):
+            told = "this engine is simulated: its evidence is of the harness, and discharges nothing"
+        console.print(Text(f"note      {told}", "yellow"), soft_wrap=True)
+    counts: dict[str, int] = {}
+    for left in plan.left_out:
+        reason = left.reason.partition(",")[0].partition(":")[0]
+        counts[reason] = counts.get(reason, 0) + 1
+    for reason, count in counts.items():
+        console.print(Text(f"left out  {counted(count, 'falsifier')}: {reason}", "dim"), soft_wrap=True)
+    total = "unknown" if plan.seconds is None else f"about {seconds(plan.seconds)}"
+    console.print(Text(f"{counted(len(plan.planned), 'falsifier')} to attack, {total} in all"))
+
+
+def show_outcome(before: Decision, after: Decision, console: Console) -> None:
+    """Print what a run changed: claims that pass now, those that still fail, each with its command.
+
+    The same decision twice: nothing was run.
+    """
+    stood = {ruling.claim.name: ruling for ruling in before.rulings}
+    passing = [each for each in after.rulings if each.outcome != "fails"]
+    new = [each for each in passing if stood[each.claim.name].outcome == "fails"]
+    discharged = [
+        each
+        for each in after.rulings
+        if each.claim.status is Status.DISCHARGED
+        and stood[each.claim.name].claim.status is not Status.DISCHARGED
+    ]
+    failing = [each for each in after.rulings if each.outcome == "fails"]
+    console.print()
+    console.print(
+        Text(
+            f"gate profile {after.profile}, {'as it stands' if before is after else 'after this run'}", "bold"
+        )
+    )
+    _named(console, "discharged", discharged, "green")
+    _named(console, "passes now", [each for each in new if each not in discharged], "green")
+    for (reason, command), names in _grouped(failing).items():
+        head = f"open        {short(reason, _SHOWN)} ({', '.join(names)})"
+        console.print(Text(head, "yellow"), soft_wrap=True)
+        if command:
+            console.print(Text(f"            $ {command}"), soft_wrap=True)
+    verdict = "open" if after.passes else "closed"
+    told = f"gate {after.profile}: {verdict}; {len(passing)} of {len(after.rulings)} claims pass"
+    console.print(Text(told, "green" if after.passes else "bold red"))
+
+
+def _named(console: Console, what: str, rulings: Iterable[Ruling], style: str) -> None:
+    names = [ruling.claim.name for ruling in rulings]
+    if names:
+        console.print(Text(f"{what:<12}{', '.join(names)}", style), soft_wrap=True)
+
+
+def _grouped(rulings: Iterable[Ruling]) -> dict[tuple[str, str], list[str]]:
+    """Claims that share a reason are told together, with the command for the first of them."""
+    groups: dict[str, tuple[str, list[str]]] = {}
+    for ruling in rulings:
+        _, names = groups.setdefault(ruling.reason, (ruling.command, []))
+        names.append(ruling.claim.name)
+    return {(reason, command): names for reason, (command, names) in groups.items()}

@@ -1,0 +1,81 @@
+"""How long attacks may take: from records where there are some, else from what is measured."""
+
+import dataclasses
+
+import pytest
+
+from refute.estimate import Estimate, Known, Pace, estimate, pace_of
+from refute.targets.base import TargetError
+from refute.targets.fake import FakeTarget
+
+HERE = {"engine": "runtime", "model": "large", "testbed": "host"}
+
+
+def known(seconds, **changes):
+    return Known(**{**HERE, **changes}, seconds=seconds)
+
+
+def told(falsifier, *records, pace=None, others=None):
+    return estimate(falsifier, records, **HERE, pace=pace, others=others or {})
+
+
+@pytest.fixture
+def falsifier(contract):
+    return dataclasses.replace(
+        contract.falsifiers[0], parameters={"prompt_tokens": [10, 30], "max_tokens": 4, "repeats": 3}
+    )
+
+
+def test_the_newest_record_on_this_engine_model_and_testbed_counts(falsifier):
+    others = [known(7.0, engine="x"), known(8.0, testbed="x"), known(9.0, model="x")]
+    assert told(falsifier, known(1.0), known(2.0), *others) == Estimate(2.0, "a record")
+
+
+def test_a_record_on_another_model_is_scaled_by_what_a_token_takes_on_both(falsifier):
+    paces = {"pace": Pace(0.1, 1.0), "others": {"small": Pace(0.001, 0.01)}}
+    assert told(falsifier, known(2.0, model="small"), **paces) == Estimate(200.0, "a record on another model")
+
+
+def test_without_records_sizes_times_what_tokens_take(falsifier):
+    found = told(falsifier, pace=Pace(0.1, 1.0))
+    # 3 cases of (20 x 0.1 + 4 x 1) s, 3 times each, on the target and half of that on each of two faults
+    assert (found.basis, round(found.seconds - 0.3, 6)) == ("sizes", 3 * 6 * 3 * 2)
+
+
+def test_where_nothing_is_known_nothing_is_said(falsifier):
+    assert told(falsifier) == Estimate(None, "nothing")
+
+
+class Clocked(FakeTarget):
+    """Answers that take what they are told to: per token of the prompt, and per token."""
+
+    def __init__(self):
+        super().__init__(1)
+        self.now = 0.0
+
+    def generate(self, request):
+        self.now += 0.01 * len(request.prompt) + 0.5 * request.max_tokens
+        return super().generate(request)
+
+
+def test_a_pace_is_measured_by_two_answers():
+    target = Clocked()
+    pace = pace_of(target, clock=lambda: target.now)
+    assert (round(pace.prompt_token, 2), round(pace.token, 2)) == (
+        0.04,
+        0.5,
+    )  # one token more in the prompt's
+
+
+def test_of_a_target_that_gives_no_tokens_nothing_is_measured(monkeypatch):
+    target = FakeTarget(1)
+    monkeypatch.setattr(FakeTarget, "capabilities", frozenset({"http"}))
+    assert pace_of(target) is None
+
+
+def test_a_target_that_fails_is_not_measured(monkeypatch):
+    def fails(self, request):
+        raise TargetError("no")
+
+    monkeypatch.setattr(FakeTarget, "generate", fails)
+    assert pace_of(FakeTarget(1)) is None
