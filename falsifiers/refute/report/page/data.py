@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from refute.report.page.pictures import Cases, History, Strip
+from refute.report.page.traces import Trace
 from refute.verdict import Level, Status, Verdict
 
 Pair = tuple[str, str]  # a name and what it is, as people read them
@@ -191,8 +192,21 @@ class Blocker:
 
 
 @dataclass(frozen=True, slots=True)
+class GateLine:
+    """What a gate would decide on these records."""
+
+    profile: str
+    passes: bool
+    outcomes: tuple[tuple[str, int], ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunPart:
-    """One run over all its contracts. verdicts: how often each, worst last."""
+    """One run over all its contracts. verdicts: how often each.
+
+    facts, traces: of runs that evidence comes from; of the others their records tell.
+    """
 
     anchor: str
     id: str
@@ -206,6 +220,7 @@ class RunPart:
     testbed: str
     code: str
     facts: tuple[Pair, ...]
+    traces: tuple[Trace, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +244,7 @@ class Report:
     version: str
     trees: tuple[str, ...]
     counts: tuple[tuple[Status, int], ...]
+    gates: tuple[GateLine, ...]
     blockers: tuple[Blocker, ...]
     contracts: tuple[ContractPart, ...]
     moments: tuple[Moment, ...]

@@ -11,8 +11,9 @@ from refute.contract import Bound, Contract, Falsifier
 from refute.counterexample import SUFFIX
 from refute.faults import FAULTS
 from refute.faults.base import written_dose
-from refute.finding import FaultTrial, Finding, Setting, demanded
+from refute.finding import FaultTrial, Finding, Noise, Setting, demanded
 from refute.kinds.base import Kind, Searched
+from refute.noise import score
 from refute.rejudge import Kinds
 from refute.report.page.data import CounterexamplePart, Dose, Evidence, FaultPart, Pair
 from refute.report.page.pictures import Cases, Strip, cases, percent, strip
@@ -48,7 +49,7 @@ def evidence_of(attempt: Attempt, contract: Contract, falsifier: Falsifier, kind
         engine=engine_of(attempt),
         model=model_of(attempt),
         testbed=digits(attempt.testbed),
-        facts=tuple(_facts(finding)),
+        facts=tuple(_facts(finding, attempt.run)),
         file=str(attempt.path / f"{finding.falsifier}.json"),
         command=_command(attempt, contract),
     )
@@ -205,7 +206,7 @@ def _counterexample(attempt: Attempt) -> CounterexamplePart | None:
     )
 
 
-def _facts(finding: Finding) -> list[Pair]:
+def _facts(finding: Finding, run: str) -> list[Pair]:
     origin = finding.kind_origin
     kind = f"{finding.kind}, rule version {finding.rule_version}"
     if origin is not None:
@@ -216,9 +217,27 @@ def _facts(finding: Finding) -> list[Pair]:
         *((f"setting {each.name}", f"{told(each.effective)}{_asked(each)}") for each in finding.settings),
         ("seed", str(finding.seed)),
         ("started", f"{finding.started}, took {seconds(finding.seconds)}"),
+        *([("attacked in run", finding.run)] if finding.run != run else []),
+        *_host(finding.noise),
         ("contract version", finding.contract_version),
         *((f"counted {name}", f"{count:,}") for name, count in finding.counters.items()),
     ]
+
+
+def _host(noise: Noise | None) -> list[Pair]:
+    """How steady the host was for a claim about time."""
+    lines = []
+    for when, probe in () if noise is None else (("before", noise.before), ("during", noise.during)):
+        derived = score(probe)
+        shares = (
+            ("waited for a processor", derived.waiting),
+            ("equal work varied by", derived.variation),
+            ("taken by other guests", derived.stolen),
+        )
+        parts = [f"{name} {value:.1%}" for name, value in shares if value is not None]
+        parts += [] if derived.late_us is None else [f"sleeps ended {derived.late_us:.0f} us late"]
+        lines.append((f"host {when} it", ", ".join(parts) or "too little was seen"))
+    return lines
 
 
 def _asked(setting: Setting) -> str:
