@@ -1,7 +1,7 @@
 """Findings of one material are judged once, and what is left unread is never something else than was read."""
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
@@ -37,9 +37,19 @@ def learn(materials, data):
 
 
 RUNS = st.integers(0, 86_399).map(run_id)
-TIMES = st.datetimes(  # the pattern leaves leap days out: what they stand in is read whole
-    datetime.min.replace(year=2000), datetime.max.replace(year=2099)
-).map(lambda at: at.isoformat(timespec="milliseconds").replace("-02-29", "-02-28") + "Z")
+TIMES = st.integers(
+    946_684_800_000, 4_102_444_799_999
+).map(  # the years 2000 to 2099, in milliseconds
+    lambda at: (
+        datetime.fromtimestamp(at / 1000, UTC)
+        .isoformat(timespec="milliseconds")[:23]
+        .replace(
+            "-02-29",
+            "-02-28",  # a file of a leap day is read whole
+        )
+        + "Z"
+    )
+)
 SECONDS = st.floats(0, 1e5).map(lambda value: round(value, 3)) | st.integers(0, 10**6)
 
 
