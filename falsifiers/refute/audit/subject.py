@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from refute.attempts import Present
 from refute.contract import Contract, ContractError, Falsifier, load_contract
@@ -19,6 +19,9 @@ from refute.kinds import ANY, kind_named
 from refute.reader import CONTRACT, SUMMARY, VERSION, Record, schema_faults
 from refute.rejudge import Kinds, Rejudge, Rejudged
 from refute.strict_json import StrictJsonError, load_strict
+
+if TYPE_CHECKING:
+    from refute.signing import PublicKey
 
 LARGEST = 64 * 2**20  # bytes of one file: honest ones are a hundredth of it
 _KEPT = 256  # documents that are remembered, for audits that read the same bytes again
@@ -108,6 +111,7 @@ class Here:
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     contracts: Mapping[str, Contract] | None = None
     harness: str | None = None
+    keys: Sequence["PublicKey"] = ()
 
 
 @dataclass(frozen=True, slots=True)
