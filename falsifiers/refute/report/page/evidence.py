@@ -12,7 +12,7 @@ from refute.counterexample import SUFFIX
 from refute.faults import FAULTS
 from refute.faults.base import written_dose
 from refute.finding import FaultTrial, Finding, Noise, Setting, demanded
-from refute.kinds.base import Kind, Searched
+from refute.kinds.base import Drawn, Kind, Searched
 from refute.noise import score
 from refute.rejudge import Kinds
 from refute.report.page.data import CounterexamplePart, Dose, Evidence, FaultPart, Pair
@@ -126,6 +126,20 @@ def faults_of(trials: Sequence[FaultTrial]) -> tuple[FaultPart, ...]:
             )
         )
     return tuple(parts)
+
+
+def figures_of(attempt: Attempt, falsifier: Falsifier, kinds: Kinds) -> tuple[Drawn, Bound] | None:
+    """The figures of an attempt and the bound that it is held to; None where there is nothing to draw."""
+    finding = attempt.finding
+    if finding.judgement is None:
+        return None
+    try:
+        kind: Kind[Any] = kinds(finding.kind).of(finding.parameters)
+        bound = bound_of(finding) if attempt.stale else falsifier.bound
+        drawn = kind.drawn(finding.observations, kind.judge(finding.judged, bound))
+    except Exception:  # noqa: BLE001 (`evidence_of` says why, of the attempt that counts)
+        return None
+    return None if drawn is None else (drawn, bound)
 
 
 def pairs_of(data: Mapping[str, Any], *, inside: str = "") -> list[Pair]:

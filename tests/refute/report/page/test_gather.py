@@ -136,6 +136,21 @@ def test_a_claim_on_two_models_has_a_row_for_each(whole: Report) -> None:
     ]
 
 
+def test_rows_of_a_quantity_are_drawn_on_one_line(tmp_path: Path) -> None:
+    contract, tree = contract_at(tmp_path), tmp_path / "evidence"
+    write_run(tree, contract, ["floor"], number=1)
+    write_run(tree, contract, ["floor"], number=2, values=RED, testbed="c" * 64)
+    alone = contract_at(tmp_path / "alone")
+    write_run(tmp_path / "one", alone, ["floor"], number=1)
+    pictures = [row.picture for row in claim_of(reported(contract, tree), "floor").rows]
+    first, second = pictures
+    assert first is not None
+    assert second is not None
+    assert first.ticks == second.ticks
+    assert first.dots != second.dots
+    assert [row.picture for row in claim_of(reported(alone, tmp_path / "one"), "floor").rows] == [None]
+
+
 def test_runs_are_newest_first_with_verdicts_host_and_command(whole: Report) -> None:
     assert [run.id for run in whole.runs] == [run_id(number) for number in (5, 4, 3, 2, 1)]
     run = whole.runs[2]
