@@ -23,6 +23,7 @@ from refute.verdict import Level
 
 _DIGITS = 12
 _VALUE = 400  # characters of one value
+STORY = 2000  # and of a reason
 _LISTED = 60  # figures in words
 _REPLAYS = {
     None: "it was not run once more",
@@ -38,7 +39,7 @@ def evidence_of(attempt: Attempt, contract: Contract, falsifier: Falsifier, kind
     return Evidence(
         run=attempt.run,
         verdict=attempt.verdict,
-        reason=attempt.carried.reason,
+        reason=told(attempt.carried.reason, STORY),
         figure=attempt.carried.figure,
         picture=picture,
         undrawn=undrawn,
@@ -155,15 +156,14 @@ def pairs_of(data: Mapping[str, Any], *, inside: str = "") -> list[Pair]:
     return lines
 
 
-def told(value: Any) -> str:
+def told(value: Any, most: int = _VALUE) -> str:
     """One value in words; long ones are cut in the middle, and say how much is missing."""
     if value is None:
         return "not known"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    if len(text) <= _VALUE:
+    if len(text) <= most:
         return text
-    cut = len(text) - _VALUE
-    return f"{text[: _VALUE - 80]} … {cut} characters … {text[-80:]}"
+    return f"{text[: most - 80]} … {len(text) - most} characters … {text[-80:]}"
 
 
 def _picture(

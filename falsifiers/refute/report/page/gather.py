@@ -30,7 +30,7 @@ from refute.report.page.data import (
     Report,
     RowLine,
 )
-from refute.report.page.evidence import bound_in_words, digits, evidence_of, figures_of, model_of
+from refute.report.page.evidence import STORY, bound_in_words, digits, evidence_of, figures_of, model_of, told
 from refute.report.page.pictures import history, numbers_of, strip
 from refute.report.page.runs import runs_of
 from refute.status import Claim, by_status, overview
@@ -176,9 +176,9 @@ def _claim(
         discharge=claim.discharge,
         verdict=decisive.verdict if decisive else None,
         figure=decisive.carried.figure if decisive else "",
-        reason=claim.reason,
+        reason=told(claim.reason, STORY),
         command=claim.command,
-        notes=claim.flags,
+        notes=tuple(told(flag, STORY) for flag in claim.flags),
         needs=tuple(Need(need, _anchor(need) if need in ground.known else "") for need in falsifier.needs),
         caught=_caught(decisive),
         history=history(
@@ -231,7 +231,7 @@ def _rows(
             figure=row.figure,
             attempts=row.attempts,
             run=row.run,
-            reason=row.reason,
+            reason=told(row.reason, STORY),
             picture=strip(*drawing, also=numbers) if drawing else None,
         )
 
@@ -290,7 +290,7 @@ def _blockers(claims: Iterable[Claim]) -> list[Blocker]:
     found = [
         Blocker(
             status=status,
-            reason=reason,
+            reason=told(reason, STORY),
             command=commands[status, reason],
             claims=tuple(Need(name, _anchor(name)) for name in names),
         )
