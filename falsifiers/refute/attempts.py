@@ -156,7 +156,7 @@ def _read(
             run = read_run(path)
         for record in run.records:
             attempt = _attempt(run, record, contract, source, present=present, judge=judge)
-            if not samples:
+            if not samples and record.whole:
                 attempt = replace(attempt, finding=without_samples(attempt.finding))
             attempts[contract.id, record.finding.falsifier].append(attempt)
             if record.finding.falsifier not in declared:
