@@ -140,10 +140,13 @@ class Finding:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Finding":
-        """Read plain data that has passed the schema; unknown or missing keys raise TypeError or KeyError."""
+        """Read plain data that has passed the schema; unknown or missing keys raise TypeError."""
         fields = dict(data)
         if fields.pop("schema") != SCHEMA:
             raise ValueError(f"schema {data['schema']!r}, expected {SCHEMA!r}")
+        odd = fields.keys() ^ cls.__slots__
+        if odd:  # also those that a new finding need not give
+            raise TypeError(f"{', '.join(sorted(odd))}: unknown, or missing")
         fields["verdict"] = Verdict(fields["verdict"])
         fields["settings"] = tuple(Setting(**entry) for entry in fields["settings"])
         if fields["noise"] is not None:

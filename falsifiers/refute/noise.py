@@ -29,6 +29,16 @@ _ENOUGH, _ENOUGH_SLEEPS, _ENOUGH_TICKS = 20, 10, 100
 _STAT = Path("/proc/stat")
 
 
+def _ticks() -> dict[str, int] | None:
+    """Ticks of all processors since the host's start; None where there is no /proc."""
+    try:
+        line = _STAT.read_text().partition("\n")[0]
+        fields = [int(each) for each in line.split()[1:9]]  # user nice system idle iowait irq softirq steal
+    except (OSError, ValueError):
+        return None
+    return {"all": sum(fields), "stolen": fields[7]} if len(fields) == 8 else None
+
+
 @dataclass(slots=True)
 class Listener:
     """Listens to the host between the cases of an attack."""
@@ -36,9 +46,7 @@ class Listener:
     kernel_ns: list[int] = field(default_factory=list)
     cpu_ns: list[int] = field(default_factory=list)
     late_ns: list[int] = field(default_factory=list)
-    began: Mapping[str, int] | None = field(
-        default_factory=lambda: _ticks()  # noqa: PLW0108 (it is defined below)
-    )
+    began: Mapping[str, int] | None = field(default_factory=_ticks)
 
     def listen(self, work: int = _BETWEEN[0], sleeps: int = _BETWEEN[1]) -> None:
         """Take a few samples."""
@@ -50,9 +58,10 @@ class Listener:
     def heard(self) -> Probe:
         """Return all samples, and the ticks since the first one."""
         now = _ticks()
-        passed = (
-            None if now is None or self.began is None else {key: now[key] - self.began[key] for key in now}
-        )
+        passed = None
+        if now is not None and self.began is not None:
+            # Kernels are known to count back by a tick.
+            passed = {key: max(0, now[key] - before) for key, before in self.began.items()}
         return Probe(tuple(self.kernel_ns), tuple(self.cpu_ns), tuple(self.late_ns), passed)
 
 
@@ -144,13 +153,3 @@ def _late(times: int) -> Iterator[int]:
         start = clock()
         time.sleep(_SLEEP)
         yield clock() - start - asked
-
-
-def _ticks() -> dict[str, int] | None:
-    """Ticks of all processors since the host's start; None where there is no /proc."""
-    try:
-        line = _STAT.read_text().partition("\n")[0]
-        fields = [int(each) for each in line.split()[1:9]]  # user nice system idle iowait irq softirq steal
-    except (OSError, ValueError):
-        return None
-    return {"all": sum(fields), "stolen": fields[7]} if len(fields) == 8 else None

@@ -92,3 +92,11 @@ def test_without_the_system_s_counts_there_are_no_ticks(monkeypatch, tmp_path):
     assert noise.Listener().heard().ticks is None
     (tmp_path / "none").write_text("cpu  1 2 3 4 5 6 7 8 0 0\n")
     assert noise.Listener().heard().ticks == {"all": 0, "stolen": 0}
+
+
+def test_ticks_that_count_back_are_none(monkeypatch, tmp_path):
+    monkeypatch.setattr(noise, "_STAT", tmp_path / "stat")
+    (tmp_path / "stat").write_text("cpu  1 2 3 4 5 6 7 8 0 0\n")
+    listener = noise.Listener()
+    (tmp_path / "stat").write_text("cpu  9 2 3 4 5 6 7 7 0 0\n")
+    assert listener.heard().ticks == {"all": 7, "stolen": 0}

@@ -141,6 +141,7 @@ class Bundle:
     files: dict[str, bytes]
     link: bool = False
     error: str = ""
+    keys: tuple[Any, ...] = ()
     others: Mapping[str, Entry] = dataclasses.field(default_factory=dict)
 
     @classmethod
@@ -183,6 +184,7 @@ class Bundle:
         folder = Folder(
             self.path, self.contract, self.run, {**entries, **self.others}, link=self.link, error=self.error
         )
+        here = dataclasses.replace(here, keys=self.keys) if self.keys else here
         return Subject.of(folder, here, library)
 
 

@@ -6,12 +6,31 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from records import EMBEDDED, GREEN, OTHER, PRESENT, RED, STRADDLING, contract_at, edit, kinds, write_run
+from records import (
+    EMBEDDED,
+    GREEN,
+    OTHER,
+    PRESENT,
+    RED,
+    STRADDLING,
+    contract_at,
+    edit,
+    finding,
+    kinds,
+    opened,
+    run_id,
+    write_run,
+)
 
 from refute.contract import Contract
 from refute.report.page.data import Report
 from refute.report.page.gather import gather
 
+TELEMETRY = """\
+{"t_ns": 0, "at": "2026-11-24T00:00:03.000Z", "cpu_percent": null, "rss_bytes": 1048576, "gpus": []}
+{"t_ns": 1000000000, "at": "2026-11-24T00:00:04.000Z", "cpu_percent": 40.0, "rss_bytes": 2097152, "gpus": []}
+{"t_ns": 2000000000, "at": "2026-11-24T00:00:05.000Z", "cpu_percent": 90.0, "rss_bytes": 1048576, "gpus": []}
+"""
 MADE = "2026-11-30T12:00:00.000Z"
 
 
@@ -20,7 +39,10 @@ def everything(folder: Path) -> tuple[Contract, Path]:
     contract, tree = contract_at(folder / "contracts"), folder / "evidence"
     write_run(tree, contract, number=1, values=GREEN)
     write_run(tree, contract, number=2, values={**STRADDLING, "exact": (1, 2, 3), "small": (1, 2, 3)})
-    write_run(tree, contract, ["exact"], number=3, values=RED, model=OTHER, testbed="c" * 64)
+    writer = opened(tree, contract, ["exact"], run=run_id(3), testbed="c" * 64)
+    (writer.path / "telemetry.jsonl").write_text(TELEMETRY)
+    writer.write(finding(contract, "exact", writer.run, values=RED, model=OTHER))
+    writer.seal()
     write_run(tree, contract, ["floor"], number=4, caught=False, model=EMBEDDED)
     edited = write_run(tree, contract, ["small"], number=5)
     edit(edited / "small.json", lambda finding: finding.update(figure="999 cases"), rehash=False)

@@ -4,6 +4,7 @@
 the edit from the rule, the rule's id is in `HIDDEN`: other rules, or only a signature, show those.
 """
 
+import base64
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,9 @@ from audited import Audited, Bundle
 from refute.audit.history import Change, History
 from refute.audit.subject import Entry
 from refute.audit.trees import Trace, Tree, Trees
-from refute.reader import CONTRACT, LOG, SUMMARY, TELEMETRY
+from refute.reader import CONTRACT, LOG, SIGNATURE, SUMMARY, TELEMETRY
+from refute.signing import PAYLOAD_TYPE
+from refute.strict_json import dump_strict
 
 Edit = Callable[[Bundle], object]
 FLOOR, CACHED, BITS, ANSWERS, PROMISED = (
@@ -133,6 +136,12 @@ def telemetry(bundle, change):
     bundle.files[TELEMETRY] = b"".join(change(lines))
 
 
+def unsigned(bundle):
+    """An envelope that nobody signed."""
+    payload = base64.b64encode(bundle.files[SUMMARY]).decode()
+    bundle.files[SIGNATURE] = dump_strict({"payload": payload, "payloadType": PAYLOAD_TYPE, "signatures": []})
+
+
 OF_RUN: dict[str, Edit] = {
     "folder-link": attribute("link", True),
     "folder-readable": attribute("error", "permission denied"),
@@ -211,6 +220,9 @@ OF_RUN: dict[str, Edit] = {
     "telemetry-order": lambda bundle: telemetry(bundle, lambda lines: [*lines[:1], *lines]),
     "telemetry-spans": put(SUMMARY, "time", "monotonic_ns", to=10**12),
     "telemetry-possible": replaced(TELEMETRY, b'"cpu_percent": null', b'"cpu_percent": 101'),
+    "signature-form": append(SIGNATURE, b"{}\n"),
+    "signature-trusted": attribute("keys", (object(),)),
+    "signature-checked": unsigned,
     "gpu-cool": replaced(TELEMETRY, b'"gpus": []', b'"gpus": [{"uuid": "GPU-1", "throttles": ["thermal"]}]'),
     "testbed-derived": put(SUMMARY, "provenance", "facts", "cpu_model", "value", to="Another CPU"),
     "seed-same": put(FLOOR, "seed", to=8),

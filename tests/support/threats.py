@@ -200,7 +200,7 @@ edits that were tried on an honest record, and a test tries them again.
 | an honest mistake | verdicts derived again from samples, planted faults, a known-good control, requested against observed settings, probes of the host | |
 | a careless edit | digests of every file, verdicts and figures derived again | a field of `findings.json` that is only informative |
 | a dishonest editor without the signing key | a signature, git's history, the chain of runs; and samples that contradict times, tokens, other runs or what was planned | without a signature and without git: samples that were made up so that they fit |
-| a dishonest operator, who makes the record | a second run: `refute audit --challenge` and `--reproduce`, by somebody else | any rule: whoever runs the engine can run another one |
+| a dishonest operator, who makes the record | a second run: `refute audit --challenge` and `--reproduce`, by somebody else, with a nonce that nobody knew before | any rule: whoever runs the engine can run another one |
 
 A chain of digests proves nothing against who wrote all of it: its head has to be known elsewhere. Commit records,
 push them, and sign them where an editor is to be feared.
@@ -234,7 +234,8 @@ survives besides:
 
 ## What editors may want
 
-Which rules tell of it, in one record, without git and without a signature.
+Which rules tell of it, in one record, without git and without a signature. A challenge tells of an exchanged
+prompt, and of samples that were made up where they are no times; only a repetition tells of times.
 
 {stories}
 

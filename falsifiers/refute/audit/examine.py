@@ -1,7 +1,7 @@
 """Apply every rule to every run of some trees, and to all of them together."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,15 +57,13 @@ def audit(
 
     runs, together: the rules. progress: told how many runs of how many are done.
     """
-    library = Library()
     found = [_look(tree) for tree in trees]
     folders = [folder for _, paths in found for folder in paths]
     objections: list[Objection] = []
     traces = []
     findings = judged = 0
-    for done, path in enumerate(folders):
+    for done, subject in enumerate(_read(folders, here)):
         progress(done, len(folders))
-        subject = Subject.of(Folder.read(path), here, library)
         objections += examine(subject, runs)
         traces.append(Trace.of(subject))
         findings += len(subject.filed)
@@ -84,6 +82,16 @@ def audit(
         judged,
         len(runs) + len(together),
     )
+
+
+def subjects_in(trees: Sequence[Path], here: Here) -> Iterator[Subject]:
+    """Every run under some trees, one after another."""
+    return _read([folder for tree in trees for folder in _look(tree)[1]], here)
+
+
+def _read(folders: Iterable[Path], here: Here) -> Iterator[Subject]:
+    library = Library()
+    return (Subject.of(Folder.read(path), here, library) for path in folders)
 
 
 def examine(subject: Subject, rules: Iterable[Rule[Subject]] = OF_RUNS) -> list[Objection]:

@@ -1,6 +1,6 @@
 """The table of all rules."""
 
-from refute.audit import derivation, identity, origin, samples, telemetry, times, trees
+from refute.audit import derivation, identity, origin, samples, signature, telemetry, times, trees
 from refute.audit.rule import Rule
 from refute.audit.subject import Subject
 
@@ -11,5 +11,6 @@ OF_RUNS: tuple[Rule[Subject], ...] = (
     *samples.RULES,
     *telemetry.RULES,
     *origin.RULES,
+    *signature.RULES,
 )
 OF_TREES: tuple[Rule[trees.Trees], ...] = trees.RULES

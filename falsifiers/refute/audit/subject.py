@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from refute.attempts import Present
 from refute.contract import Contract, ContractError, Falsifier, load_contract
@@ -20,7 +20,12 @@ from refute.reader import CONTRACT, SUMMARY, VERSION, Record, schema_faults
 from refute.rejudge import Kinds, Rejudge, Rejudged
 from refute.strict_json import StrictJsonError, load_strict
 
-LARGEST = 64 * 2**20  # bytes of one file: honest ones are a hundredth of it
+if TYPE_CHECKING:
+    from refute.signing import PublicKey
+
+# Of one file. Logits of a large vocabulary take a hundred megabytes, but few values: they are text. What has
+# more values than that would take minutes and gigabytes to parse.
+MOST_BYTES, MOST_VALUES = 2**29, 2_000_000
 _KEPT = 256  # documents that are remembered, for audits that read the same bytes again
 
 
@@ -108,6 +113,7 @@ class Here:
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     contracts: Mapping[str, Contract] | None = None
     harness: str | None = None
+    keys: Sequence["PublicKey"] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +181,7 @@ def _entry(path: Path) -> Entry:
             return Entry("link")
         if not stat.S_ISREG(status.st_mode):
             return Entry("other")
-        if status.st_size > LARGEST:
+        if status.st_size > MOST_BYTES:
             return Entry("file", error=f"{status.st_size} bytes, more than an honest file has")
         return Entry.of(path.read_bytes())
     except OSError as error:
@@ -183,6 +189,9 @@ def _entry(path: Path) -> Entry:
 
 
 def _document(data: bytes, schema: str) -> Document:
+    values = data.count(b",")
+    if values > MOST_VALUES:
+        return Document(None, f"{values} values, more than an honest document has")
     try:
         read = load_strict(data)
     except StrictJsonError as error:

@@ -1,14 +1,16 @@
-"""`refute audit`: whether records are what they say, from the records alone."""
+"""`refute audit`: whether records are what they say, from the records alone; with a model, computed again."""
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refute.commands.shared import Refused
-from refute.verdict import Exit
+from refute.commands.shared import Refused, add_model, count
+from refute.verdict import Exit, worst_exit
 
 if TYPE_CHECKING:
+    from refute.audit.computed import Computed
     from refute.audit.rule import Rule
     from refute.audit.subject import Here
     from refute.commands.shared import Commands
@@ -32,8 +34,40 @@ def add(commands: "Commands") -> None:
         metavar="PATH",
         help="the contracts of today, which stale records differ from (default: ./contracts, where it is)",
     )
+    parser.add_argument(
+        "--keys",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="public keys (of refute keygen); every sealed run must be signed by one of them",
+    )
     parser.add_argument("--rules", action="store_true", help="only list the rules")
     parser.add_argument("--json", action="store_true", help="as JSON")
+    engine = parser.add_argument_group("with the model, on the engine of this package")
+    engine.add_argument(
+        "--challenge",
+        metavar="NONCE",
+        help="compute some cases again; which ones, your nonce says: make it up now, and tell nobody before",
+    )
+    engine.add_argument(
+        "--cases", type=count(1), default=20, metavar="N", help="how many cases (default: 20)"
+    )
+    engine.add_argument(
+        "--reproduce",
+        action="append",
+        default=[],
+        metavar="CLAIM",
+        help="attack CONTRACT/FALSIFIER again, as its newest record says, and compare; may be given again",
+    )
+    engine.add_argument(
+        "--margin",
+        type=_percent,
+        default=0.02,
+        metavar="PERCENT",
+        help="by how much a figure may differ (default: 2)",
+    )
+    add_model(engine)
     parser.set_defaults(execute=_audit)
 
 
@@ -42,7 +76,7 @@ def _audit(arguments: argparse.Namespace) -> Exit:
 
     from refute.audit.examine import audit
     from refute.audit.rules import OF_RUNS, OF_TREES
-    from refute.report.audit import Progress, rules_as_data, show_audit, show_rules
+    from refute.report.audit import Progress, rules_as_data, show_audit, show_engine, show_rules
 
     console = Console(highlight=False)
     if arguments.rules:
@@ -52,13 +86,62 @@ def _audit(arguments: argparse.Namespace) -> Exit:
         else:
             show_rules(rules, console)
         return Exit.OK
+    here = _here(arguments)
     with Progress(Console(stderr=True)) as progress:
-        report = audit(arguments.trees, _here(arguments), progress=progress)
+        report = audit(arguments.trees, here, progress=progress)
+    engine = _with_engine(arguments, here) if arguments.challenge is not None or arguments.reproduce else None
     if arguments.json:
-        print(json.dumps(report.to_json(), indent=2))
+        print(json.dumps({**report.to_json(), **({} if engine is None else engine.to_json())}, indent=2))
     else:
         show_audit(report, console)
-    return report.code
+        if engine is not None:
+            show_engine(engine, console)
+    return worst_exit([report.code, *([] if engine is None else [engine.code])])
+
+
+def _with_engine(arguments: argparse.Namespace, here: "Here") -> "Computed":
+    """What is computed again. Raises `Refused` where the model is not here, or nothing is to be repeated."""
+    from rich.console import Console
+
+    from refute.audit.computed import Engine, compute
+    from refute.audit.examine import subjects_in
+    from refute.audit.reproduction import CannotReproduce
+    from refute.report.audit import Progress
+    from refute.select import select
+    from refute.targets.base import TargetError
+
+    selection = select(
+        engine="bundled",
+        model=arguments.model,
+        backend=arguments.backend or "array",
+        device=arguments.device or "auto",
+        environ=os.environ,
+    )
+    if selection.missing:
+        raise Refused(Exit.MISSING, f"refute: {selection.missing}; nothing can be computed again without it")
+    with Progress(Console(stderr=True)) as progress:
+        try:
+            return compute(
+                list(subjects_in(arguments.trees, here)),
+                Engine(selection, arguments.backend),
+                nonce=arguments.challenge,
+                cases=arguments.cases,
+                claims=arguments.reproduce,
+                margin=arguments.margin,
+                progress=progress,
+            )
+        except (CannotReproduce, TargetError) as error:
+            raise Refused(Exit.MISSING, f"refute: {error}") from None
+
+
+def _percent(text: str) -> float:
+    try:
+        value = float(text.removesuffix("%"))
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of percent, such as 2")
+    return value / 100
 
 
 def _here(arguments: argparse.Namespace) -> "Here":
@@ -70,6 +153,7 @@ def _here(arguments: argparse.Namespace) -> "Here":
     from refute.kinds import ANY
     from refute.marked_yaml import ContractError
     from refute.provenance import package_digest
+    from refute.signing import SigningError, load_public_key
 
     named = arguments.contracts or ([Path("contracts")] if Path("contracts").is_dir() else [])
     contracts = None
@@ -79,5 +163,9 @@ def _here(arguments: argparse.Namespace) -> "Here":
         except ContractError as error:
             raise Refused(Exit.USAGE, error) from None
         contracts = {contract.id: contract for contract in loaded}
+    try:
+        keys = [load_public_key(path) for path in arguments.keys]
+    except SigningError as error:
+        raise Refused(Exit.USAGE, f"refute: {error}") from None
     harness = package_digest("refute", suffixes=(".py", ".json"))
-    return Here(Present.here(), contracts=contracts, harness=harness)
+    return Here(Present.here(), contracts=contracts, harness=harness, keys=keys)

@@ -1,7 +1,7 @@
 """What an audit found, as text: what does not hold first, then what is to be known, then the counts."""
 
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
@@ -11,6 +11,9 @@ from rich.text import Text
 from refute.audit.examine import Report
 from refute.audit.rule import Objection, Rule, Severity
 from refute.report.words import counted, short
+
+if TYPE_CHECKING:
+    from refute.audit.computed import Computed
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
 _SHOWN = 30  # objections of one severity; the JSON has all
@@ -45,6 +48,33 @@ def show_audit(report: Report, console: Console) -> None:
     )
     word, style = ("does not hold", "bold red") if errors else ("holds", "bold green")
     _line(console, f"audit: the evidence {word}: {counts} ({read})", style)
+
+
+def show_engine(computed: "Computed", console: Console) -> None:
+    """Print what was computed again."""
+    found = computed.challenge
+    if found is not None:
+        for objection in found.objections[:_SHOWN]:
+            _line(console, str(objection), _STYLES[Severity.ERROR])
+        for why, many in found.passed_over.items():
+            _line(console, f"note challenge: {counted(many, 'finding')} passed over: {why}", "dim")
+        differ = len({(each.file, each.pointer.partition("/samples")[0]) for each in found.objections})
+        parts = [
+            f"{found.exact} agree bit for bit" if found.exact else "",
+            f"{found.near} agree within their bounds" if found.near else "",
+            f"{differ} differ" if differ else "",
+            f"the cases of {counted(found.plans, 'claim')} follow from their seeds" if found.plans else "",
+        ]
+        told = ", ".join(filter(None, parts)) or "nothing could be computed again"
+        style = "bold green" if found.code == 0 else "bold red"
+        _line(console, f"challenge {found.nonce}: of {counted(found.cases, 'case')}, {told}", style)
+    for each in computed.reproductions:
+        figures = ""
+        if each.recorded_figure is not None and each.figure is not None:
+            figures = f" ({each.recorded_figure:.4g} {each.unit} then, {each.figure:.4g} now)"
+        told = f"not reproduced: {each.differs}" if each.differs else "reproduced"
+        style = "bold red" if each.differs else "bold green"
+        _line(console, f"{each.claim}: {each.recorded} in {each.file}; {told}{figures}", style)
 
 
 def show_rules(rules: Iterable[Rule[Any]], console: Console) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import hypothesis  # noqa: F401
 import jsonschema  # noqa: F401
 import numpy as np  # noqa: F401
+import numpy.random  # noqa: F401 (NumPy imports it late)
 import pytest
 import rich.console  # noqa: F401
 from small_contract import contract

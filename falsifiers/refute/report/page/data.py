@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from refute.report.page.pictures import Cases, History, Strip
+from refute.report.page.traces import Trace
 from refute.verdict import Level, Status, Verdict
 
 Pair = tuple[str, str]  # a name and what it is, as people read them
@@ -104,7 +105,7 @@ class AttemptLine:
 
 @dataclass(frozen=True, slots=True)
 class RowLine:
-    """A claim on one engine, model and testbed."""
+    """A claim on one engine, model and testbed. picture: all rows of a claim have one line."""
 
     engine: str
     model: str
@@ -116,6 +117,7 @@ class RowLine:
     attempts: int
     run: str
     reason: str
+    picture: Strip | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +193,21 @@ class Blocker:
 
 
 @dataclass(frozen=True, slots=True)
+class GateLine:
+    """What a gate would decide on these records."""
+
+    profile: str
+    passes: bool
+    outcomes: tuple[tuple[str, int], ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunPart:
-    """One run over all its contracts. verdicts: how often each, worst last."""
+    """One run over all its contracts. verdicts: how often each.
+
+    facts, traces: of runs that evidence comes from; of the others their records tell.
+    """
 
     anchor: str
     id: str
@@ -206,6 +221,7 @@ class RunPart:
     testbed: str
     code: str
     facts: tuple[Pair, ...]
+    traces: tuple[Trace, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +245,7 @@ class Report:
     version: str
     trees: tuple[str, ...]
     counts: tuple[tuple[Status, int], ...]
+    gates: tuple[GateLine, ...]
     blockers: tuple[Blocker, ...]
     contracts: tuple[ContractPart, ...]
     moments: tuple[Moment, ...]

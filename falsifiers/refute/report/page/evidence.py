@@ -11,8 +11,9 @@ from refute.contract import Bound, Contract, Falsifier
 from refute.counterexample import SUFFIX
 from refute.faults import FAULTS
 from refute.faults.base import written_dose
-from refute.finding import FaultTrial, Finding, Setting, demanded
-from refute.kinds.base import Kind, Searched
+from refute.finding import FaultTrial, Finding, Noise, Setting, demanded
+from refute.kinds.base import Drawn, Kind, Searched
+from refute.noise import score
 from refute.rejudge import Kinds
 from refute.report.page.data import CounterexamplePart, Dose, Evidence, FaultPart, Pair
 from refute.report.page.pictures import Cases, Strip, cases, percent, strip
@@ -22,6 +23,7 @@ from refute.verdict import Level
 
 _DIGITS = 12
 _VALUE = 400  # characters of one value
+STORY = 2000  # and of a reason
 _LISTED = 60  # figures in words
 _REPLAYS = {
     None: "it was not run once more",
@@ -37,7 +39,7 @@ def evidence_of(attempt: Attempt, contract: Contract, falsifier: Falsifier, kind
     return Evidence(
         run=attempt.run,
         verdict=attempt.verdict,
-        reason=attempt.carried.reason,
+        reason=told(attempt.carried.reason, STORY),
         figure=attempt.carried.figure,
         picture=picture,
         undrawn=undrawn,
@@ -48,7 +50,7 @@ def evidence_of(attempt: Attempt, contract: Contract, falsifier: Falsifier, kind
         engine=engine_of(attempt),
         model=model_of(attempt),
         testbed=digits(attempt.testbed),
-        facts=tuple(_facts(finding)),
+        facts=tuple(_facts(finding, attempt.run)),
         file=str(attempt.path / f"{finding.falsifier}.json"),
         command=_command(attempt, contract),
     )
@@ -127,6 +129,20 @@ def faults_of(trials: Sequence[FaultTrial]) -> tuple[FaultPart, ...]:
     return tuple(parts)
 
 
+def figures_of(attempt: Attempt, falsifier: Falsifier, kinds: Kinds) -> tuple[Drawn, Bound] | None:
+    """The figures of an attempt and the bound that it is held to; None where there is nothing to draw."""
+    finding = attempt.finding
+    if finding.judgement is None:
+        return None
+    try:
+        kind: Kind[Any] = kinds(finding.kind).of(finding.parameters)
+        bound = bound_of(finding) if attempt.stale else falsifier.bound
+        drawn = kind.drawn(finding.observations, kind.judge(finding.judged, bound))
+    except Exception:  # noqa: BLE001 (`evidence_of` says why, of the attempt that counts)
+        return None
+    return None if drawn is None else (drawn, bound)
+
+
 def pairs_of(data: Mapping[str, Any], *, inside: str = "") -> list[Pair]:
     """Nested plain data as lines, `cpu.model`; lists and what is too long are cut."""
     lines: list[Pair] = []
@@ -140,15 +156,14 @@ def pairs_of(data: Mapping[str, Any], *, inside: str = "") -> list[Pair]:
     return lines
 
 
-def told(value: Any) -> str:
+def told(value: Any, most: int = _VALUE) -> str:
     """One value in words; long ones are cut in the middle, and say how much is missing."""
     if value is None:
         return "not known"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    if len(text) <= _VALUE:
+    if len(text) <= most:
         return text
-    cut = len(text) - _VALUE
-    return f"{text[: _VALUE - 80]} … {cut} characters … {text[-80:]}"
+    return f"{text[: most - 80]} … {len(text) - most} characters … {text[-80:]}"
 
 
 def _picture(
@@ -205,7 +220,7 @@ def _counterexample(attempt: Attempt) -> CounterexamplePart | None:
     )
 
 
-def _facts(finding: Finding) -> list[Pair]:
+def _facts(finding: Finding, run: str) -> list[Pair]:
     origin = finding.kind_origin
     kind = f"{finding.kind}, rule version {finding.rule_version}"
     if origin is not None:
@@ -216,9 +231,27 @@ def _facts(finding: Finding) -> list[Pair]:
         *((f"setting {each.name}", f"{told(each.effective)}{_asked(each)}") for each in finding.settings),
         ("seed", str(finding.seed)),
         ("started", f"{finding.started}, took {seconds(finding.seconds)}"),
+        *([("attacked in run", finding.run)] if finding.run != run else []),
+        *_host(finding.noise),
         ("contract version", finding.contract_version),
         *((f"counted {name}", f"{count:,}") for name, count in finding.counters.items()),
     ]
+
+
+def _host(noise: Noise | None) -> list[Pair]:
+    """How steady the host was for a claim about time."""
+    lines = []
+    for when, probe in () if noise is None else (("before", noise.before), ("during", noise.during)):
+        derived = score(probe)
+        shares = (
+            ("waited for a processor", derived.waiting),
+            ("equal work varied by", derived.variation),
+            ("taken by other guests", derived.stolen),
+        )
+        parts = [f"{name} {value:.1%}" for name, value in shares if value is not None]
+        parts += [] if derived.late_us is None else [f"sleeps ended {derived.late_us:.0f} us late"]
+        lines.append((f"host {when} it", ", ".join(parts) or "too little was seen"))
+    return lines
 
 
 def _asked(setting: Setting) -> str:

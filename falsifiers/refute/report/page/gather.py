@@ -10,11 +10,13 @@ import refute
 from refute.attempts import Attempt, Attempts, Present, read_attempts
 from refute.audit.examine import Report as Audit
 from refute.audit.rule import Severity
-from refute.contract import Contract, Falsifier
-from refute.finding import demanded, timestamp
+from refute.contract import Bound, Contract, Falsifier
+from refute.finding import Finding, demanded, timestamp
+from refute.gate import Decision, decide
 from refute.kinds import kind_named
-from refute.policy import Policy, no_policy
-from refute.reader import Discrepancy
+from refute.kinds.base import Drawn
+from refute.policy import PROFILES, Policy, no_policy
+from refute.reader import Discrepancy, read_run
 from refute.rejudge import Kinds
 from refute.report.page.audited import Audited, problems_of, sorted_out
 from refute.report.page.data import (
@@ -22,24 +24,26 @@ from refute.report.page.data import (
     Blocker,
     ClaimPart,
     ContractPart,
+    GateLine,
     Moment,
     Need,
     Report,
     RowLine,
 )
-from refute.report.page.evidence import bound_in_words, digits, evidence_of, model_of
-from refute.report.page.pictures import history
+from refute.report.page.evidence import STORY, bound_in_words, digits, evidence_of, figures_of, model_of, told
+from refute.report.page.pictures import history, numbers_of, strip
 from refute.report.page.runs import runs_of
 from refute.status import Claim, by_status, overview
 from refute.verdict import Status
 
 _ATTEMPTS = 12  # listed of one claim
+_DRAWN = 8  # rows of one claim, at most
 _MOMENTS = 24  # runs whose outcome is shown over time
-_RUNS = 40  # runs that are shown with their provenance, besides those that a claim's evidence comes from
+_OUTCOMES = (("passes", "pass"), ("waived", "waived"), ("outside", "do not apply"), ("fails", "fail"))
 _RUN = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{3}Z-[0-9a-f]{8}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Ground:
     """What is the same for all claims. known: their names."""
 
@@ -47,6 +51,15 @@ class _Ground:
     policy: Policy
     audited: Audited
     kinds: Kinds
+    _read: dict[Path, dict[str, Finding]]
+
+    def with_samples(self, attempt: Attempt) -> Attempt:
+        """The same attempt with the samples of its finding, read again."""
+        if attempt.path not in self._read:
+            records = read_run(attempt.path).records
+            self._read[attempt.path] = {each.finding.falsifier: each.finding for each in records}
+        whole = self._read[attempt.path].get(attempt.finding.falsifier, attempt.finding)
+        return replace(attempt, finding=whole)
 
 
 def gather(
@@ -65,21 +78,22 @@ def gather(
     not given.
     """
     policy = policy or no_policy()
-    attempts = read_attempts(contracts, trees, present=present or Present.here(), kinds=kinds)
+    present = present or Present.here()
+    # Without samples: thousands of records are read, and few of them shown.
+    attempts = read_attempts(contracts, trees, present=present, kinds=kinds, samples=False)
     whole = overview(contracts, attempts, policy=policy)
     audited = sorted_out(
         audit.objections if audit else (), ((each.contract, each.falsifier) for each in whole.claims)
     )
-    ground = _Ground({each.name for each in whole.claims}, policy, audited, kinds)
+    ground = _Ground({each.name for each in whole.claims}, policy, audited, kinds, {})
     parts: dict[str, list[ClaimPart]] = defaultdict(list)
     declared = {(each.id, own.id): (each, own) for each in contracts for own in each.falsifiers}
     for claim in whole.claims:
         contract, falsifier = declared[claim.contract, claim.falsifier]
         tried = attempts.of.get((claim.contract, claim.falsifier), ())
         parts[claim.contract].append(_claim(claim, contract, falsifier, tried, ground))
-    runs = runs_of(attempt for tried in attempts.of.values() for attempt in tried)
     behind = {part.evidence.run for claims in parts.values() for part in claims if part.evidence}
-    shown = [run for place, run in enumerate(runs) if run.id in behind or place >= len(runs) - _RUNS]
+    runs, earlier = runs_of((attempt for tried in attempts.of.values() for attempt in tried), behind)
     found = [problem for claims in parts.values() for part in claims for problem in part.problems]
     problems = [problem for problem in found if problem.severity == Severity.ERROR]
     problems += problems_of("", "", audited.others)
@@ -88,11 +102,15 @@ def gather(
         version=refute.__version__,
         trees=tuple(map(str, trees)),
         counts=tuple(by_status(whole.claims).items()),
+        gates=tuple(
+            _gate(decide(contracts, attempts, profile=profile, present=present, policy=policy))
+            for profile in PROFILES
+        ),
         blockers=tuple(_blockers(whole.claims)),
         contracts=tuple(_contract(contract, parts[contract.id]) for contract in contracts),
         moments=tuple(_moments(contracts, attempts, policy)),
-        runs=tuple(reversed(shown)),
-        earlier=len(runs) - len(shown),
+        runs=tuple(runs),
+        earlier=earlier,
         problems=tuple(dict.fromkeys(problems)),
         remarks=audited.remarks,
         audited=audit.rules if audit else None,
@@ -138,8 +156,10 @@ def _claim(
         for each in ground.policy.invalidations
         if each.claim == claim.name
     }
-    counting = [each for each in tried if not {each.run, each.finding.run} & taken_out.keys()]
+    counts = [not {each.run, each.finding.run} & taken_out.keys() for each in tried]
+    counting = [each for each, counted in zip(tried, counts, strict=True) if counted]
     decisive = _decisive(claim, counting)
+    decisive = ground.with_samples(decisive) if decisive else None
     evidence = evidence_of(decisive, contract, falsifier, ground.kinds) if decisive else None
     listed = tried[-_ATTEMPTS:]
     return ClaimPart(
@@ -156,14 +176,16 @@ def _claim(
         discharge=claim.discharge,
         verdict=decisive.verdict if decisive else None,
         figure=decisive.carried.figure if decisive else "",
-        reason=claim.reason,
+        reason=told(claim.reason, STORY),
         command=claim.command,
-        notes=claim.flags,
+        notes=tuple(told(flag, STORY) for flag in claim.flags),
         needs=tuple(Need(need, _anchor(need) if need in ground.known else "") for need in falsifier.needs),
         caught=_caught(decisive),
-        history=history([(each.verdict, bool(each.stale) or each not in counting) for each in tried]),
+        history=history(
+            [(each.verdict, bool(each.stale) or not it) for each, it in zip(tried, counts, strict=True)]
+        ),
         evidence=evidence,
-        rows=tuple(_rows(claim)),
+        rows=tuple(_rows(claim, falsifier, counting, ground)),
         attempts=tuple(_attempt(each, taken_out) for each in reversed(listed)),
         earlier=len(tried) - len(listed),
         problems=problems_of(
@@ -187,8 +209,18 @@ def _caught(attempt: Attempt | None) -> str:
     return f"{sum(trial.caught for trial in trials)} of {len(trials)}" if trials else ""
 
 
-def _rows(claim: Claim) -> Iterable[RowLine]:
-    for row in claim.rows:
+def _rows(
+    claim: Claim, falsifier: Falsifier, tried: Sequence[Attempt], ground: "_Ground"
+) -> Iterable[RowLine]:
+    drawings: list[tuple[Drawn, Bound] | None] = [None] * len(claim.rows)
+    if 1 < len(claim.rows) <= _DRAWN:
+        behind = {(each.run, each.model, each.testbed): each for each in tried}
+        for place, row in enumerate(claim.rows):
+            attempt = behind.get((row.run, row.model, row.testbed))
+            if attempt is not None:
+                drawings[place] = figures_of(ground.with_samples(attempt), falsifier, ground.kinds)
+    numbers = [number for drawing in drawings if drawing for number in numbers_of(*drawing)]
+    for row, drawing in zip(claim.rows, drawings, strict=True):
         yield RowLine(
             engine=f"{row.engine} {digits(row.engine_digest)}".strip() if row.engine else "none",
             model=row.model_name or "none",
@@ -199,7 +231,8 @@ def _rows(claim: Claim) -> Iterable[RowLine]:
             figure=row.figure,
             attempts=row.attempts,
             run=row.run,
-            reason=row.reason,
+            reason=told(row.reason, STORY),
+            picture=strip(*drawing, also=numbers) if drawing else None,
         )
 
 
@@ -239,6 +272,12 @@ def _words(claim: Claim, falsifier: Falsifier, contract: Contract) -> str:
     return " ".join(parts).lower()
 
 
+def _gate(decision: Decision) -> GateLine:
+    outcomes = Counter[str](ruling.outcome for ruling in decision.rulings)
+    told = tuple((word, outcomes[outcome]) for outcome, word in _OUTCOMES if outcomes[outcome])
+    return GateLine(decision.profile, decision.passes, told, decision.reason)
+
+
 def _blockers(claims: Iterable[Claim]) -> list[Blocker]:
     """Why claims are not discharged, worst first, each reason once."""
     groups: dict[tuple[Status, str], list[str]] = defaultdict(list)
@@ -251,7 +290,7 @@ def _blockers(claims: Iterable[Claim]) -> list[Blocker]:
     found = [
         Blocker(
             status=status,
-            reason=reason,
+            reason=told(reason, STORY),
             command=commands[status, reason],
             claims=tuple(Need(name, _anchor(name)) for name in names),
         )

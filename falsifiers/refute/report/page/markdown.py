@@ -92,13 +92,14 @@ def _worst(contract: ContractPart) -> int:
 
 
 def _head(report: Report) -> str:
-    trees = ", ".join(map(code, report.trees))
-    audit = ""
+    lines = [f"{counted(report.claims, 'claim')} in {', '.join(map(code, report.trees))}."]
     if report.audited is not None:
-        audit = (
-            f" The audit held them against {report.audited} rules: {counted(len(report.problems), 'error')}."
-        )
-    return f"## Evidence: {_counts(report.counts)}\n\n{counted(report.claims, 'claim')} in {trees}.{audit}\n"
+        errors = counted(len(report.problems), "error")
+        lines.append(f"The audit held them against {report.audited} rules: {errors}.")
+    for gate in report.gates:
+        told = ", ".join(f"{count} {text(word)}" for word, count in gate.outcomes) or text(gate.reason)
+        lines.append(f"Gate {text(gate.profile)}: **{'open' if gate.passes else 'closed'}** ({told}).")
+    return f"## Evidence: {_counts(report.counts)}\n\n{' '.join(lines)}\n"
 
 
 def _counts(counts: Iterable[tuple[Status, int]]) -> str:

@@ -2,7 +2,7 @@
 
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from refute.attempts import Attempt
 from refute.reader import SUMMARY
 from refute.report.page.data import Pair, RunPart
 from refute.report.page.evidence import digits, pairs_of, told
+from refute.report.page.traces import Trace, traces_of
 from refute.report.words import counted
 from refute.strict_json import StrictJsonError, load_strict
 from refute.units import format_quantity
@@ -18,12 +19,20 @@ from refute.verdict import Verdict
 _LONG = ("packages", "process", "argv", "environment", "seeds", "git", "harness", "python", "testbed")
 
 
-def runs_of(attempts: Iterable[Attempt]) -> list[RunPart]:
-    """Group attempts by their runs; one run is in a folder of each of its contracts."""
+_NEWEST = 20  # runs that are shown besides those that evidence comes from
+
+
+def runs_of(attempts: Iterable[Attempt], behind: Collection[str]) -> tuple[list[RunPart], int]:
+    """Show runs, the newest first, and count those that are not shown; one run is of several contracts.
+
+    behind: the runs that evidence comes from; those are shown in full.
+    """
     by_run: dict[str, list[Attempt]] = defaultdict(list)
     for attempt in attempts:
         by_run[attempt.run].append(attempt)
-    return [_run(run, members) for run, members in sorted(by_run.items())]
+    newest_first = sorted(by_run, reverse=True)
+    shown = [run for place, run in enumerate(newest_first) if place < _NEWEST or run in behind]
+    return [_run(run, by_run[run], whole=run in behind) for run in shown], len(by_run) - len(shown)
 
 
 def anchor_of(run: str) -> str:
@@ -40,7 +49,7 @@ def summary_of(folder: Path) -> Mapping[str, Any]:
     return document if isinstance(document, Mapping) else {}
 
 
-def _run(run: str, members: Sequence[Attempt]) -> RunPart:
+def _run(run: str, members: Sequence[Attempt], *, whole: bool) -> RunPart:
     folders = sorted({attempt.path for attempt in members})
     summaries = [summary for summary in map(summary_of, folders) if summary]
     first = summaries[0] if summaries else {}
@@ -61,8 +70,14 @@ def _run(run: str, members: Sequence[Attempt]) -> RunPart:
         host=_host(_mapping(provenance, "facts")),
         testbed=digits(members[0].testbed),
         code=_code(provenance),
-        facts=tuple(_facts(first, members)),
+        facts=tuple(_facts(first, members)) if whole else (),
+        traces=_longest(map(traces_of, folders)) if whole else (),
     )
+
+
+def _longest(found: Iterable[tuple[Trace, ...]]) -> tuple[Trace, ...]:
+    """Of the contracts of a run, the one that was open for longest tells most."""
+    return max(found, key=lambda traces: max((len(each.points) for each in traces), default=0), default=())
 
 
 def _host(facts: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from records import (
     GREEN,
     OTHER,
     RED,
+    blank,
     contract_at,
     edit,
     run_id,
@@ -16,6 +17,8 @@ from reported import everything, reported
 
 from refute.audit.examine import Report as Audit
 from refute.audit.rule import Objection, Severity
+from refute.contract import Contract
+from refute.finding import Finding
 from refute.policy import Invalidation, Policy, Waiver
 from refute.report.page.data import ClaimPart, Report
 from refute.report.page.pictures import Cases, Strip
@@ -136,14 +139,48 @@ def test_a_claim_on_two_models_has_a_row_for_each(whole: Report) -> None:
     ]
 
 
+def test_rows_of_a_quantity_are_drawn_on_one_line(tmp_path: Path) -> None:
+    contract, tree = contract_at(tmp_path), tmp_path / "evidence"
+    write_run(tree, contract, ["floor"], number=1)
+    write_run(tree, contract, ["floor"], number=2, values=RED, testbed="c" * 64)
+    alone = contract_at(tmp_path / "alone")
+    write_run(tmp_path / "one", alone, ["floor"], number=1)
+    pictures = [row.picture for row in claim_of(reported(contract, tree), "floor").rows]
+    first, second = pictures
+    assert first is not None
+    assert second is not None
+    assert first.ticks == second.ticks
+    assert first.dots != second.dots
+    assert [row.picture for row in claim_of(reported(alone, tmp_path / "one"), "floor").rows] == [None]
+
+
 def test_runs_are_newest_first_with_verdicts_host_and_command(whole: Report) -> None:
     assert [run.id for run in whole.runs] == [run_id(number) for number in (5, 4, 3, 2, 1)]
-    run = whole.runs[4]
+    run = whole.runs[2]
     assert (run.state, run.command) == ("complete", "refute run")
-    assert run.verdicts == ((Verdict.SURVIVED, 3),)
+    assert run.verdicts == ((Verdict.FALSIFIED, 1),)
     assert run.code == "no commit: not a git repository"
     assert ("attacked.settings.backend", "array") in run.facts
     assert ("facts.cpu_model", "not known (a test)") in run.facts
+
+
+def test_only_runs_that_evidence_comes_from_are_shown_in_full(whole: Report) -> None:
+    assert [(run.id, bool(run.facts), bool(run.traces)) for run in whole.runs] == [
+        (run_id(5), True, False),
+        (run_id(4), True, False),
+        (run_id(3), True, True),
+        (run_id(2), False, False),
+        (run_id(1), False, False),
+    ]
+
+
+def test_runs_beyond_twenty_are_counted_and_not_shown_unless_evidence_comes_from_them(tmp_path: Path) -> None:
+    contract, tree = contract_at(tmp_path), tmp_path / "evidence"
+    for number in range(1, 24):
+        write_run(tree, contract, ["floor" if number == 1 else "small"], number=number)
+    report = reported(contract, tree)
+    assert [run.id for run in report.runs][-2:] == [run_id(4), run_id(1)]
+    assert (len(report.runs), report.earlier) == (21, 2)
 
 
 def test_over_time_a_record_counts_from_its_run_on(whole: Report) -> None:
@@ -271,3 +308,30 @@ def test_an_attempt_that_was_invalidated_is_listed_with_who_said_so_and_decides_
     assert part.evidence.run == run_id(1)
     assert [each.note for each in part.attempts] == ["invalidated by A. Person: the host slept", ""]
     assert part.notes == (f"run {run_id(2)} was invalidated by A. Person: the host slept",)
+
+
+def test_it_says_what_a_gate_would_decide(whole: Report, tmp_path: Path) -> None:
+    assert [(gate.profile, gate.passes, gate.outcomes) for gate in whole.gates] == [
+        ("pr", False, (("fail", 3),)),
+        ("release", False, (("fail", 3),)),
+    ]
+    contract, tree = contract_at(tmp_path), tmp_path / "evidence"
+    write_run(tree, contract)
+    gates = {gate.profile: gate for gate in reported(contract, tree).gates}
+    assert gates["pr"].passes
+    assert gates["pr"].outcomes == (("pass", 3),)
+    assert not gates["release"].passes
+
+
+def test_a_reason_without_an_end_is_cut_and_says_so(tmp_path: Path) -> None:
+    contract, tree = contract_at(tmp_path), tmp_path / "evidence"
+
+    def broken(contract: Contract, name: str, run: str) -> Finding:
+        falsifier = next(each for each in contract.falsifiers if each.id == name)
+        return blank(contract, falsifier, run, reason="x" * 100_000)
+
+    write_run(tree, contract, ["small"], make=broken)
+    part = claim_of(reported(contract, tree), "small")
+    assert part.status is Status.ERROR
+    assert len(part.reason) < 2_100
+    assert "98000 characters" in part.reason
