@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from refute.report.words import shown
-from refute.schemas import contract_schema
+from refute.schemas import schema_text
 
 _WORKFLOW = ".github/workflows/refute.yml"
 _HOOKS = ".pre-commit-config.yaml"
@@ -50,7 +50,7 @@ def scaffold(folder: Path) -> Scaffold:
     contracts = folder / "contracts"
     files = {
         "contracts/example-v1.yaml": _template("example-v1.yaml"),
-        "contracts/contract.schema.json": contract_schema(),
+        "contracts/contract.schema.json": schema_text("contract"),
         _WORKFLOW: _template("refute.yml"),
         _HOOKS: _template("pre-commit-config.yaml"),
     }

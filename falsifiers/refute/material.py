@@ -11,59 +11,79 @@ and times together with samples, neither by a kind nor by `rejudge`.
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from refute.finding import Finding, without_samples
 from refute.strict_json import load_strict
 
-# As they follow each other in a file: what comes before a value, after it, and what it may be.
+_MONTHS = rb"(0[13578]|1[02])-(0[1-9]|[12]\d|3[01])|(0[469]|11)-(0[1-9]|[12]\d|30)|02-(0[1-9]|1\d|2[0-8])"
+_TIME = re.compile(rb"20\d\d-(%b)T([01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{3}Z" % _MONTHS)
+# As they follow each other in a file: what comes before a value, after it, and what it may be: nothing that
+# the schema would not take, so that it need not be asked.
 _SPANS = (
-    ("run", b'\n"run": "', b'"', re.compile(rb"[0-9A-Za-z.-]{1,60}"), b"20000101T000000.000Z-00000000"),
-    ("started", b'\n"started": "', b'"', re.compile(rb"[0-9TZ:.-]{1,60}"), b"2000-01-01T00:00:00.125Z"),
-    ("ended", b'\n"ended": "', b'"', re.compile(rb"[0-9TZ:.-]{1,60}"), b"2000-01-01T00:00:00.250Z"),
-    ("seconds", b'\n"seconds": ', b",", re.compile(rb"(0|[1-9][0-9]{0,8})(\.[0-9]{1,6})?"), b"0.375"),
+    (
+        "run",
+        b'\n"run": "',
+        b'"',
+        re.compile(rb"\d{8}T\d{6}\.\d{3}Z-[0-9a-f]{8}"),
+        b"20000101T000000.000Z-00000000",
+    ),
+    ("started", b'\n"started": "', b'"', _TIME, b"2000-01-01T00:00:00.125Z"),
+    ("ended", b'\n"ended": "', b'"', _TIME, b"2000-01-01T00:00:00.250Z"),
+    ("seconds", b'\n"seconds": ', b",", re.compile(rb"(0|[1-9]\d{0,8})(\.\d{1,6})?"), b"0.375"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A document of a material that was met before. document: without its samples."""
+    """A finding of a material that was met before. document, finding: without its samples."""
 
     document: dict[str, Any]
-    material: bytes
+    finding: Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the bytes of a file tell before it is read. material: None where none could be told."""
+
+    around: list[bytes]
+    values: dict[str, Any]
+    material: bytes | None
+    known: Known | None
 
 
 class Materials:
     """The materials met so far; what is kept of each is small."""
 
     def __init__(self) -> None:
-        self._documents: dict[bytes, dict[str, Any] | None] = {}  # None: met once, nothing proven yet
+        self._known: dict[bytes, Known | None] = {}  # None: met once, nothing proven yet
 
-    def recall(self, data: bytes) -> Known | None:
-        """The document of a file whose material is known; None where it has to be read."""
+    def look(self, data: bytes) -> Look:
+        """Look at a file: where its material is known, it need not be read."""
         split = _split(data)
         if split is None:
-            return None
-        material = _digest(split[0])
-        document = self._documents.get(material)
-        if document is None:
-            return None
-        return Known({**document, **_values(split[1])}, material)
+            return Look([], {}, None, None)
+        around, values = split
+        # No JSON holds a zero byte, so that what stands around is told apart from what stands between.
+        material = hashlib.sha256(b"\0".join(around)).digest()
+        known = self._known.get(material)
+        if known is not None:
+            known = Known({**known.document, **values}, replace(known.finding, **values))
+        return Look(around, values, material, known)
 
-    def learn(self, data: bytes, document: Mapping[str, Any]) -> bytes | None:
+    def learn(self, look: Look, document: Mapping[str, Any], finding: Finding) -> bytes | None:
         """Note the material of a file that was read whole; None where it has none that could be told."""
-        split = _split(data)
-        if split is None or any(document.get(key) != value for key, value in _values(split[1]).items()):
+        if look.material is None or any(document[key] != value for key, value in look.values.items()):
             return None
-        material = _digest(split[0])
-        if material not in self._documents:
-            self._documents[material] = None
-        elif self._documents[material] is None and _proven(split[0], document):
-            self._documents[material] = _without_samples(document)
-        return material
+        if look.material not in self._known:
+            self._known[look.material] = None
+        elif self._known[look.material] is None and _proven(look.around, document):
+            self._known[look.material] = Known(_small(document), without_samples(finding))
+        return look.material
 
 
-def _split(data: bytes) -> tuple[list[bytes], list[bytes]] | None:
+def _split(data: bytes) -> tuple[list[bytes], dict[str, Any]] | None:
     """What stands around the values of the keys that may differ, and those values."""
     around, values, at = [], [], 0
     for _, before, after, shape, _ in _SPANS:
@@ -75,28 +95,25 @@ def _split(data: bytes) -> tuple[list[bytes], list[bytes]] | None:
         values.append(data[begin:end])
         at = end
     around.append(data[at:])
-    return around, values
+    return around, _read(values)
 
 
-def _values(values: list[bytes]) -> dict[str, Any]:
+def _read(values: list[bytes]) -> dict[str, Any]:
     texts = {span[0]: value.decode() for span, value in zip(_SPANS, values, strict=True)}
     seconds = texts["seconds"]
     return {**texts, "seconds": float(seconds) if "." in seconds else int(seconds)}
 
 
-def _digest(around: list[bytes]) -> bytes:
-    """No JSON holds a zero byte, so that what stands around is told apart from what stands between."""
-    return hashlib.sha256(b"\0".join(around)).digest()
-
-
 def _proven(around: list[bytes], document: Mapping[str, Any]) -> bool:
+    """Whether other values in these places change those keys of the document, and nothing else."""
     others = [span[4] for span in _SPANS]
     pairs = zip(around, [*others, b""], strict=True)
     changed = load_strict(b"".join(part for pair in pairs for part in pair))
-    return bool(changed == {**document, **_values(others)})
+    return bool(changed == {**document, **_read(others)})
 
 
-def _without_samples(document: Mapping[str, Any]) -> dict[str, Any]:
+def _small(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A document without its samples."""
     small = {**document, "observations": []}
     if small["control"] is not None:
         small["control"] = {**small["control"], "observations": []}

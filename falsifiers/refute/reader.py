@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from refute.finding import Finding
-from refute.material import Known, Materials
+from refute.material import Materials
 from refute.provenance import process_alive
 from refute.strict_json import StrictJsonError, escaped, load_strict
 
@@ -162,7 +162,7 @@ class _Reader:
         listed = {SUMMARY, SIGNATURE}
         for index, entry in enumerate(summary["files"]):
             listed.add(entry["file"])
-            data = self._listed(entry, f"/files/{index}", None, names)
+            data, _ = self._listed(entry, f"/files/{index}", None, names)
             if entry["file"] == CONTRACT:
                 source = data
         digest = hashlib.sha256(source).hexdigest()
@@ -190,9 +190,13 @@ class _Reader:
             if entry["file"] != f"{falsifier}.json":
                 pointer = f"/findings/{index}/file"
                 self._note(SUMMARY, pointer, entry["file"], f"{falsifier}.json", falsifier)
-            data = self._listed(entry, f"/findings/{index}", falsifier, names)
+            data, digest = self._listed(entry, f"/findings/{index}", falsifier, names)
             owner = self._owner(summary, index, entry)
-            record = self._record(entry["file"], falsifier, summary, data, owner) if data else None
+            record = (
+                self._record(entry["file"], falsifier, summary, data, owner=owner, digest=digest)
+                if data
+                else None
+            )
             if record is not None:
                 records.append(record)
                 if record.finding.verdict != entry["verdict"]:
@@ -203,7 +207,8 @@ class _Reader:
                 name = f"{falsifier}.json"
                 if falsifier not in listed and name in names:
                     data = (self.path / name).read_bytes()
-                    record = self._record(name, falsifier, summary, data, None)
+                    digest = hashlib.sha256(data).hexdigest()
+                    record = self._record(name, falsifier, summary, data, owner=None, digest=digest)
                     records.extend([record] if record is not None else [])
         return records
 
@@ -215,10 +220,18 @@ class _Reader:
         return str(entry.get("run", self.path.name))
 
     def _record(
-        self, name: str, falsifier: str, summary: Mapping[str, Any], data: bytes, owner: str | None
+        self,
+        name: str,
+        falsifier: str,
+        summary: Mapping[str, Any],
+        data: bytes,
+        *,
+        owner: str | None,
+        digest: str,
     ) -> Record | None:
         """owner: the run that it names; None where it is not listed yet, and may be an older one."""
-        known = self._recall(data)
+        look = None if self.materials is None else self.materials.look(data)
+        known = None if look is None else look.known
         document = self._document(name, "finding", falsifier, data) if known is None else known.document
         if document is None:
             return None
@@ -231,31 +244,26 @@ class _Reader:
         ):
             if document[key] != expected:
                 self._note(name, f"/{key}", document[key], expected, falsifier)
-        material = None if known is None else known.material
-        if known is None and self.materials is not None:
-            material = self.materials.learn(data, document)
-        digest = hashlib.sha256(data).hexdigest()
-        return Record(Finding.from_json(document), document, name, digest, material, known is None)
-
-    def _recall(self, data: bytes) -> Known | None:
-        """A finding of a material that is known, and as the schema wants it without its samples, too."""
-        known = None if self.materials is None else self.materials.recall(data)
-        return None if known is None or any(schema_faults(known.document, "finding")) else known
+        finding = Finding.from_json(document) if known is None else known.finding
+        material = None if look is None else look.material
+        if look is not None and known is None and self.materials is not None:
+            material = self.materials.learn(look, document, finding)
+        return Record(finding, document, name, digest, material, known is None)
 
     def _listed(
         self, entry: Mapping[str, Any], pointer: str, falsifier: str | None, names: set[str]
-    ) -> bytes:
-        """Read a listed file and compare it with its listing; empty where it is not there."""
+    ) -> tuple[bytes, str]:
+        """Read a listed file and its digest, and compare them with the listing; both empty without one."""
         if entry["file"] not in names:
             self._note(entry["file"], "", "no file", f"{entry['bytes']} bytes, as listed", falsifier)
-            return b""
+            return b"", ""
         data: bytes = (self.path / entry["file"]).read_bytes()
         expected = listing(entry["file"], data)
         for key in ("bytes", "sha256", "rows"):
             if entry.get(key) != expected.get(key):
                 found = f"{expected.get(key)} of {entry['file']}"
                 self._note(SUMMARY, f"{pointer}/{key}", found, f"{entry.get(key)}, as listed", falsifier)
-        return data
+        return data, str(expected["sha256"])
 
     def _document(self, name: str, schema: str, falsifier: str | None, data: bytes) -> dict[str, Any] | None:
         try:

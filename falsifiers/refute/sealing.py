@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from refute.reader import CONTRACT, SIGNATURE, SUMMARY, TELEMETRY, Run, listing, read_run
-from refute.record import FileSystem
+from refute.record import FileSystem, place
 from refute.strict_json import dump_strict, load_strict
 
 
@@ -39,15 +39,7 @@ def seal_interrupted(path: Path, files: FileSystem | None = None) -> Run:
         for half in path.glob(".*.tmp"):
             half.unlink()
         _cut_to_lines(path / TELEMETRY)
-        data = dump_strict(_closed(run))
-        temporary = path / f".{SUMMARY}.{os.getpid()}.tmp"
-        descriptor = files.write(temporary, data)
-        try:
-            files.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        files.replace(temporary, path / SUMMARY)
-        files.fsync_directory(path)
+        place(files, path / SUMMARY, dump_strict(_closed(run)))
         return read_run(path)
 
 

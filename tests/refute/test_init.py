@@ -12,7 +12,7 @@ import yaml
 from refute.cli import main
 from refute.contract import load_contract
 from refute.init import scaffold
-from refute.schemas import contract_schema
+from refute.schemas import schema_text
 from refute.verdict import Exit
 
 WRITTEN = [
@@ -70,7 +70,7 @@ def test_every_file_parses(repository):
     assert list(workflow["jobs"]) == ["refute"]
     hooks = yaml.safe_load((repository.folder / ".pre-commit-config.yaml").read_text())
     assert [hook["entry"] for hook in hooks["repos"][0]["hooks"]] == ["refute lint"]
-    assert (repository.folder / "contracts/contract.schema.json").read_text() == contract_schema()
+    assert (repository.folder / "contracts/contract.schema.json").read_text() == schema_text("contract")
 
 
 def test_the_modeline_of_the_example_names_the_schema_beside_it(repository):

@@ -1,15 +1,17 @@
 """Findings of one material are judged once, and what is left unread is never something else than was read."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from records import CONTRACT, PRESENT, RED, changed, contract_at, edit, finding, kinds, run_id, write_run
 
 from refute.attempts import read_attempts
-from refute.finding import without_samples
-from refute.material import Materials
+from refute.finding import Finding, without_samples
+from refute.material import _SPANS, Materials
+from refute.reader import schema_faults
 from refute.status import overview
 from refute.strict_json import dump_strict, load_strict
 from refute.verdict import Status
@@ -25,12 +27,29 @@ def known(*files):
     """Materials that were met in these files, each read whole."""
     materials = Materials()
     for data in files:
-        materials.learn(data, load_strict(data))
+        learn(materials, data)
     return materials
 
 
-RUNS = st.integers(0, 10**6).map(run_id)
-TIMES = st.datetimes().map(lambda at: at.isoformat(timespec="milliseconds") + "Z")
+def learn(materials, data):
+    document = load_strict(data)
+    return materials.learn(materials.look(data), document, Finding.from_json(document))
+
+
+RUNS = st.integers(0, 86_399).map(run_id)
+TIMES = st.integers(
+    946_684_800_000, 4_102_444_799_999
+).map(  # the years 2000 to 2099, in milliseconds
+    lambda at: (
+        datetime.fromtimestamp(at / 1000, UTC)
+        .isoformat(timespec="milliseconds")[:23]
+        .replace(
+            "-02-29",
+            "-02-28",  # a file of a leap day is read whole
+        )
+        + "Z"
+    )
+)
 SECONDS = st.floats(0, 1e5).map(lambda value: round(value, 3)) | st.integers(0, 10**6)
 
 
@@ -40,9 +59,9 @@ def test_a_known_material_gives_the_document_without_its_samples(contract_of_mod
     for run, started, ended, seconds in many:
         honest = written(contract_of_module, run=run, started=started, ended=ended, seconds=seconds)
         files.append((dump_strict(honest.to_json()), honest))
-    recalled = known(files[0][0], files[1][0]).recall(files[2][0])
-    assert recalled is not None
+    recalled = known(files[0][0], files[1][0]).look(files[2][0]).known
     assert recalled.document == json.loads(json.dumps(without_samples(files[2][1]).to_json()))
+    assert recalled.finding == without_samples(files[2][1])
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +71,9 @@ def contract_of_module(folder):
 
 def test_a_material_is_known_once_it_was_met_twice(contract):
     data = dump_strict(written(contract).to_json())
-    assert known().recall(data) is None
-    assert known(data).recall(data) is None
-    assert known(data, data).recall(data) is not None
+    assert known().look(data).known is None
+    assert known(data).look(data).known is None
+    assert known(data, data).look(data).known is not None
 
 
 def test_other_samples_are_another_material(contract):
@@ -62,8 +81,8 @@ def test_other_samples_are_another_material(contract):
     other = finding(contract, "exact", run_id(1), values=RED).observations
     red = dump_strict(written(contract, observations=other).to_json())
     materials = known(data, data)
-    assert materials.recall(red) is None
-    assert materials.learn(red, load_strict(red)) != materials.learn(data, load_strict(data))
+    assert materials.look(red).known is None
+    assert learn(materials, red) != learn(materials, data)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +99,12 @@ def test_a_file_that_shows_another_value_in_the_place_of_a_key_is_never_trusted(
     data = dump_strict(written(contract).to_json())
     assert old in data
     odd = data.replace(old, new, 1)
-    assert known(odd, odd, odd).recall(odd) is None
+    materials = Materials()
+    document = load_strict(odd)
+    for _ in range(3):
+        look = materials.look(odd)
+        assert look.known is None
+        materials.learn(look, document, written(contract))
 
 
 @pytest.mark.parametrize("value", ['"a\\u0022b"', '""', "null", "1e3", "-1", "01"])
@@ -89,7 +113,22 @@ def test_values_of_another_shape_are_read_whole(contract, value):
     for key in (b"run", b"seconds"):
         start = data.index(b'\n"' + key + b'": ') + len(key) + 5
         end = data.index(b",\n", start)
-        assert known(data, data).recall(data[:start] + value.encode() + data[end:]) is None
+        assert known(data, data).look(data[:start] + value.encode() + data[end:]).known is None
+
+
+@pytest.mark.parametrize("key", ["run", "started", "ended", "seconds"])
+def test_the_schema_takes_every_value_that_is_not_shown_to_it(contract, key):
+    shape = next(span[3] for span in _SPANS if span[0] == key)
+    document = json.loads(dump_strict(written(contract).to_json()))
+
+    @settings(max_examples=100)
+    @given(st.from_regex(shape, fullmatch=True))
+    def every(value):
+        text = value.decode()
+        told = json.loads(text) if key == "seconds" else text
+        assert not list(schema_faults({**document, key: told}, "finding"))
+
+    every()
 
 
 @pytest.mark.parametrize("edited", [2, 6])

@@ -17,10 +17,10 @@ from refute.contract_files import find_contracts
 from refute.faults import FAULTS as ALL_FAULTS
 from refute.kinds import BUILT_IN
 from refute.lint import lint
-from refute.schemas import contract_schema
+from refute.schemas import schema_text
 from refute.targets.base import CAPABILITIES
 
-SCHEMA = json.loads(contract_schema())
+SCHEMA = json.loads(schema_text("contract"))
 VALIDATOR = Draft202012Validator(SCHEMA)
 
 

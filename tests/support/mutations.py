@@ -15,6 +15,7 @@ from typing import Any
 from audited import Audited, Bundle
 
 from refute.audit.rule import Severity
+from refute.audit.rules import OF_RUNS
 from refute.audit.subject import Library
 from refute.contract import Contract
 from refute.counterexample import Counterexample
@@ -190,7 +191,7 @@ OF_THE_HOST = ("/facts/gpus/value", "/provenance/environment", "/ticks", "/prove
 
 @dataclass(frozen=True)
 class Fate:
-    """What became of one edit by one editor. rules: that weigh and tell of it; undone: no trace is left."""
+    """What became of one edit by one editor. rules: one that weighs and tells of it; undone: no trace."""
 
     mutation: Mutation
     editor: str
@@ -217,7 +218,7 @@ def fates(audited: Audited) -> list[Fate]:
                 copy = mutated(bundle, mutation)
                 redo(copy, audited.library)
                 undone = contents(copy) == before
-                rules = () if undone else weighing(audited, copy)
+                rules = () if undone else first_weighing(audited, copy)
                 found.append(Fate(mutation, editor, rules, undone))
     return found
 
@@ -236,6 +237,13 @@ def weighing(audited: Audited, bundle: Bundle) -> tuple[str, ...]:
     """The rules that tell of more than a note."""
     found = {each.rule for each in audited.objections(bundle) if each.severity is not Severity.NOTE}
     return tuple(sorted(found))
+
+
+def first_weighing(audited: Audited, bundle: Bundle) -> tuple[str, ...]:
+    """One of them, if there is any: the others need not be asked."""
+    subject = bundle.subject(audited.here, audited.library)
+    weighty = (rule for rule in OF_RUNS if rule.severity is not Severity.NOTE)
+    return next(((rule.id,) for rule in weighty if any(True for _ in rule.check(subject))), ())
 
 
 def only(bundle: Bundle, *falsifiers: str) -> Bundle:

@@ -1,4 +1,4 @@
-"""`refute schema`: the JSON Schema of contracts."""
+"""`refute schema`: the JSON Schemas of contracts and records."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -8,15 +8,22 @@ from refute.verdict import Exit
 if TYPE_CHECKING:
     from refute.commands.shared import Commands
 
+_NAMES = ("contract", "finding", "findings", "telemetry", "counterexample")
+
 
 def add(commands: "Commands") -> None:
     """Add the command."""
-    parser = commands.add_parser("schema", help="print the JSON Schema of contracts, for editors")
+    parser = commands.add_parser(
+        "schema", help="print the JSON Schema of contracts, for editors, or of records"
+    )
+    parser.add_argument(
+        "name", nargs="?", choices=_NAMES, default="contract", help="whose schema (default: contract)"
+    )
     parser.set_defaults(execute=_schema)
 
 
-def _schema(_arguments: argparse.Namespace) -> Exit:
-    from refute.schemas import contract_schema
+def _schema(arguments: argparse.Namespace) -> Exit:
+    from refute.schemas import schema_text
 
-    print(contract_schema(), end="")
+    print(schema_text(arguments.name), end="")
     return Exit.OK

@@ -66,9 +66,9 @@ def contract_faults(document: Document) -> Iterator[tuple[Pointer, Problem]]:
                 yield at, document.problem("value-form", at, what, expected, _such_as(schema))
 
 
-def contract_schema() -> str:
-    """Return the schema of contracts as it is published: for editors, and for `refute schema`."""
-    return (Path(__file__).parent / "contract.schema.json").read_text(encoding="utf-8")
+def schema_text(name: str) -> str:
+    """Return a schema as it is published: of `contract` for editors, of `finding` and others for readers."""
+    return (Path(__file__).parent / f"{name}.schema.json").read_text(encoding="utf-8")
 
 
 @functools.cache

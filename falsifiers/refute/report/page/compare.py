@@ -17,7 +17,7 @@ from refute.reader import CONTRACT, SUMMARY, Record, Run, read_run
 from refute.rejudge import Kinds, rejudge
 from refute.report.page.data import Pair
 from refute.report.page.evidence import bound_in_words, bound_of, pairs_of, told
-from refute.report.page.pictures import Strip, percent, strip
+from refute.report.page.pictures import Strip, numbers_of, percent, strip
 from refute.units import format_quantity
 from refute.verdict import Verdict
 
@@ -185,7 +185,7 @@ def _pairing(
 ) -> Pairing:
     findings = [record.finding for record in (ours, theirs) if record is not None]
     drawings = [_drawn(finding, kinds) for finding in findings]
-    numbers = [number for drawing in drawings if drawing for number in _numbers(*drawing)]
+    numbers = [number for drawing in drawings if drawing for number in numbers_of(*drawing)]
     sides = [
         None if record is None or run is None else _seen(run, record, numbers, kinds)
         for run, record in ((before, ours), (after, theirs))
@@ -238,11 +238,6 @@ def _drawn(finding: Finding, kinds: Kinds) -> tuple[Drawn, Bound] | None:
     except Exception:  # noqa: BLE001 (a kind that is not here, or edited samples: then nothing is drawn)
         return None
     return None if drawn is None else (drawn, bound_of(finding))
-
-
-def _numbers(drawn: Drawn, bound: Bound) -> list[float]:
-    limits = (limit for limit in (bound.above, bound.below, bound.within) if limit is not None)
-    return [*drawn.figures, *(drawn.interval or ()), *limits]
 
 
 def _apart(before: Finding, after: Finding) -> str:

@@ -105,7 +105,7 @@ class AttemptLine:
 
 @dataclass(frozen=True, slots=True)
 class RowLine:
-    """A claim on one engine, model and testbed."""
+    """A claim on one engine, model and testbed. picture: all rows of a claim have one line."""
 
     engine: str
     model: str
@@ -117,6 +117,7 @@ class RowLine:
     attempts: int
     run: str
     reason: str
+    picture: Strip | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from refute.counterexample import SUFFIX
 from refute.faults import FAULTS
 from refute.faults.base import written_dose
 from refute.finding import FaultTrial, Finding, Noise, Setting, demanded
-from refute.kinds.base import Kind, Searched
+from refute.kinds.base import Drawn, Kind, Searched
 from refute.noise import score
 from refute.rejudge import Kinds
 from refute.report.page.data import CounterexamplePart, Dose, Evidence, FaultPart, Pair
@@ -23,6 +23,7 @@ from refute.verdict import Level
 
 _DIGITS = 12
 _VALUE = 400  # characters of one value
+STORY = 2000  # and of a reason
 _LISTED = 60  # figures in words
 _REPLAYS = {
     None: "it was not run once more",
@@ -38,7 +39,7 @@ def evidence_of(attempt: Attempt, contract: Contract, falsifier: Falsifier, kind
     return Evidence(
         run=attempt.run,
         verdict=attempt.verdict,
-        reason=attempt.carried.reason,
+        reason=told(attempt.carried.reason, STORY),
         figure=attempt.carried.figure,
         picture=picture,
         undrawn=undrawn,
@@ -128,6 +129,20 @@ def faults_of(trials: Sequence[FaultTrial]) -> tuple[FaultPart, ...]:
     return tuple(parts)
 
 
+def figures_of(attempt: Attempt, falsifier: Falsifier, kinds: Kinds) -> tuple[Drawn, Bound] | None:
+    """The figures of an attempt and the bound that it is held to; None where there is nothing to draw."""
+    finding = attempt.finding
+    if finding.judgement is None:
+        return None
+    try:
+        kind: Kind[Any] = kinds(finding.kind).of(finding.parameters)
+        bound = bound_of(finding) if attempt.stale else falsifier.bound
+        drawn = kind.drawn(finding.observations, kind.judge(finding.judged, bound))
+    except Exception:  # noqa: BLE001 (`evidence_of` says why, of the attempt that counts)
+        return None
+    return None if drawn is None else (drawn, bound)
+
+
 def pairs_of(data: Mapping[str, Any], *, inside: str = "") -> list[Pair]:
     """Nested plain data as lines, `cpu.model`; lists and what is too long are cut."""
     lines: list[Pair] = []
@@ -141,15 +156,14 @@ def pairs_of(data: Mapping[str, Any], *, inside: str = "") -> list[Pair]:
     return lines
 
 
-def told(value: Any) -> str:
+def told(value: Any, most: int = _VALUE) -> str:
     """One value in words; long ones are cut in the middle, and say how much is missing."""
     if value is None:
         return "not known"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    if len(text) <= _VALUE:
+    if len(text) <= most:
         return text
-    cut = len(text) - _VALUE
-    return f"{text[: _VALUE - 80]} … {cut} characters … {text[-80:]}"
+    return f"{text[: most - 80]} … {len(text) - most} characters … {text[-80:]}"
 
 
 def _picture(

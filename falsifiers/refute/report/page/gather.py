@@ -10,10 +10,11 @@ import refute
 from refute.attempts import Attempt, Attempts, Present, read_attempts
 from refute.audit.examine import Report as Audit
 from refute.audit.rule import Severity
-from refute.contract import Contract, Falsifier
+from refute.contract import Bound, Contract, Falsifier
 from refute.finding import Finding, demanded, timestamp
 from refute.gate import Decision, decide
 from refute.kinds import kind_named
+from refute.kinds.base import Drawn
 from refute.policy import PROFILES, Policy, no_policy
 from refute.reader import Discrepancy, read_run
 from refute.rejudge import Kinds
@@ -29,13 +30,14 @@ from refute.report.page.data import (
     Report,
     RowLine,
 )
-from refute.report.page.evidence import bound_in_words, digits, evidence_of, model_of
-from refute.report.page.pictures import history
+from refute.report.page.evidence import STORY, bound_in_words, digits, evidence_of, figures_of, model_of, told
+from refute.report.page.pictures import history, numbers_of, strip
 from refute.report.page.runs import runs_of
 from refute.status import Claim, by_status, overview
 from refute.verdict import Status
 
 _ATTEMPTS = 12  # listed of one claim
+_DRAWN = 8  # rows of one claim, at most
 _MOMENTS = 24  # runs whose outcome is shown over time
 _OUTCOMES = (("passes", "pass"), ("waived", "waived"), ("outside", "do not apply"), ("fails", "fail"))
 _RUN = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{3}Z-[0-9a-f]{8}")
@@ -174,16 +176,16 @@ def _claim(
         discharge=claim.discharge,
         verdict=decisive.verdict if decisive else None,
         figure=decisive.carried.figure if decisive else "",
-        reason=claim.reason,
+        reason=told(claim.reason, STORY),
         command=claim.command,
-        notes=claim.flags,
+        notes=tuple(told(flag, STORY) for flag in claim.flags),
         needs=tuple(Need(need, _anchor(need) if need in ground.known else "") for need in falsifier.needs),
         caught=_caught(decisive),
         history=history(
             [(each.verdict, bool(each.stale) or not it) for each, it in zip(tried, counts, strict=True)]
         ),
         evidence=evidence,
-        rows=tuple(_rows(claim)),
+        rows=tuple(_rows(claim, falsifier, counting, ground)),
         attempts=tuple(_attempt(each, taken_out) for each in reversed(listed)),
         earlier=len(tried) - len(listed),
         problems=problems_of(
@@ -207,8 +209,18 @@ def _caught(attempt: Attempt | None) -> str:
     return f"{sum(trial.caught for trial in trials)} of {len(trials)}" if trials else ""
 
 
-def _rows(claim: Claim) -> Iterable[RowLine]:
-    for row in claim.rows:
+def _rows(
+    claim: Claim, falsifier: Falsifier, tried: Sequence[Attempt], ground: "_Ground"
+) -> Iterable[RowLine]:
+    drawings: list[tuple[Drawn, Bound] | None] = [None] * len(claim.rows)
+    if 1 < len(claim.rows) <= _DRAWN:
+        behind = {(each.run, each.model, each.testbed): each for each in tried}
+        for place, row in enumerate(claim.rows):
+            attempt = behind.get((row.run, row.model, row.testbed))
+            if attempt is not None:
+                drawings[place] = figures_of(ground.with_samples(attempt), falsifier, ground.kinds)
+    numbers = [number for drawing in drawings if drawing for number in numbers_of(*drawing)]
+    for row, drawing in zip(claim.rows, drawings, strict=True):
         yield RowLine(
             engine=f"{row.engine} {digits(row.engine_digest)}".strip() if row.engine else "none",
             model=row.model_name or "none",
@@ -219,7 +231,8 @@ def _rows(claim: Claim) -> Iterable[RowLine]:
             figure=row.figure,
             attempts=row.attempts,
             run=row.run,
-            reason=row.reason,
+            reason=told(row.reason, STORY),
+            picture=strip(*drawing, also=numbers) if drawing else None,
         )
 
 
@@ -277,7 +290,7 @@ def _blockers(claims: Iterable[Claim]) -> list[Blocker]:
     found = [
         Blocker(
             status=status,
-            reason=reason,
+            reason=told(reason, STORY),
             command=commands[status, reason],
             claims=tuple(Need(name, _anchor(name)) for name in names),
         )

@@ -151,6 +151,12 @@ def strip(drawn: Drawn, bound: Bound, also: Sequence[float] = ()) -> Strip | Non
     )
 
 
+def numbers_of(drawn: Drawn, bound: Bound) -> list[float]:
+    """All that has to lie on the line of a strip, for several strips with one line."""
+    limit = limit_of(bound)
+    return [*drawn.figures, *(drawn.interval or ()), *([] if limit is None else [limit])]
+
+
 def cases(states: Sequence[str], rate: float | None, confidence: float) -> Cases:
     """Draw cases, in the order in which they were tried; of very many, several as one cell."""
     each = max(1, math.ceil(len(states) / _MOST_CELLS))

@@ -7,6 +7,7 @@ from records import (
     GREEN,
     OTHER,
     RED,
+    blank,
     contract_at,
     edit,
     run_id,
@@ -16,6 +17,8 @@ from reported import everything, reported
 
 from refute.audit.examine import Report as Audit
 from refute.audit.rule import Objection, Severity
+from refute.contract import Contract
+from refute.finding import Finding
 from refute.policy import Invalidation, Policy, Waiver
 from refute.report.page.data import ClaimPart, Report
 from refute.report.page.pictures import Cases, Strip
@@ -134,6 +137,21 @@ def test_a_claim_on_two_models_has_a_row_for_each(whole: Report) -> None:
         (Level.EMBEDDED, Status.OPEN),
         (Level.OTHER, Status.FALSIFIED),
     ]
+
+
+def test_rows_of_a_quantity_are_drawn_on_one_line(tmp_path: Path) -> None:
+    contract, tree = contract_at(tmp_path), tmp_path / "evidence"
+    write_run(tree, contract, ["floor"], number=1)
+    write_run(tree, contract, ["floor"], number=2, values=RED, testbed="c" * 64)
+    alone = contract_at(tmp_path / "alone")
+    write_run(tmp_path / "one", alone, ["floor"], number=1)
+    pictures = [row.picture for row in claim_of(reported(contract, tree), "floor").rows]
+    first, second = pictures
+    assert first is not None
+    assert second is not None
+    assert first.ticks == second.ticks
+    assert first.dots != second.dots
+    assert [row.picture for row in claim_of(reported(alone, tmp_path / "one"), "floor").rows] == [None]
 
 
 def test_runs_are_newest_first_with_verdicts_host_and_command(whole: Report) -> None:
@@ -303,3 +321,17 @@ def test_it_says_what_a_gate_would_decide(whole: Report, tmp_path: Path) -> None
     assert gates["pr"].passes
     assert gates["pr"].outcomes == (("pass", 3),)
     assert not gates["release"].passes
+
+
+def test_a_reason_without_an_end_is_cut_and_says_so(tmp_path: Path) -> None:
+    contract, tree = contract_at(tmp_path), tmp_path / "evidence"
+
+    def broken(contract: Contract, name: str, run: str) -> Finding:
+        falsifier = next(each for each in contract.falsifiers if each.id == name)
+        return blank(contract, falsifier, run, reason="x" * 100_000)
+
+    write_run(tree, contract, ["small"], make=broken)
+    part = claim_of(reported(contract, tree), "small")
+    assert part.status is Status.ERROR
+    assert len(part.reason) < 2_100
+    assert "98000 characters" in part.reason

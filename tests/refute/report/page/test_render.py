@@ -1,6 +1,7 @@
 """The page: well formed, whole in itself, and text from records never becomes markup."""
 
 import base64
+import dataclasses
 import hashlib
 import itertools
 import re
@@ -123,3 +124,11 @@ def test_every_status_and_verdict_has_its_looks(whole: Report) -> None:
 
 def test_the_same_records_give_the_same_page(whole: Report) -> None:
     assert page(whole) == page(whole)
+
+
+def test_of_very_many_problems_the_first_are_shown_and_the_rest_counted(whole: Report) -> None:
+    (one,) = {problem for problem in whole.problems if problem.pointer == "/figure"}
+    many = tuple(dataclasses.replace(one, pointer=f"/{n}") for n in range(5000))
+    data = page(dataclasses.replace(whole, problems=many))
+    assert len(data) < 400_000
+    assert "And 4800 more;" in Page.of(data).text
