@@ -14,6 +14,7 @@ from pathlib import Path
 from refute.carried import Carried, Since, carry, since, unchanged
 from refute.contract import Contract, ContractError, load_contract
 from refute.finding import Finding, without_samples
+from refute.halves import in_halves
 from refute.kinds import ANY
 from refute.material import Materials
 from refute.provenance import model_sha256, package_digest
@@ -25,6 +26,7 @@ from refute.verdict import Level, Verdict
 BUNDLED = "refute_runtime"
 RANK = {Level.FULL_MODEL: 3, Level.EMBEDDED: 2, Level.SIMULATED: 1, Level.OTHER: 0}
 Key = tuple[str, str]  # contract, falsifier
+_WORTH_A_PROCESS = 100  # runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +117,32 @@ def read_attempts(
 
     samples: keep those of all findings; without, thousands of records fit into memory once they are judged.
     """
+    paths = sorted((path for tree in trees for path in run_paths(tree)), key=lambda path: path.name)
     with _without_collector():
-        return _read(contracts, trees, present, kinds, samples=samples)
+        parts = in_halves(
+            lambda some: _read(contracts, some, present, kinds, samples=samples),
+            paths,
+            least=len(paths) + 1 if samples else _WORTH_A_PROCESS,
+        )
+    return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+def _joined(parts: Sequence[Attempts]) -> Attempts:
+    """Put together what was read in parts, in the order of the runs."""
+    attempts: dict[Key, list[Attempt]] = defaultdict(list)
+    spoilt: dict[Key, list[Discrepancy]] = defaultdict(list)
+    for part in parts:
+        for key, found in part.of.items():
+            attempts[key] += found
+        for key, problems in part.spoilt.items():
+            spoilt[key] += problems
+    return Attempts(
+        attempts,
+        spoilt,
+        sum(part.runs for part in parts),
+        tuple(path for part in parts for path in part.unclaimed),
+        tuple(sorted(digest for part in parts for digest in part.digests)),
+    )
 
 
 @contextmanager
@@ -132,7 +158,7 @@ def _without_collector() -> Iterator[None]:
 
 
 def _read(
-    contracts: Sequence[Contract], trees: Iterable[Path], present: Present, kinds: Kinds, *, samples: bool
+    contracts: Sequence[Contract], paths: Sequence[Path], present: Present, kinds: Kinds, *, samples: bool
 ) -> Attempts:
     by_id = {contract.id: contract for contract in contracts}
     sources = _Sources({contract.bytes_sha256: contract for contract in contracts})
@@ -141,7 +167,6 @@ def _read(
     attempts: dict[Key, list[Attempt]] = defaultdict(list)
     spoilt: dict[Key, list[Discrepancy]] = defaultdict(list)
     unclaimed, digests = [], []
-    paths = sorted((path for tree in trees for path in run_paths(tree)), key=lambda path: path.name)
     for path in paths:
         run = read_run(path, materials)
         digests.append(f"{run.contract}/{run.run} {run.sha256}")

@@ -161,7 +161,9 @@ def _derived(finding: Finding, falsifier: Falsifier, kind: Kind[Any]) -> Iterato
     for index, (found, trial) in enumerate(zip(finding.faults, trials, strict=True)):
         yield from _compare(f"/faults/{index}/caught", found.caught, trial.caught)
     yield from _planned(finding.faults, falsifier)
-    yield from _compare("/sensitivity", *map(_plain, (finding.sensitivity, sensitivity_of(trials))))
+    sensitivity = sensitivity_of(trials)
+    if finding.sensitivity != sensitivity:
+        yield from _compare("/sensitivity", *map(_plain, (finding.sensitivity, sensitivity)))
     caught = not missed(trials)
     judgement, invalid = None, list[str]()
     if finding.judgement is None:
@@ -191,7 +193,7 @@ def _control(stored: Control, falsifier: Falsifier, kind: Kind[Any]) -> Control:
 
 def _trial(stored: FaultTrial, falsifier: Falsifier, kind: Kind[Any]) -> FaultTrial:
     caught = bool(stored.observations) and kind.caught(stored.observations, falsifier.bound)
-    return dataclasses.replace(stored, caught=caught)
+    return stored if caught is stored.caught else dataclasses.replace(stored, caught=caught)
 
 
 def _planned(trials: tuple[FaultTrial, ...], falsifier: Falsifier) -> Iterator[Difference]:

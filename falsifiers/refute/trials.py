@@ -20,7 +20,8 @@ from refute.redaction import sentence
 from refute.targets.base import CannotPlant, Target
 from refute.verdict import Outcome
 
-_NEAR_MISS = 1 / 5  # of the cases: smaller doses only say how sensitive the falsifier is
+_NEAR_MISS = 1 / 10  # of the cases: smaller doses only say how sensitive the falsifier is
+_UNPROMISED = 1 / 5  # of the cases, of faults that nobody promised to catch
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +80,16 @@ def controlled(plan: Plan) -> Control:
 
 
 def trials_of(plan: Plan, fault: Fault) -> list[FaultTrial]:
-    """Try the fault that must be caught, then smaller doses, the mildest first, until one is caught."""
-    trials = [_trial(plan, fault, must=True)]
+    """Try the fault that must be caught, then smaller doses, the mildest first, until one is caught.
+
+    Smaller doses get few cases, but no fewer than it took to catch the fault itself: with fewer, a claim
+    about a number of runs could not turn red under any dose.
+    """
+    trials = [_trial(plan, fault, must=True, cases=plan.size)]
     if trials[0].caught:
+        few = max(math.ceil(plan.size * _NEAR_MISS), len(trials[0].observations))
         for dose in _milder(fault):
-            trials.append(_trial(plan, Fault(fault.name, dose), must=False))
+            trials.append(_trial(plan, Fault(fault.name, dose), must=False, cases=few))
             if trials[-1].caught:
                 break
     return trials
@@ -92,7 +98,8 @@ def trials_of(plan: Plan, fault: Fault) -> list[FaultTrial]:
 def tried(plan: Plan, fault: Fault) -> FaultTrial:
     """Try a fault that nobody promised to catch; a falsifier that breaks under it has not caught it."""
     try:
-        return _trial(dataclasses.replace(plan, controls=Controls(plan.controls.fake)), fault, must=False)
+        here = dataclasses.replace(plan, controls=Controls(plan.controls.fake))
+        return _trial(here, fault, must=False, cases=math.ceil(plan.size * _UNPROMISED))
     except Exception as error:  # noqa: BLE001 (whatever a broken engine makes of a falsifier)
         trial = _untried(fault, f"broke the falsifier: {type(error).__name__}: {error}", must=False)
         return dataclasses.replace(trial, planted="target")
@@ -104,7 +111,7 @@ def _milder(fault: Fault) -> list[float]:
     return [dose for dose in spec.doses if milder(dose, fault.dose, spec)]
 
 
-def _trial(plan: Plan, fault: Fault, *, must: bool) -> FaultTrial:
+def _trial(plan: Plan, fault: Fault, *, must: bool, cases: int) -> FaultTrial:
     plan.say(f"fault {fault}")
     bound = plan.falsifier.bound
     planted = "target"
@@ -121,12 +128,7 @@ def _trial(plan: Plan, fault: Fault, *, must: bool) -> FaultTrial:
                 return _untried(fault, f"{why}; stand-in: {neither}", must=must)
         try:
             observations = sampled(
-                plan,
-                faulty,
-                "attack",
-                doing=f"fault {fault}",
-                until_red=True,
-                effort=1 if must else _NEAR_MISS,
+                plan, faulty, "attack", doing=f"fault {fault}", until_red=True, cases=cases
             )
         except CannotPlant as why:  # a seam that only showed when it was used
             return _untried(fault, str(why), must=must)
@@ -145,7 +147,13 @@ def _untried(fault: Fault, why: str, *, must: bool) -> FaultTrial:
 
 
 def sampled(
-    plan: Plan, target: Target, what: str, *, doing: str = "", until_red: bool = False, effort: float = 1
+    plan: Plan,
+    target: Target,
+    what: str,
+    *,
+    doing: str = "",
+    until_red: bool = False,
+    cases: int | None = None,
 ) -> tuple[Observation, ...]:
     """what: names the seed of the cases. doing: what is shown, where it is something else."""
     seed = derive_seed(plan.seed, plan.falsifier.id, what)
@@ -155,7 +163,7 @@ def sampled(
         target,
         seed=seed,
         until_red=until_red,
-        effort=effort,
+        cases=cases,
         on_case=lambda done: plan.case(doing or what, done),
     )
 
@@ -167,23 +175,22 @@ def sample(
     *,
     seed: int,
     until_red: bool = False,
-    effort: float = 1,
+    cases: int | None = None,
     on_case: Callable[[int], None] = lambda _: None,
 ) -> tuple[Observation, ...]:
     """The planned cases of an attack or a control, unshrunk; a search ends at its first counterexample.
 
-    until_red: other kinds too stop as soon as a green verdict is ruled out. effort: the share of the cases
-    or runs that are tried. on_case: told how many cases are done.
+    until_red: other kinds too stop as soon as a green verdict is ruled out. cases: how many cases or runs
+    are tried, if not all. on_case: told how many cases are done.
     """
     size = size_of(kind, bound)
     if isinstance(kind, Searched):
         from refute.search import first_counterexample  # noqa: PLC0415 (start-up time)
 
-        cases = math.ceil(size * effort)
-        return first_counterexample(kind, target, cases=cases, seed=seed, on_case=on_case)
+        return first_counterexample(kind, target, cases=cases or size, seed=seed, on_case=on_case)
     assert isinstance(kind, Planned)
     observations: list[Observation] = []
-    for case in kind.plan(target, size, seed)[: math.ceil(size * effort)]:
+    for case in kind.plan(target, size, seed)[:cases]:
         on_case(len(observations))
         observations.append(kind.observe(target, case))
         if until_red and kind.caught(observations, bound):

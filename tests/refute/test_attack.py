@@ -90,6 +90,15 @@ def test_smaller_doses_are_tried_from_the_mildest_until_one_is_caught(contract: 
         assert tried[-1].caught or len(tried) == len(milder)
 
 
+def test_smaller_doses_get_as_many_runs_as_it_took_to_catch_the_fault(contract: Contract) -> None:
+    """A tenth of the 15 planned runs are two, and a median over 15 is not lost with two slow ones."""
+    must, *smaller = run(contract, FakeTarget(1), "decode-floor").faults
+    assert must.caught
+    assert len(must.observations) == 3
+    assert smaller
+    assert [len(trial.observations) for trial in smaller] == [3] * len(smaller)
+
+
 def test_a_fault_that_is_missed_makes_the_verdict_invalid(contract: Contract) -> None:
     finding = run(contract, FakeTarget(1), "cache-token-exact", must_catch=(Fault("seed-fixed", 1),))
     assert finding.verdict is Verdict.INVALID

@@ -23,7 +23,9 @@ from refute.strict_json import StrictJsonError, load_strict
 if TYPE_CHECKING:
     from refute.signing import PublicKey
 
-LARGEST = 64 * 2**20  # bytes of one file: honest ones are a hundredth of it
+# Of one file. Logits of a large vocabulary take a hundred megabytes, but few values: they are text. What has
+# more values than that would take minutes and gigabytes to parse.
+MOST_BYTES, MOST_VALUES = 2**29, 2_000_000
 _KEPT = 256  # documents that are remembered, for audits that read the same bytes again
 
 
@@ -179,7 +181,7 @@ def _entry(path: Path) -> Entry:
             return Entry("link")
         if not stat.S_ISREG(status.st_mode):
             return Entry("other")
-        if status.st_size > LARGEST:
+        if status.st_size > MOST_BYTES:
             return Entry("file", error=f"{status.st_size} bytes, more than an honest file has")
         return Entry.of(path.read_bytes())
     except OSError as error:
@@ -187,6 +189,9 @@ def _entry(path: Path) -> Entry:
 
 
 def _document(data: bytes, schema: str) -> Document:
+    values = data.count(b",")
+    if values > MOST_VALUES:
+        return Document(None, f"{values} values, more than an honest document has")
     try:
         read = load_strict(data)
     except StrictJsonError as error:

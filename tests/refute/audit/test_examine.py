@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refute.audit.examine import audit
-from refute.audit.subject import LARGEST
+from refute.audit.subject import MOST_BYTES, MOST_VALUES
 from refute.verdict import Exit
 
 
@@ -108,7 +108,11 @@ def folders(run):
 
 def huge(run):
     with (run / "huge.json").open("wb") as stream:
-        stream.truncate(LARGEST + 1)
+        stream.truncate(MOST_BYTES + 1)
+
+
+def endless(run):
+    (run / "floor.json").write_bytes(b"[0" + b",0" * MOST_VALUES + b",0]")
 
 
 def junk(run):
@@ -131,7 +135,7 @@ def strange_contract(run):
     (run / "contract.yaml").write_bytes(b"\xff\x00: [")
 
 
-HOSTILE = [links, loops, pipes, folders, huge, junk, nested, empty, no_mapping, strange_contract]
+HOSTILE = [links, loops, pipes, folders, huge, endless, junk, nested, empty, no_mapping, strange_contract]
 
 
 @pytest.mark.parametrize("spoil", HOSTILE, ids=lambda spoil: spoil.__name__)
