@@ -207,14 +207,15 @@ push them, and sign them where an editor is to be feared.
 
 ## Rules
 
-{rules} rules: {severities}. `refute audit --rules` lists them. For each there is a record that breaks it, of which
-the audit tells: {shown} of {rules}. {rehashed} of the rules of single runs fire as well after the listing was redone to
+{rules} rules: {severities}. `refute audit --rules` lists them. For each there is a record that
+breaks it, of which the audit tells: {shown} of {rules}. {rehashed} of the rules of single runs fire as well after the listing was redone to
 fit; the others are those of the listing itself: {hidden}.
 
 ## Every field
 
 Each field of what lies in a run is given another value: of its listing, its contract, its telemetry, a
-counterexample and three findings (a claim about time, one about tokens, a falsified one). Fields are told by an error or a warning; a note does not count.
+counterexample and three findings (a claim about time, one about tokens, a falsified one). Fields are told by an
+error or a warning; a note does not count.
 
 {counts}
 
