@@ -9,6 +9,7 @@ import time
 import pytest
 from small_contract import CACHED, REPEATS, contract, falsifier
 
+from refute.cli import main
 from refute.verdict import Exit
 
 COMMAND = [sys.executable, "-m", "refute"]
@@ -27,6 +28,12 @@ def refute(*arguments):
     return subprocess.run(
         [*COMMAND, *arguments], capture_output=True, text=True, check=False, timeout=120, encoding="utf-8"
     )
+
+
+def wait_for(project, pattern):
+    deadline = time.monotonic() + 60
+    while not list(project.glob(pattern)) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def test_what_the_profile_lacks_is_planned_attacked_and_then_lacks_no_more(project):
@@ -60,13 +67,27 @@ def test_what_the_profile_lacks_is_planned_attacked_and_then_lacks_no_more(proje
         (["--profile=pr", "--faults"], "--faults does not go with --profile"),
         (["--profile=pr", "--resume"], "--profile does not go with --resume"),
         (["--plan"], "--plan belongs to --profile"),
-        (["--profile=pr", "-k=and and"], "-k and and:"),
     ],
 )
-def test_what_does_not_go_together_is_refused(project, arguments, sentence):
-    done = refute("run", *arguments)
-    assert done.returncode == Exit.USAGE
-    assert done.stderr.startswith(f"refute: {sentence}")
+def test_what_does_not_go_together_is_refused(capsys, arguments, sentence):
+    assert main(["run", *arguments]) == Exit.USAGE
+    assert capsys.readouterr().err.startswith(f"refute: {sentence}")
+
+
+def test_an_interrupted_one_says_what_is_open_and_keeps_its_profile_when_it_goes_on(project):
+    (project / "contracts/small-v1.yaml").write_text(
+        contract(*(falsifier(f"repeats-{n}") for n in range(12)))
+    )
+    command = [*COMMAND, "run", "--profile=pr"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8")
+    wait_for(project, "evidence/*/*/repeats-1.json")
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == Exit.INTERRUPTED, said
+    assert "gate pr: closed" in said
+    done = refute("run", "--resume")
+    assert "gate profile pr, after this run" in done.stdout
+    assert done.returncode in (Exit.OK, Exit.INVALID)  # of few cases, a fault may be missed
 
 
 def test_status_can_be_asked_while_a_run_goes_on(project):
@@ -75,9 +96,7 @@ def test_status_can_be_asked_while_a_run_goes_on(project):
     )
     command = [*COMMAND, "run", "--target=fake"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not list(project.glob("evidence/*/*/repeats-1.json")) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for(project, "evidence/*/*/repeats-1.json")
     try:
         done = refute("status", "--json")
         assert process.poll() is None

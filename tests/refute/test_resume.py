@@ -251,6 +251,23 @@ def test_it_goes_on_as_it_was_asked_for(tree, contract, tmp_path):
     assert (merged.backend, merged.seed, merged.evidence) == ("array", "3", str(tree))
 
 
+def test_the_model_is_looked_for_on_the_command_line_of_the_first_run(tree, contract, tmp_path):
+    (tmp_path / "model.gguf").touch()
+    first = unfinished(tree, contract, number=1)
+    last = unfinished(tree, contract, number=2, resumes={"run": run_id(1), "sha256": "0" * 64})
+    for path, argv in ((first, [f"--model={tmp_path}/model.gguf"]), (last, ["--resume"])):
+        edit(
+            path / "findings.json", lambda it: it.update(requested=Requested(**NAMED).to_json()), rehash=False
+        )
+        edit(
+            path / "findings.json",
+            lambda it, argv=argv: it["provenance"].update(argv=["refute", "run", *argv]),
+            rehash=False,
+        )
+    merged = options_of(find([tree], ""), argparse.Namespace(**dict.fromkeys(OPTIONS)), {})
+    assert merged.model == tmp_path / "model.gguf"
+
+
 @pytest.mark.parametrize(
     ("requested", "given", "sentence"),
     [
