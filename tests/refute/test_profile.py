@@ -4,10 +4,10 @@ import json
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from small_contract import CACHED, REPEATS, contract, falsifier
+from waiting import until
 
 from refute.cli import main
 from refute.verdict import Exit
@@ -28,12 +28,6 @@ def refute(*arguments):
     return subprocess.run(
         [*COMMAND, *arguments], capture_output=True, text=True, check=False, timeout=120, encoding="utf-8"
     )
-
-
-def wait_for(project, pattern):
-    deadline = time.monotonic() + 60
-    while not list(project.glob(pattern)) and time.monotonic() < deadline:
-        time.sleep(0.01)
 
 
 def test_what_the_profile_lacks_is_planned_attacked_and_then_lacks_no_more(project):
@@ -80,7 +74,7 @@ def test_status_can_be_asked_while_a_run_goes_on(project):
     )
     command = [*COMMAND, "run", "--target=fake", "--profile=pr"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8")
-    wait_for(project, "evidence/*/*/repeats-1.json")
+    until(project, "evidence/*/*/repeats-1.json", process)
     try:
         done = refute("status", "--json")
         assert process.poll() is None

@@ -48,6 +48,7 @@ def test_a_page_of_nothing_is_whole_too(tmp_path: Path) -> None:
     empty = Page.of(page(reported(contract_at(tmp_path), tmp_path)))
     assert list(empty.problems()) == []
     assert "never attempted" in str([each.attributes for each in empty.elements])
+    assert "There is no record of these contracts in " in empty.text
 
 
 def test_no_address_is_in_the_page_that_is_not_a_text_of_a_record(whole: Report) -> None:
