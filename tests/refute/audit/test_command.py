@@ -69,7 +69,8 @@ def test_the_rules_can_be_listed(capsys):
 
 @pytest.mark.parametrize("nonce", ["", " "])
 def test_an_empty_nonce_is_refused(repository, capsys, nonce):
-    assert main(["audit", "--challenge", nonce]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        main(["audit", "--challenge", nonce])
     assert "the nonce is empty" in capsys.readouterr().err
 
 
