@@ -6,7 +6,7 @@ cases and the tokens that their parameters ask for, times what a token takes her
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from refute.contract import Falsifier
     from refute.rows import Row
 
-Basis = Literal["a record", "a record on another model", "sizes", "nothing"]
+Basis = Literal["a record", "a record on another model", "sizes", "it does not apply", "nothing"]
+_COMPUTING = frozenset({"token_ids", "http"})  # what falsifiers require whose cases have the model compute
+_PURE = 0.02  # seconds for a case that has it compute nothing
 _PROMPT = 16  # tokens of the prompt that is timed
 _DECODED = 4  # tokens that are decoded after the first
 _PATIENCE = 60.0  # seconds for the first answer: where it takes longer, no second one is asked for
@@ -79,10 +81,14 @@ def estimate(
     engine: str,
     model: str,
     testbed: str,
+    capabilities: Collection[str],
     pace: Pace | None,
     others: Mapping[str, Pace],
 ) -> Estimate:
     """Estimate one attack. others: the pace of other models on this engine and testbed, by digest."""
+    if not set(falsifier.requires) <= set(capabilities):
+        return Estimate(0.0, "it does not apply")
+    computes = bool(_COMPUTING.intersection(falsifier.requires))
     here = [each for each in known if each.engine == engine and each.testbed == testbed]
     same = [each.seconds for each in here if each.model == model]
     if same:
@@ -90,7 +96,10 @@ def estimate(
     scaled = [(each.seconds, others[each.model]) for each in here if each.model in others]
     if scaled and pace is not None:
         taken, theirs = scaled[-1]
-        return Estimate(taken * max(pace.token / theirs.token, 1e-3), "a record on another model")
+        slower = max(pace.token / theirs.token, 1e-3) if computes else 1.0
+        return Estimate(taken * slower, "a record on another model")
+    if not computes:
+        return Estimate(_AROUND + _PURE * _cases(falsifier), "sizes")
     if pace is None:
         return Estimate(None, "nothing")
     return Estimate(_from_sizes(falsifier, pace), "sizes")
@@ -109,12 +118,14 @@ def known_from(rows: Iterable["Row"], seconds_of: Callable[["Row"], float | None
 def _from_sizes(falsifier: "Falsifier", pace: Pace) -> float:
     """Cases, each a prompt and an answer, repeated as often as is asked; a fault ends at half of them."""
     given = falsifier.parameters
-    cases = falsifier.bound.cases or falsifier.bound.runs or 1
-    case = (
-        _mean(given.get("prompt_tokens"), 16) * pace.prompt_token
-        + _mean(given.get("max_tokens"), 8) * pace.token
-    )
-    return _AROUND + cases * case * _mean(given.get("repeats"), 2) * (1 + len(falsifier.must_catch) / 2)
+    prompt = _mean(given.get("prompt_tokens"), 16) * pace.prompt_token
+    answer = _mean(given.get("max_tokens"), 8) * pace.token
+    attacks = 1 + len(falsifier.must_catch) / 2
+    return _AROUND + _cases(falsifier) * (prompt + answer) * _mean(given.get("repeats"), 2) * attacks
+
+
+def _cases(falsifier: "Falsifier") -> int:
+    return falsifier.bound.cases or falsifier.bound.runs or 1
 
 
 def _mean(value: Any, otherwise: float) -> float:

@@ -16,7 +16,8 @@ def known(seconds, **changes):
 
 
 def told(falsifier, *records, pace=None, others=None):
-    return estimate(falsifier, records, **HERE, pace=pace, others=others or {})
+    can = {"token_ids", "tokenizer"}
+    return estimate(falsifier, records, **HERE, capabilities=can, pace=pace, others=others or {})
 
 
 @pytest.fixture
@@ -40,6 +41,18 @@ def test_without_records_sizes_times_what_tokens_take(falsifier):
     found = told(falsifier, pace=Pace(0.1, 1.0))
     # 3 cases of (20 x 0.1 + 4 x 1) s, 3 times each, on the target and half of that on each of two faults
     assert (found.basis, round(found.seconds - 0.3, 6)) == ("sizes", 3 * 6 * 3 * 2)
+
+
+def test_what_has_the_model_compute_nothing_takes_no_longer_on_a_large_one(falsifier):
+    falsifier = dataclasses.replace(falsifier, requires=("tokenizer",))
+    paces = {"pace": Pace(0.1, 1.0), "others": {"small": Pace(0.001, 0.01)}}
+    assert told(falsifier, known(2.0, model="small"), **paces).seconds == 2.0
+    assert told(falsifier, pace=Pace(10.0, 100.0)).seconds < 1
+
+
+def test_what_does_not_apply_takes_no_time(falsifier):
+    falsifier = dataclasses.replace(falsifier, requires=("token_ids", "reference"))
+    assert told(falsifier, pace=Pace(1.0, 1.0)) == Estimate(0.0, "it does not apply")
 
 
 def test_where_nothing_is_known_nothing_is_said(falsifier):

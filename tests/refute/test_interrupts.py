@@ -5,11 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from small_contract import contract, falsifier
+from waiting import until
 
 from refute import interrupts
 from refute.interrupts import Interrupts, obeying, unbroken
@@ -40,13 +40,6 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-def appears(pattern):
-    deadline = time.monotonic() + 60
-    while not list(Path().glob(pattern)) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert list(Path().glob(pattern))
-
-
 def started(*arguments):
     """A run that has found something already, in a process group of its own."""
     process = subprocess.Popen(
@@ -55,7 +48,7 @@ def started(*arguments):
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    appears("evidence/*/*/repeats-1.json")
+    until(Path(), "evidence/*/*/repeats-1.json", process)
     return process
 
 
@@ -101,7 +94,7 @@ def test_a_second_one_ends_workers_and_run_at_once_and_leaves_a_readable_record(
     (project / "conftest.py").write_text(STUCK)
     process = started("-n", "2")
     process.send_signal(signal.SIGINT)
-    appears("stuck")
+    until(Path(), "stuck", process)
     process.send_signal(signal.SIGINT)
     assert ended(process) == Exit.INTERRUPTED
     assert json.loads(next(project.glob("evidence/*/*/findings.json")).read_text())["state"] == "running"

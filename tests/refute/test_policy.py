@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import pytest
 from records import (
@@ -19,6 +20,8 @@ from records import (
 )
 
 from refute.cli import main
+from refute.contract import load_contract
+from refute.contract_files import find_contracts
 from refute.gate import gate
 from refute.policy import Invalidation, Policy, ProfilePolicy, Waiver, digest_of, no_policy
 from refute.policy_file import read_policy
@@ -407,3 +410,14 @@ def test_a_finding_that_another_run_took_over_is_the_same_attempt(contract, tree
     assert claim_of(contract, tree, policy()).rows[0].attempts == 1
     given = policy(invalidations=(Invalidation("demo-v1/small", run_id(1), "ben", "the disk was full"),))
     assert claim_of(contract, tree, given).status is Status.UNOBSERVED
+
+
+def test_the_policy_in_the_documentation_is_sound(tmp_path):
+    root = Path(__file__).parents[2]
+    contracts = [load_contract(path) for path in find_contracts(root)]
+    text = (root / "docs" / "policy.md").read_text().partition("```toml\n")[2].partition("```")[0]
+    (tmp_path / "pyproject.toml").write_text(text)
+    claims = [f"{contract.id}/{each.id}" for contract in contracts for each in contract.falsifiers]
+    found = read_policy(tmp_path, claims, TODAY)
+    assert found.problems == ()
+    assert (len(found.policy.waivers), len(found.policy.invalidations)) == (1, 1)

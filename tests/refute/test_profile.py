@@ -4,10 +4,10 @@ import json
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from small_contract import CACHED, REPEATS, contract, falsifier
+from waiting import until
 
 from refute.verdict import Exit
 
@@ -75,9 +75,7 @@ def test_status_can_be_asked_while_a_run_goes_on(project):
     )
     command = [*COMMAND, "run", "--target=fake"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not list(project.glob("evidence/*/*/repeats-1.json")) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(project, "evidence/*/*/repeats-1.json", process)
     try:
         done = refute("status", "--json")
         assert process.poll() is None

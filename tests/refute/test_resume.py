@@ -7,13 +7,13 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from records import BUILD, EMBEDDED, edit, finding, opened, run_id, write_run
 from small_contract import contract as small_contract
 from small_contract import falsifier
+from waiting import until
 
 from refute import takeover
 from refute.ledger import Ledger
@@ -57,12 +57,6 @@ def taken(contract, tree, selection=HERE, name="", testbed="a" * 64, harness="b"
     return take_over(find([tree], name), [contract], selection, testbed=testbed, harness=harness)
 
 
-def wait_for(pattern):
-    deadline = time.monotonic() + 60
-    while not list(Path().glob(pattern)) and time.monotonic() < deadline:
-        time.sleep(0.01)
-
-
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("QWEN3_MOE_GGUF_PATH", raising=False)
@@ -72,7 +66,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     )
     command = [sys.executable, "-m", "refute", "run"]
     process = subprocess.Popen([*command, "--target=fake"], stdout=subprocess.DEVNULL)
-    wait_for("evidence/*/*/repeats-2.json")
+    until(tmp_path, "evidence/*/*/repeats-2.json", process)
     process.kill()
     process.wait()
     (killed,) = read_runs(tmp_path / "evidence")

@@ -7,11 +7,14 @@ audit itself.
 """
 
 import dataclasses
+import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import Any
 
+import yaml
 from audited import Audited, Bundle
 
 from refute.audit.rule import Severity
@@ -22,7 +25,7 @@ from refute.counterexample import Counterexample
 from refute.derived import bound_as_data, counters_of, reason_for, sensitivity_of
 from refute.finding import Finding, missed
 from refute.kinds import kind_named
-from refute.reader import CONTRACT, LOG, SUMMARY
+from refute.reader import CONTRACT, LOG, SUMMARY, TELEMETRY
 from refute.strict_json import dump_strict, load_strict
 from refute.validity import invalidity
 from refute.verdict import Outcome, conclude
@@ -63,6 +66,8 @@ def other(value: Any) -> Any:
         if _RUN.fullmatch(value):
             return value[:-1] + ("1" if value[-1] == "0" else "0")
         return value + "x"
+    if isinstance(value, date):
+        return value + timedelta(days=1)
     if isinstance(value, list):
         return [*value, value[-1]] if value else ["x"]
     return {**value, "x": 1}
@@ -70,7 +75,7 @@ def other(value: Any) -> Any:
 
 def mutations_of(bundle: Bundle, name: str) -> Iterator[Mutation]:
     """Every field of one JSON file, each with another value; null becomes a text, and a number."""
-    for steps, value in _fields(load_strict(bundle.files[name]), ()):
+    for steps, value in _fields(_read(name, bundle.files[name]), ()):
         pointer = "".join("/*" if isinstance(step, int) else f"/{step}" for step in steps)
         pointer = re.sub("(?<=/packages/).*", "*", pointer)
         for changed in ("x", 1) if value is None else (other(value),):
@@ -85,7 +90,8 @@ def _fields(value: Any, steps: Steps) -> Iterator[tuple[Steps, Any]]:
         for key, member in value.items() if steps[-1:] != ("packages",) else list(value.items())[:1]:
             yield from _fields(member, (*steps, key))
     elif isinstance(value, list):
-        yield steps, value
+        if steps:
+            yield steps, value
         for index in range(min(1, len(value))):
             yield from _fields(value[index], (*steps, index))
     else:
@@ -95,14 +101,26 @@ def _fields(value: Any, steps: Steps) -> Iterator[tuple[Steps, Any]]:
 def mutated(bundle: Bundle, mutation: Mutation) -> Bundle:
     """A copy with the edit in it, and nothing redone."""
     copy = bundle.copy()
-
-    def change(document: Any) -> None:
-        for step in mutation.steps[:-1]:
-            document = document[step]
-        document[mutation.steps[-1]] = mutation.value
-
-    copy.edit(mutation.name, change)
+    whole = part = _read(mutation.name, bundle.files[mutation.name])
+    for step in mutation.steps[:-1]:
+        part = part[step]
+    part[mutation.steps[-1]] = mutation.value
+    copy.files[mutation.name] = _written(mutation.name, whole)
     return copy
+
+
+def _read(name: str, data: bytes) -> Any:
+    if name.endswith(".yaml"):
+        return yaml.safe_load(data)
+    return [*map(load_strict, data.splitlines())] if name.endswith(".jsonl") else load_strict(data)
+
+
+def _written(name: str, document: Any) -> bytes:
+    if name.endswith(".yaml"):
+        return yaml.safe_dump(document, sort_keys=False, allow_unicode=True).encode()
+    if name.endswith(".jsonl"):
+        return b"".join(json.dumps(line).encode() + b"\n" for line in document)
+    return dump_strict(document)
 
 
 def rederive(bundle: Bundle, library: Library) -> None:
@@ -185,6 +203,11 @@ EDITORS: dict[str, Callable[[Bundle, Library], object]] = {
 }
 # Falsifiers whose fields are tried: a claim about time, one about tokens, and one that is falsified.
 TRIED = ("floor", "cached", "bits")
+BESIDES = {
+    "floor": (SUMMARY, TELEMETRY),
+    "cached": (CONTRACT,),  # its first falsifier
+    "bits": ("bits.counterexample.json",),
+}
 # Not tried: what one host has, and another has not.
 OF_THE_HOST = ("/facts/gpus/value", "/provenance/environment", "/ticks", "/provenance/git")
 
@@ -210,7 +233,7 @@ def fates(audited: Audited) -> list[Fate]:
         bundle = only(audited.whole, falsifier, "promised")
         assert not weighing(audited, bundle)
         before = contents(bundle)
-        names = [f"{falsifier}.json", *([SUMMARY] if falsifier == TRIED[0] else [])]
+        names = [f"{falsifier}.json", *BESIDES.get(falsifier, ())]
         for mutation in (each for name in names for each in mutations_of(bundle, name)):
             if any(part in mutation.pointer for part in OF_THE_HOST):
                 continue
@@ -237,6 +260,11 @@ def weighing(audited: Audited, bundle: Bundle) -> tuple[str, ...]:
     """The rules that tell of more than a note."""
     found = {each.rule for each in audited.objections(bundle) if each.severity is not Severity.NOTE}
     return tuple(sorted(found))
+
+
+def tried_with(name: str) -> str:
+    """The falsifier in whose bundle a file is edited."""
+    return next((each for each, names in BESIDES.items() if name in names), name.removesuffix(".json"))
 
 
 def first_weighing(audited: Audited, bundle: Bundle) -> tuple[str, ...]:

@@ -202,6 +202,7 @@ OF_RUN: dict[str, Edit] = {
     "time-finding": put(FLOOR, "started", to=EARLY),
     "time-apart": put(CACHED, "ended", to=FAR),
     "time-samples": of(FLOOR, slow),
+    "time-explained": put(FLOOR, "seconds", to=600),
     "time-events": of(FLOOR, shifted),
     "time-unique": of(FLOOR, copied_times),
     "log-agrees": replaced(LOG, b" bits falsified: 2 of 2", b" bits survived: 0 of 2"),

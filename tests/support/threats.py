@@ -213,8 +213,8 @@ fit; the others are those of the listing itself: {hidden}.
 
 ## Every field
 
-Each field of a listing and of three findings (a claim about time, one about tokens, a falsified one) is given
-another value. Fields are told by an error or a warning; a note does not count.
+Each field of what lies in a run is given another value: of its listing, its contract, its telemetry, a
+counterexample and three findings (a claim about time, one about tokens, a falsified one). Fields are told by an error or a warning; a note does not count.
 
 {counts}
 

@@ -1,6 +1,5 @@
-"""Rules of files: they are what the listing says, names agree, the contract is the one that was attacked."""
+"""Rules of files: they are what the listing says, and names agree."""
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -81,7 +80,7 @@ def schema_form(subject: Subject) -> Iterable[Remark]:
             yield Remark(filed.file, "", "fields that contradict each other", "a finding of this version")
 
 
-def _listed(subject: Subject) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def entries_of(subject: Subject) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Every entry of the listing that names a file, with its pointer."""
     if subject.summary is not None:
         for key in ("files", "findings"):
@@ -94,7 +93,7 @@ def file_listed(subject: Subject) -> Iterable[Remark]:
     if subject.summary is None:
         return
     names = {name for name, entry in subject.folder.entries.items() if entry.kind == "file"}
-    listed = {SUMMARY, SIGNATURE, *(entry["file"] for _, entry in _listed(subject))}
+    listed = {SUMMARY, SIGNATURE, *(entry["file"] for _, entry in entries_of(subject))}
     if subject.summary["state"] == "running":  # killed between a rename and the next list
         plan = subject.summary["plan"]
         idle = {f"{name}.json" for name in plan["falsifiers"] if name not in plan["selected"]}
@@ -113,14 +112,14 @@ def _open(subject: Subject) -> set[str]:
 
 @rule(ERROR, "Every listed file is there.", "It was taken away after the run was sealed.")
 def file_there(subject: Subject) -> Iterable[Remark]:
-    for _, entry in _listed(subject):
+    for _, entry in entries_of(subject):
         if entry["file"] not in subject.folder.entries:
             yield Remark(entry["file"], "", "no file", f"{entry['bytes']} bytes, as listed")
 
 
 @rule(ERROR, "Every file has the size that was listed.", "It was changed after it was listed.")
 def file_bytes(subject: Subject) -> Iterable[Remark]:
-    for pointer, entry in _listed(subject):
+    for pointer, entry in entries_of(subject):
         data = subject.folder.file(entry["file"])
         if data is not None and len(data) != entry["bytes"]:
             found = f"{len(data)} bytes of {entry['file']}"
@@ -129,7 +128,7 @@ def file_bytes(subject: Subject) -> Iterable[Remark]:
 
 @rule(ERROR, "Every file has the sha256 that was listed.", "It was changed after it was listed.")
 def file_sha256(subject: Subject) -> Iterable[Remark]:
-    for pointer, entry in _listed(subject):
+    for pointer, entry in entries_of(subject):
         there = subject.folder.entries.get(entry["file"])
         if there is not None and there.data is not None and there.sha256 != entry["sha256"]:
             found = f"{there.sha256} of {entry['file']}"
@@ -138,7 +137,7 @@ def file_sha256(subject: Subject) -> Iterable[Remark]:
 
 @rule(ERROR, "Every file of lines has as many as were listed.", "It was changed after it was listed.")
 def file_rows(subject: Subject) -> Iterable[Remark]:
-    for pointer, entry in _listed(subject):
+    for pointer, entry in entries_of(subject):
         data = subject.folder.file(entry["file"])
         if data is not None and pointer.startswith("/files"):
             found, said = listing(entry["file"], data).get("rows"), entry.get("rows")
@@ -149,7 +148,7 @@ def file_rows(subject: Subject) -> Iterable[Remark]:
 @rule(ERROR, "Every file is listed once.", "Two entries can say two things of it.")
 def listed_once(subject: Subject) -> Iterable[Remark]:
     seen: set[str] = set()
-    for pointer, entry in _listed(subject):
+    for pointer, entry in entries_of(subject):
         if entry["file"] in seen:
             yield Remark(SUMMARY, pointer, f"{entry['file']} again", "each file once")
         seen.add(entry["file"])
@@ -207,83 +206,11 @@ def run_name(subject: Subject) -> Iterable[Remark]:
             yield Remark(filed.file, "/run", finding.run, f"{owner}, its run")
 
 
-@rule(
-    ERROR,
-    "A run, its findings and its contract bear the name of the contract's folder.",
-    "It speaks of another contract.",
-)
-def contract_name(subject: Subject) -> Iterable[Remark]:
-    folder = subject.folder.contract
-    if subject.summary is not None and subject.summary["contract"]["id"] != folder:
-        yield Remark(SUMMARY, "/contract/id", subject.summary["contract"]["id"], f"{folder}, its folder")
-    for filed, finding in subject.findings:
-        if finding.contract != folder:
-            yield Remark(filed.file, "/contract", finding.contract, f"{folder}, its folder")
-    if subject.contract is not None and subject.contract.id != folder:
-        yield Remark(CONTRACT, "/id", subject.contract.id, f"{folder}, its folder")
-
-
 @rule(ERROR, "A finding is of the falsifier that it is listed for.", "Another one's samples speak for it.")
 def finding_name(subject: Subject) -> Iterable[Remark]:
     for filed, finding in subject.findings:
         if finding.falsifier != filed.entry["falsifier"]:
             yield Remark(filed.file, "/falsifier", finding.falsifier, filed.entry["falsifier"])
-
-
-@rule(ERROR, "The contract lies in the run.", "Nothing could be judged again.")
-def contract_there(subject: Subject) -> Iterable[Remark]:
-    if subject.summary is not None and CONTRACT not in {entry["file"] for _, entry in _listed(subject)}:
-        yield Remark(SUMMARY, "/files", f"no {CONTRACT}", "the contract that was attacked")
-
-
-@rule(
-    ERROR,
-    "The contract in the run is the one that was attacked, byte for byte.",
-    "The bar was changed after the attack.",
-)
-def contract_bytes(subject: Subject) -> Iterable[Remark]:
-    source = subject.folder.file(CONTRACT)
-    if subject.summary is not None and source is not None:
-        found, expected = hashlib.sha256(source).hexdigest(), subject.summary["contract"]["bytes_sha256"]
-        if found != expected:
-            yield Remark(CONTRACT, "", found, f"{expected}, the contract's digest")
-
-
-@rule(ERROR, "The contract in the run can be read.", "Nothing can be judged again.")
-def contract_readable(subject: Subject) -> Iterable[Remark]:
-    if subject.contract_error:
-        yield Remark(CONTRACT, "", subject.contract_error, "a contract that this version reads")
-
-
-@rule(
-    ERROR,
-    "Version and meaning are those of the contract in the run.",
-    "The bar was changed after the attack.",
-)
-def contract_meaning(subject: Subject) -> Iterable[Remark]:
-    if subject.summary is None or subject.contract is None:
-        return
-    expected = {
-        "version": subject.contract.version,
-        "semantic_sha256": subject.contract.semantic_sha256,
-    }
-    for key, value in expected.items():
-        found = subject.summary["contract"][key]
-        if found != value:
-            yield Remark(SUMMARY, f"/contract/{key}", found, f"{value}, of {CONTRACT}")
-        for filed, finding in subject.findings:
-            said = getattr(finding, f"contract_{key}")
-            if said != value:
-                yield Remark(filed.file, f"/contract_{key}", said, f"{value}, of {CONTRACT}")
-
-
-@rule(ERROR, "The plan counts every falsifier of the contract.", "A claim was dropped from sight.")
-def contract_plan(subject: Subject) -> Iterable[Remark]:
-    if subject.summary is not None and subject.contract is not None:
-        declared = [falsifier.id for falsifier in subject.contract.falsifiers]
-        if subject.summary["plan"]["falsifiers"] != declared:
-            found = ", ".join(subject.summary["plan"]["falsifiers"])
-            yield Remark(SUMMARY, "/plan/falsifiers", found, ", ".join(declared))
 
 
 @rule(ERROR, "Only a run that resumes another has findings of it.", "They come from elsewhere.")
@@ -295,27 +222,6 @@ def taken_over(subject: Subject) -> Iterable[Remark]:
         if filed.taken_over and (resumes is None or filed.entry["run"] == subject.folder.run):
             expected = "nothing: this run resumes none" if resumes is None else "another run"
             yield Remark(SUMMARY, f"/findings/{filed.index}/run", filed.entry["run"], expected)
-
-
-@rule(
-    ERROR,
-    "The plan has the sizes and the number of faults of the contract, for each that was selected.",
-    "Less was planned than the claim asks for.",
-)
-def plan_sizes(subject: Subject) -> Iterable[Remark]:
-    if subject.summary is None or subject.contract is None:
-        return
-    plan = subject.summary["plan"]
-    chosen = [each for each in subject.contract.falsifiers if each.id in plan["selected"]]
-    expected = {
-        "sizes": {each.id: each.bound.cases or each.bound.runs or 0 for each in chosen},
-        "faults": {each.id: len(each.must_catch) for each in chosen},
-    }
-    for key, counts in expected.items():
-        for name in sorted({*counts, *plan[key]}):
-            found, wanted = plan[key].get(name), counts.get(name)
-            if found != wanted:
-                yield Remark(SUMMARY, f"/plan/{key}/{name}", found, f"{wanted}, of the contract")
 
 
 @rule(WARNING, "A run is sealed.", "It still goes on, or was killed; what it did not finish is unobserved.")
@@ -357,14 +263,7 @@ RULES: tuple[Rule[Subject], ...] = (
     listed_names,
     listed_verdict,
     run_name,
-    contract_name,
     finding_name,
-    contract_there,
-    contract_bytes,
-    contract_readable,
-    contract_meaning,
-    contract_plan,
-    plan_sizes,
     taken_over,
     run_sealed,
     run_whole,

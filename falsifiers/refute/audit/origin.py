@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from refute.attempts import BUNDLED
 from refute.audit.rule import ERROR, NOTE, WARNING, Remark, Rule, rule
 from refute.audit.subject import Subject
+from refute.contract import Contract
 from refute.counterexample import SUFFIX, Counterexample
 from refute.host import testbed as fingerprint
 from refute.reader import SUMMARY
@@ -282,7 +283,7 @@ def contract_current(subject: Subject) -> Iterable[Remark]:
 
 @rule(
     WARNING,
-    "A contract that changed its meaning changed its version.",
+    "A contract that changed its meaning, or a claim's sentence, changed its version.",
     "The bar was moved without saying so.",
 )
 def contract_versioned(subject: Subject) -> Iterable[Remark]:
@@ -291,6 +292,12 @@ def contract_versioned(subject: Subject) -> Iterable[Remark]:
         return
     if today.semantic_sha256 != subject.contract.semantic_sha256:
         yield Remark("contract.yaml", "/version", f"{today.version} with another meaning", "a new version")
+    elif _sentences(today) != _sentences(subject.contract):
+        yield Remark("contract.yaml", "/version", f"{today.version} with other claims", "a new version")
+
+
+def _sentences(contract: Contract) -> dict[str, tuple[str, str | None]]:
+    return {each.id: (each.claim, each.alias) for each in contract.falsifiers}
 
 
 @rule(NOTE, "The engine's code is today's.", "The evidence is stale.")

@@ -57,14 +57,18 @@ class Folder:
 
     @classmethod
     def read(cls, path: Path) -> "Folder":
-        """Read every plain file in it, and follow no link."""
+        """Read every plain file in it, and follow no link.
+
+        The listing comes first: what it names was written before it, also while the run goes on.
+        """
         if path.is_symlink() or path.parent.is_symlink():
             return cls(str(path), path.parent.name, path.name, {}, link=True)
+        listing = _entry(path / SUMMARY)
         try:
             names = sorted(each.name for each in path.iterdir())
         except OSError as error:
             return cls(str(path), path.parent.name, path.name, {}, error=error.strerror or str(error))
-        entries = {name: _entry(path / name) for name in names}
+        entries = {name: listing if name == SUMMARY else _entry(path / name) for name in names}
         return cls(str(path), path.parent.name, path.name, entries)
 
     def file(self, name: str) -> bytes | None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
-from refute.audit.rule import ERROR, Remark, Rule, rule
+from refute.audit.rule import ERROR, WARNING, Remark, Rule, rule
 from refute.audit.subject import Subject
 from refute.finding import Finding
 from refute.reader import LOG, SUMMARY
@@ -16,6 +16,7 @@ _CLOCKS = timedelta(
 )  # by which two readings may differ: a busy host lets a thread wait between them
 _DRIFT = 0.01
 _TICK = 20_000_000  # nanoseconds by which a count of computing may lag behind the clock
+_HELD_UP, _SET_UP = 3, 20  # times, and seconds, that an attack may take besides what it timed
 _PREPARING = timedelta(minutes=15)  # from naming a run to opening it: digests of a large model lie between
 _AHEAD = timedelta(days=1)  # by which the auditor's clock may be slow
 _LINE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) (.*)")
@@ -178,6 +179,33 @@ def _numbers(value: Any) -> Iterator[int]:
         yield int(value)
 
 
+@rule(
+    WARNING,
+    "An attack that timed tokens took as long as its requests and its faults explain.",
+    "The times were made shorter, and the rate higher; or something else held the attack up.",
+)
+def time_explained(subject: Subject) -> Iterable[Remark]:
+    if subject.summary is None or subject.summary["requested"]["workers"]:  # one waits for another
+        return
+    for file, finding in _own(subject):
+        spans = [_span(each.samples) for each in finding.observations if _decoded(each.samples)]
+        if finding.target.get("simulated", True) or not spans:
+            continue
+        requests = len(spans) + sum(len(trial.observations) for trial in finding.faults)
+        explained = sum(spans) / len(spans) * requests / 1e9
+        most = _HELD_UP * explained + _SET_UP
+        if finding.seconds > most:
+            found = f"{finding.seconds:g} s for {requests} requests that took {explained:.1f} s together"
+            yield Remark(file, "/seconds", found, f"at most {most:.0f} s")
+
+
+def _decoded(samples: Mapping[str, Any]) -> bool:
+    """Whether one case was timed token by token."""
+    return "token_ns" in samples or any(
+        "token_ns" in each for each in samples.values() if isinstance(each, dict)
+    )
+
+
 @rule(ERROR, "Events are in the order in which they came.", "Time does not run backwards.")
 def time_events(subject: Subject) -> Iterable[Remark]:
     for filed, finding in subject.findings:
@@ -287,6 +315,7 @@ RULES: tuple[Rule[Subject], ...] = (
     time_finding,
     time_apart,
     time_samples,
+    time_explained,
     time_events,
     time_unique,
     noise_possible,

@@ -59,6 +59,7 @@ class Estimates:
             engine=self.subject.engine,
             model=self.subject.model,
             testbed=self.subject.testbed,
+            capabilities=self.subject.target["capabilities"],
             pace=self._pace,
             others=self._others,
         )

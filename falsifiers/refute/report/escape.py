@@ -7,7 +7,7 @@ shown and do nothing.
 from refute.report.words import short
 
 LIMIT = 300
-_PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 ,;=%?'")
+_PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 ,;=%?'-/")
 
 
 def one_line(text: str, limit: int = LIMIT) -> str:

@@ -79,7 +79,8 @@ def _row(ruling: Ruling) -> str:
     cells: Sequence[str]
     if ruling.outcome in ("fails", "waived"):
         status = str(ruling.status or "")
-        cells = (f"`{claim.name}`", status, markdown(ruling.reason), _command(ruling.command))
+        why = ruling.reason.removeprefix(f"{status}: ")
+        cells = (f"`{claim.name}`", status, markdown(why), _command(ruling.command))
     else:
         said = markdown(ruling.reason or ruling.note)
         cells = (f"`{claim.name}`", markdown(claim.figure), str(claim.level or "none"), said)

@@ -10,6 +10,10 @@ from refute.plan import Plan
 from refute.report.words import counted, seconds, short, table
 from refute.verdict import Level, Status
 
+_DISCHARGES_NOTHING = {
+    Level.OTHER: "no file that the contract lists",
+    Level.SIMULATED: "the engine is simulated",
+}
 _SHOWN = 160  # characters of a reason
 
 
@@ -27,11 +31,10 @@ def show_plan(plan: Plan, console: Console) -> None:
             told = "unknown" if taken is None else seconds(taken)
             rows.add_row(f"  {each.falsifier}", each.level, told, each.estimate.basis)
         console.print(rows)
-    if any(each.level in (Level.OTHER, Level.SIMULATED) for each in plan.planned):
-        told = "this model is listed in no contract: its evidence can falsify, and discharges nothing"
-        if plan.subject.target.get("simulated"):
-            told = "this engine is simulated: its evidence is of the harness, and discharges nothing"
-        console.print(Text(f"note      {told}", "yellow"), soft_wrap=True)
+    for level, why in _DISCHARGES_NOTHING.items():
+        if any(each.level is level for each in plan.planned):
+            told = f"note      level {level}: {why}, so that it can falsify and discharges nothing"
+            console.print(Text(told, "yellow"), soft_wrap=True)
     counts: dict[str, int] = {}
     for left in plan.left_out:
         reason = left.reason.partition(",")[0].partition(":")[0]

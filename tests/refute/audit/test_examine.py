@@ -3,13 +3,14 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refute.audit.examine import audit
-from refute.audit.subject import MOST_BYTES, MOST_VALUES
+from refute.audit.examine import audit, examine
+from refute.audit.subject import MOST_BYTES, MOST_VALUES, Folder, Library, Subject
 from refute.verdict import Exit
 
 
@@ -179,3 +180,26 @@ def test_progress_is_told(audited):
     told = []
     audit([audited.tree], audited.here, progress=lambda done, of: told.append((done, of)))
     assert told == [(0, 2), (1, 2), (2, 2)]
+
+
+def test_a_run_that_goes_on_is_read_as_it_was_when_it_was_listed(audited, copy, monkeypatch):
+    """A finding that is written and listed while the folder is read is no tampering."""
+    run = run_of(copy)
+    late = {name: (run / name).read_bytes() for name in ("cached.json", "findings.json")}
+    summary = json.loads(late["findings.json"])
+    summary["findings"] = [each for each in summary["findings"] if each["falsifier"] != "cached"]
+    summary.update(state="running", time={**summary["time"], "ended": None, "monotonic_ns": None})
+    (run / "cached.json").unlink()
+    (run / "findings.json").write_text(json.dumps(summary))
+    listed = Path.iterdir
+
+    def written_meanwhile(path):
+        names = list(listed(path))
+        if path == run:
+            for name, data in late.items():
+                (run / name).write_bytes(data)
+        return names
+
+    monkeypatch.setattr(Path, "iterdir", written_meanwhile)
+    subject = Subject.of(Folder.read(run), audited.here, Library())
+    assert {each.rule for each in examine(subject)} == {"run-sealed"}

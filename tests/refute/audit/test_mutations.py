@@ -4,7 +4,7 @@ from fnmatch import fnmatchcase
 
 import pytest
 from informative import INFORMATIVE, MADE_UP
-from mutations import EDITORS, mutated, only, rederive, weighing
+from mutations import EDITORS, mutated, only, rederive, tried_with, weighing
 
 from refute.status import status
 
@@ -73,7 +73,7 @@ def test_no_informative_field_changes_what_is_concluded(audited, tried, tmp_path
         if mutation.field in seen:
             continue
         seen.add(mutation.field)
-        falsifier = "floor" if mutation.name == "findings.json" else mutation.name.removesuffix(".json")
+        falsifier = tried_with(mutation.name)
         bundle = mutated(only(audited.whole, falsifier, "promised"), mutation)
         EDITORS["hashes"](bundle, audited.library)
         assert concluded(bundle) == honest[falsifier], mutation.field

@@ -1,7 +1,8 @@
 """Every rule fires on the record that was tampered with for it, and none on honest ones."""
 
 import pytest
-from tampers import HIDDEN, OF_RUN, OF_TREES, honest_resumption, honest_trees
+from mutations import other
+from tampers import HIDDEN, OF_RUN, OF_TREES, honest_resumption, honest_trees, put, traced, trees
 
 from refute.audit.examine import examine
 from refute.audit.rules import OF_RUNS
@@ -71,6 +72,15 @@ def test_the_rule_fires_although_the_listing_was_redone(audited, rule):
 def test_redoing_the_listing_hides_the_edit_from_the_rules_of_listings(audited, rule):
     objections = audited.objections(tampered(audited, rule, rehash=True))
     assert rule not in {each.rule for each in objections}
+
+
+@pytest.mark.parametrize("key", ["run", "sha256"])
+def test_a_link_of_the_chain_cannot_be_changed(audited, key):
+    bundle = audited.again.copy()
+    cited = bundle.json("findings.json")["previous"][key]
+    put("findings.json", "previous", key, to=other(cited))(bundle)
+    made = trees(traced(audited, audited.whole, bundle), audited.tree)
+    assert [each.pointer for each in RULES_OF_TREES["chain-kept"].check(made)] == [f"/previous/{key}"]
 
 
 @pytest.mark.parametrize("rule", OF_TREES)

@@ -4,9 +4,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 from small_contract import REPEATS, contract, falsifier
+from waiting import until
 
 import refute.attack
 from refute.reader import read_runs
@@ -102,9 +102,7 @@ def test_a_killed_run_keeps_what_it_finished(project):
     command = [sys.executable, "-m", "pytest", "--refute-target=fake", "contracts"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     evidence = project.pytester.path / "evidence"
-    deadline = time.monotonic() + 60
-    while not list(evidence.glob("*/*/repeats-1.json")) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(evidence, "*/*/repeats-1.json", process)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     (run,) = read_runs(evidence)

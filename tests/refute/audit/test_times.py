@@ -1,0 +1,35 @@
+"""Clocks at the scale of a large model: there an edit of times does not hide in what clocks may differ by."""
+
+import pytest
+
+from refute.audit.times import time_explained, time_samples
+
+
+def floor(audited, factor):
+    """The floor as a slow engine gives it, 8 runs of 10 s, and then with `factor` times the rate."""
+    bundle = audited.again.copy()
+
+    def slow(document):
+        for each in document["observations"]:
+            each["samples"].update(
+                token_ns=[round(n * 10**9 * 2 / factor) for n in range(1, 6)], prefilled_ns=1
+            )
+        document["faults"] = document["faults"][:1]
+        document["seconds"] = 85 + 10 * len(document["faults"][0]["observations"])
+
+    bundle.edit("floor.json", slow)
+    return bundle.subject(audited.here, audited.library)
+
+
+def test_honest_times_explain_the_attack(audited):
+    subject = floor(audited, 1)
+    assert [*time_explained.check(subject), *time_samples.check(subject)] == []
+
+
+@pytest.mark.parametrize("factor", [10, 100])
+def test_a_rate_that_is_many_times_as_high_leaves_the_attack_unexplained(audited, factor):
+    assert [each.pointer for each in time_explained.check(floor(audited, factor))] == ["/seconds"]
+
+
+def test_a_rate_that_is_lower_does_not_fit_into_the_attack(audited):
+    assert [each.pointer for each in time_samples.check(floor(audited, 0.5))] == ["/observations"]
