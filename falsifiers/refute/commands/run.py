@@ -93,6 +93,7 @@ def _run(arguments: argparse.Namespace) -> Exit:
         raise Refused(
             Exit.USAGE, "refute: --all belongs to --faults; without it every claim is attacked anyway"
         )
+    refuse_together(arguments)
     workers = arguments.workers
     if workers not in (None, "auto") and not re.fullmatch(r"0*[1-9][0-9]{0,3}", workers):
         raise Refused(Exit.USAGE, f"refute: -n {workers}: expected a whole number of at least 1, or auto")
@@ -101,7 +102,6 @@ def _run(arguments: argparse.Namespace) -> Exit:
     signer = None if arguments.sign is None else signer_of(arguments.sign)
     contracts = contracts_of(arguments.paths)
     console = console_on(sys.stderr if arguments.json else sys.stdout)
-    refuse_together(arguments)
     takeover = plan = before = None
     if arguments.resume is not None:
         arguments, takeover = resumed(arguments, contracts, console)
@@ -132,7 +132,8 @@ def _run(arguments: argparse.Namespace) -> Exit:
     after = None if before is None else decided(arguments, contracts)
     if after is not None:
         # What other runs observed, and what was never asked for, is the gate's business here.
-        code = worst_exit((after.code, *outcome.ledger.codes()))
+        ended = (code,) if code in (Exit.INTERRUPTED, Exit.INTERNAL, Exit.USAGE) else ()
+        code = worst_exit((after.code, *ended, *outcome.ledger.codes()))
     if arguments.json:
         print(json.dumps(as_data(outcome.ledger, code), indent=2))
     else:
