@@ -200,6 +200,29 @@ def test_an_uncaught_fault_is_exit_code_4(project):
         assert "cache-ignored" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("chosen", "code", "sentence"),
+    [
+        (["-k", "none"], Exit.MISSING, "refute: no falsifier matches -k none; expected"),
+        (["-m", "falsifier(kind='none')"], Exit.MISSING, "refute: no falsifier matches -m "),
+        (["-k", "not a b"], Exit.USAGE, "ERROR: Wrong expression passed to '-k'"),
+    ],
+)
+def test_a_choice_of_nothing_is_a_sentence(project, chosen, code, sentence):
+    done = run("run", "--target=fake", *chosen)
+    assert done.returncode == code
+    assert done.stderr.startswith(sentence)
+    assert "test session starts" not in done.stderr
+
+
+def test_a_tree_that_cannot_be_written_to_has_no_records(project):
+    (project / "file").touch()
+    done = run("run", "--target=fake", "--evidence=file")
+    assert done.returncode == Exit.USAGE
+    assert "refute: no record can be written: " in done.stderr
+    assert "record  " not in done.stdout
+
+
 def test_processes_share_one_record(project):
     (project / "contracts/small-v1.yaml").write_text(contract(REPEATS, falsifier("other")))
     done = run("run", "--target=fake", "-n", "2")
