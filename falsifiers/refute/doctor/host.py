@@ -125,9 +125,9 @@ def look_at_python() -> Iterator[Check]:
         yield Check("extras", "ok", told)
 
 
-def look_at_git(directory: Path) -> Iterator[Check]:
+def look_at_git(directory: Path, evidence: Path | None = None) -> Iterator[Check]:
     """Whether records name a commit that tells what the code was."""
-    state: Mapping[str, Any] = git_state(directory)
+    state: Mapping[str, Any] = git_state(directory, evidence)
     if state["commit"] is None:
         yield Check("git", "warn", f"{state['reason']}", "keep contracts and evidence in a git repository")
     elif state["dirty"]:

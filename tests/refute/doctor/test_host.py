@@ -1,6 +1,7 @@
 """The host as its files tell of it, and where records go."""
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -128,3 +129,5 @@ def test_git_clean_dirty_and_none(tmp_path):
     (tmp_path / "new").touch()
     check = next(iter(look_at_git(tmp_path)))
     assert (check.state, "uncommitted" in check.found) == ("warn", True)
+    (tmp_path / "new").rename(tmp_path / "evidence")
+    assert next(iter(look_at_git(tmp_path, Path("evidence")))).state == "ok"

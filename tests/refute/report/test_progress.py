@@ -91,10 +91,11 @@ def test_no_line_comes_after_the_run():
 def test_what_was_taken_over_is_not_to_be_done():
     out = io.StringIO()
     live = Live(Console(file=out, width=200))
-    taken = [type("Taken", (), {"contract": "x", "falsifier": "a"})]
+    taken = [type("Taken", (), {"contract": "x", "falsifier": "a", "seconds": 7.0})]
     live.plan({"x": ["a", "b"]}, taken)
     assert "2 falsifiers of 1 contract, 1 of them taken over" in out.getvalue()
     assert live.heartbeat().startswith("... 0/1 done")
+    assert live.heartbeat().endswith("about 7.0 s left")
 
 
 def test_nothing_is_shown_of_hashing_where_there_is_no_terminal():

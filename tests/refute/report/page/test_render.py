@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from html_checks import Page
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from records import contract_at
 from reported import everything, reported, rewritten
@@ -94,6 +94,7 @@ def test_landmarks_headings_and_a_link_past_them_are_there(written: Page) -> Non
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
 
 
+@settings(max_examples=settings().max_examples // 2)  # whole pages
 @given(st.text(alphabet=st.characters(), min_size=1))
 @example(HOSTILE[0])
 @example(HOSTILE[1])
