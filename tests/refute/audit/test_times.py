@@ -1,8 +1,9 @@
 """Clocks at the scale of a large model: there an edit of times does not hide in what clocks may differ by."""
 
 import pytest
+from tampers import append
 
-from refute.audit.times import time_explained, time_samples
+from refute.audit.times import log_agrees, time_explained, time_samples
 
 
 def floor(audited, factor):
@@ -33,3 +34,11 @@ def test_a_rate_that_is_many_times_as_high_leaves_the_attack_unexplained(audited
 
 def test_a_rate_that_is_lower_does_not_fit_into_the_attack(audited):
     assert [each.pointer for each in time_samples.check(floor(audited, 0.5))] == ["/observations"]
+
+
+def test_a_log_that_tells_of_a_finding_that_is_not_there_shows_it(audited):
+    bundle = audited.again.copy()
+    assert list(log_agrees.check(bundle.subject(audited.here, audited.library))) == []
+    append("run.log", b"2099-01-01T00:00:00.000Z bits falsified: 2 of 2 cases contradict the claim\n")(bundle)
+    found = [each.found for each in log_agrees.check(bundle.subject(audited.here, audited.library))]
+    assert "a line of bits" in found
