@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from html_checks import Page
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from records import contract_at, kinds, relist, write_run
 from reported import MADE, reported
@@ -49,6 +49,7 @@ def edited(document: Any, steps: tuple[Any, ...], value: Any) -> bytes:
     return dump_strict(document)
 
 
+@settings(max_examples=settings().max_examples // 2)  # whole pages
 @given(st.sampled_from(FILES), st.integers(0, 10**6), st.sampled_from(VALUES), st.booleans())
 @example("exact.json", ("bound", "confidence"), "REMOVED", True)
 @example("exact.json", ("verdict",), "REMOVED", True)
