@@ -10,6 +10,7 @@ from refute.audit.rule import ERROR, WARNING, Remark, Rule, rule
 from refute.audit.subject import Subject
 from refute.finding import Finding
 from refute.reader import LOG, SUMMARY
+from refute.verdict import Verdict
 
 _CLOCKS = timedelta(
     seconds=2
@@ -303,6 +304,12 @@ def log_agrees(subject: Subject) -> Iterable[Remark]:
     if end is not None and last > end + _CLOCKS:
         yield Remark(LOG, "", f"a line at {last.isoformat()}", f"none after {end.isoformat()}")
     told = {part[2] for part in parts if part is not None}
+    found = {entry["falsifier"] for entry in subject.summary["findings"]}
+    for line in sorted(told) if subject.summary["state"] != "running" else ():
+        name, _, rest = line.partition(" ")
+        concluded = rest.partition(":")[0] in set(Verdict)
+        if concluded and name in subject.summary["plan"]["falsifiers"] and name not in found:
+            yield Remark(LOG, "", f"a line of {name}", "none: it has no finding here")
     for _, finding in _own(subject):
         line = next(iter(f"{finding.falsifier} {finding.verdict}: {finding.reason}".splitlines()))
         if not any(each == line for each in told):

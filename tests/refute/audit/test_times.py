@@ -1,8 +1,9 @@
 """Clocks at the scale of a large model: there an edit of times does not hide in what clocks may differ by."""
 
 import pytest
+from tampers import append
 
-from refute.audit.times import time_events, time_explained, time_samples
+from refute.audit.times import log_agrees, time_events, time_explained, time_samples
 
 
 def floor(audited, factor):
@@ -46,3 +47,11 @@ def test_no_time_is_before_the_start(audited, field):
     bundle.edit("floor.json", early)
     (remark,) = time_events.check(bundle.subject(audited.here, audited.library))
     assert (remark.pointer, remark.found) == ("/observations/0/samples", "-1 ns")
+
+
+def test_a_log_that_tells_of_a_finding_that_is_not_there_shows_it(audited):
+    bundle = audited.again.copy()
+    assert list(log_agrees.check(bundle.subject(audited.here, audited.library))) == []
+    append("run.log", b"2099-01-01T00:00:00.000Z bits falsified: 2 of 2 cases contradict the claim\n")(bundle)
+    found = [each.found for each in log_agrees.check(bundle.subject(audited.here, audited.library))]
+    assert "a line of bits" in found

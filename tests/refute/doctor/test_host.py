@@ -71,6 +71,11 @@ def test_memory(root, held, file, gpu, state):
     assert bool(check.fix) == (state != "ok")
 
 
+def test_where_nothing_tells_what_is_free_it_is_a_warning(tmp_path):
+    (check,) = look_at_memory(Needs(GIB, GIB, gpu=False), tmp_path)
+    assert (check.state, "does not tell" in check.found) == ("warn", True)
+
+
 def test_an_idle_host_is_ok(root):
     assert {check.state for check in look_at_host(root)} == {"ok"}
 
