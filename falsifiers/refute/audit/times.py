@@ -211,9 +211,12 @@ def _decoded(samples: Mapping[str, Any]) -> bool:
 def time_events(subject: Subject) -> Iterable[Remark]:
     for filed, finding in subject.findings:
         for index, observation in enumerate(finding.observations):
+            first = min(_nanoseconds(observation.samples), default=0)
+            if first < 0:
+                yield Remark(filed.file, f"/observations/{index}/samples", f"{first} ns", "times from 0 on")
             for pointer, times in _series(observation.samples, f"/observations/{index}/samples"):
-                if times[0] < 0 or any(later < sooner for sooner, later in pairwise(times)):
-                    yield Remark(filed.file, pointer, times, "times from 0 on that never decrease")
+                if any(later < sooner for sooner, later in pairwise(times)):
+                    yield Remark(filed.file, pointer, times, "times that never decrease")
 
 
 def _series(value: Any, pointer: str) -> Iterator[tuple[str, list[int]]]:

@@ -4,7 +4,7 @@ import pytest
 from mutations import only
 from tampers import append
 
-from refute.audit.times import log_agrees, time_explained, time_samples
+from refute.audit.times import log_agrees, time_events, time_explained, time_samples
 
 
 def floor(audited, factor):
@@ -35,6 +35,19 @@ def test_a_rate_that_is_many_times_as_high_leaves_the_attack_unexplained(audited
 
 def test_a_rate_that_is_lower_does_not_fit_into_the_attack(audited):
     assert [each.pointer for each in time_samples.check(floor(audited, 0.5))] == ["/observations"]
+
+
+@pytest.mark.parametrize("field", ["prefilled_ns", "token_ns"])
+def test_no_time_is_before_the_start(audited, field):
+    bundle = audited.again.copy()
+
+    def early(document):
+        samples = document["observations"][0]["samples"]
+        samples[field] = -1 if field == "prefilled_ns" else [-1, *samples[field][1:]]
+
+    bundle.edit("floor.json", early)
+    (remark,) = time_events.check(bundle.subject(audited.here, audited.library))
+    assert (remark.pointer, remark.found) == ("/observations/0/samples", "-1 ns")
 
 
 def test_a_log_that_tells_of_a_finding_that_is_not_there_shows_it(audited):
