@@ -8,6 +8,7 @@ from counting; a waiver lets a claim pass that fails, as far as it covers what b
 
 import dataclasses
 import hashlib
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -216,6 +217,7 @@ class _Rule:
             found, reason = Status.UNOBSERVED, f"nothing that counts on testbed {', '.join(lacking)}"
         elif counting:
             found, reason = refused[counting[-1]] or (Status.UNOBSERVED, "")
+            command = self._signing(counting[-1], reason) or command
         elif fresh and all(row.verdict is Verdict.NOT_APPLICABLE for row in fresh):
             return Ruling(claim, "outside", Exit.OK, None, f"does not apply: {fresh[0].reason}", "", note)
         else:
@@ -229,6 +231,12 @@ class _Rule:
             return Status.STALE, old
         unsigned = "" if self._signatures is None else self._signatures.missing(row)
         return (Status.UNOBSERVED, unsigned) if unsigned else None
+
+    def _signing(self, row: Row, reason: str) -> str:
+        """What clears a row that lacks nothing but a signature; empty where that is not so."""
+        if self._signatures is None or not self._signatures.usable or reason != self._signatures.missing(row):
+            return ""
+        return f"{shlex.join(['refute', 'sign', row.path])} --key KEY"
 
     def _too_old(self, row: Row, wanted: ProfilePolicy) -> str:
         """Why a row's age rules it out; empty if it does not."""
@@ -257,6 +265,11 @@ class _Signatures:
             self._keys = [load_public_key(path) for path in policy.keys.values()]
         except SigningError as error:
             self._broken = str(error)
+
+    @property
+    def usable(self) -> bool:
+        """Whether they can be checked at all."""
+        return not self._broken
 
     def missing(self, row: Row) -> str:
         """Why the run of a row counts as unsigned; empty if it is signed."""

@@ -58,7 +58,8 @@ class Ledger:
             return
         from refute.provenance import collect  # noqa: PLC0415 (start-up time)
 
-        provenance = collect(argv=sys.argv, seeds={"run": self.seed}, directory=self.directory)
+        seeds = {"run": self.seed}
+        provenance = collect(argv=sys.argv, seeds=seeds, directory=self.directory, evidence=self.evidence)
         for id, falsifiers in self.selected.items():
             if falsifiers:
                 self._writers[id] = RunWriter.open(

@@ -20,6 +20,7 @@ from refute.select import (
     named_endpoint,
     select,
 )
+from refute.strict_json import LARGEST
 
 _GROUP = "refute: attacks on the claims of inference engines"
 # name: metavar, what it is, default
@@ -55,8 +56,8 @@ class Options:
     def read(cls, config: pytest.Config) -> "Options":
         """Read them. Raises `UsageError` with a sentence."""
         seed = _value(config, "seed")
-        if not seed.isascii() or not seed.isdigit():
-            raise pytest.UsageError(f"refute: seed {seed!r}: expected a whole number, 0 or more")
+        if not re.fullmatch("[0-9]{1,30}", seed) or int(seed) > LARGEST:
+            raise pytest.UsageError(f"refute: seed {seed!r}: expected a whole number from 0 to {LARGEST}")
         device = _value(config, "device")
         if device not in _DEVICES:
             raise pytest.UsageError(f"refute: device {device!r}: expected one of {', '.join(_DEVICES)}")

@@ -146,7 +146,7 @@ class _Check:
             self._wrong((*at, "signatures"), repr(signatures), "'required' or 'optional'")
         elif signatures == "required" and not signed:
             what = "signatures are required, and no key is listed whose signature counts"
-            fix = f"add one to {_dotted((*SECTION, 'keys'))}"
+            fix = f'add one to {_dotted((*SECTION, "keys"))}, such as: ops = "keys/ops.key.pub"'
             self._add("policy-keys", (*at, "signatures"), what, "", fix)
         return ProfilePolicy(age, wanted, signatures == "required")
 

@@ -29,16 +29,17 @@ def collect(
     argv: Sequence[str],
     seeds: Mapping[str, int],
     directory: Path | None = None,
+    evidence: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return the provenance of a run that starts now, as `findings.json` holds it.
 
-    directory: whose repository is named; the working directory, if not given.
+    directory: whose repository is named; the working directory, if not given. evidence: the tree of records.
     """
     environment = os.environ if environment is None else environment
     known = facts()
     return {
-        "git": git_state(directory or Path.cwd()),
+        "git": git_state(directory or Path.cwd(), evidence),
         "facts": known,
         "testbed": testbed(known),
         "python": {"implementation": platform.python_implementation(), "version": platform.python_version()},
@@ -54,15 +55,17 @@ def collect(
     }
 
 
-def git_state(directory: Path) -> dict[str, Any]:
+def git_state(directory: Path, evidence: Path | None = None) -> dict[str, Any]:
     """Return commit and dirty flag of the repository around a directory; null and a reason without one.
 
     diff_sha256: of a dirty tree, what tells it from others: sha256 of its difference to the commit and of
-    the names that git does not track; null where that cannot be had.
+    the names that git does not track; null where that cannot be had. evidence: a tree of records, which is no
+    change of what is attacked: else no run but the first could be a clean one.
     """
     try:
         commit = _git(directory, "rev-parse", "HEAD").decode().strip()
-        changes = _git(directory, "status", "--porcelain", "--untracked-files=normal")
+        where = _without(directory, evidence)
+        changes = _git(directory, "status", "--porcelain", "--untracked-files=normal", *where)
     except FileNotFoundError:
         return _no_git("git is not installed")
     except subprocess.SubprocessError as error:
@@ -71,7 +74,7 @@ def git_state(directory: Path) -> dict[str, Any]:
     digest = None
     if changes:
         with suppress(subprocess.SubprocessError):  # a difference may be too large to be had in time
-            digest = hashlib.sha256(_git(directory, "diff", "--binary", "HEAD") + changes).hexdigest()
+            digest = hashlib.sha256(_git(directory, "diff", "--binary", "HEAD", *where) + changes).hexdigest()
     return {"commit": commit, "dirty": bool(changes), "diff_sha256": digest, "reason": None}
 
 
@@ -179,6 +182,17 @@ def _write_cache(cache: Path, known: Mapping[str, str]) -> None:
 def _git(directory: Path, *arguments: str) -> bytes:
     command = ["git", "-C", str(directory), *arguments]
     return subprocess.run(command, capture_output=True, check=True, timeout=20).stdout
+
+
+def _without(directory: Path, tree: Path | None) -> list[str]:
+    """Name to git all of a repository but one folder in it."""
+    if tree is None:
+        return []
+    top = Path(os.fsdecode(_git(directory, "rev-parse", "--show-toplevel").removesuffix(b"\n")))
+    folder = (directory / tree).resolve()
+    if folder == top or not folder.is_relative_to(top):
+        return []
+    return ["--", ":/", f":(top,exclude,literal){folder.relative_to(top)}"]
 
 
 def _no_git(reason: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """One pytest session on the side that attacks: the target, opened at the first falsifier, and its attacks."""
 
+import gc
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -76,6 +77,7 @@ class Attacker:
             on_bug=bugs.append,
             **common,
         )
+        _spare_the_collector()
         return finding, bugs[0] if bugs else None
 
     def green(self, finding: Finding) -> bool:
@@ -125,3 +127,13 @@ class Attacker:
             return Selection("bundled", embedded_model(), "embedded", "array", "auto").open()
         except TargetError as error:
             raise CannotPlant(str(error)) from None
+
+
+def _spare_the_collector() -> None:
+    """Search no more for garbage in what is there after a process's first attack, most of it modules.
+
+    Claims about memory have all the rest searched again and again.
+    """
+    if not gc.get_freeze_count():
+        gc.collect()
+        gc.freeze()

@@ -179,10 +179,10 @@ def test_every_fault_on_every_falsifier_lists_those_that_nobody_catches(project)
 
 
 @pytest.mark.parametrize("option", ["-k=x", "-m=x", "--faults"])
-def test_what_a_run_is_of_is_not_chosen_again_when_it_goes_on(project, option):
-    done = run("run", "--resume", option)
-    assert done.returncode == Exit.USAGE
-    assert f"refute: {option.partition('=')[0]} does not go with --resume" in done.stderr
+def test_what_a_run_is_of_is_not_chosen_again_when_it_goes_on(capsys, option):
+    assert main(["run", "--resume", option]) == Exit.USAGE
+    expected = f"refute: {option.partition('=')[0]} does not go with --resume"
+    assert capsys.readouterr().err.startswith(expected)
 
 
 def test_every_fault_belongs_to_faults(project, capsys):
@@ -198,6 +198,29 @@ def test_an_uncaught_fault_is_exit_code_4(project):
         done = run("run", "--target=fake", *more)
         assert done.returncode == Exit.INVALID, done.stdout + done.stderr
         assert "cache-ignored" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("chosen", "code", "sentence"),
+    [
+        (["-k", "none"], Exit.MISSING, "refute: no falsifier matches -k none; expected"),
+        (["-m", "falsifier(kind='none')"], Exit.MISSING, "refute: no falsifier matches -m "),
+        (["-k", "not a b"], Exit.USAGE, "ERROR: Wrong expression passed to '-k'"),
+    ],
+)
+def test_a_choice_of_nothing_is_a_sentence(project, chosen, code, sentence):
+    done = run("run", "--target=fake", *chosen)
+    assert done.returncode == code
+    assert done.stderr.startswith(sentence)
+    assert "test session starts" not in done.stderr
+
+
+def test_a_tree_that_cannot_be_written_to_has_no_records(project):
+    (project / "file").touch()
+    done = run("run", "--target=fake", "--evidence=file")
+    assert done.returncode == Exit.USAGE
+    assert "refute: no record can be written: " in done.stderr
+    assert "record  " not in done.stdout
 
 
 def test_processes_share_one_record(project):

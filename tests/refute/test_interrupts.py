@@ -72,6 +72,13 @@ def test_the_first_seals_the_record(project, number, conftest):
     assert 2 <= len(run.records) < 200
 
 
+def test_it_says_how_to_go_on(project):
+    process = started("--json", "--evidence", "evidence")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert errors.endswith(b"interrupted; to go on: refute run --evidence evidence --resume\n")
+
+
 def test_on_a_terminal_it_reaches_the_workers_too_and_leaves_nothing(project):
     process = started("-n", "2")
     os.killpg(process.pid, signal.SIGINT)

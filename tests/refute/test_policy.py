@@ -190,8 +190,18 @@ def test_the_trees_of_the_policy_are_read_where_none_is_named(project, tmp_path,
     write_run(tmp_path / "more", project)
     main(["status", "--json"])
     assert json.loads(capsys.readouterr().out)["runs"] == 1
+    (tmp_path / "elsewhere").mkdir()
     main(["status", "--json", "--evidence", "elsewhere"])
     assert json.loads(capsys.readouterr().out)["runs"] == 0
+
+
+@pytest.mark.parametrize("command", [["status"], ["gate", "--profile=pr"], ["report"]])
+@pytest.mark.parametrize(("tree", "what"), [("none", "no such folder"), ("file", "is no folder")])
+def test_a_tree_that_was_named_and_is_none_is_a_sentence(project, capsys, monkeypatch, command, tree, what):
+    monkeypatch.setattr("refute.lint.lint", lambda *_, **__: [])
+    Path("file").touch()
+    assert main([*command, "--evidence", tree]) == Exit.MISSING
+    assert capsys.readouterr() == ("", f"refute: {tree}: {what}; expected a tree of records, CONTRACT/RUN/\n")
 
 
 # --- waivers
@@ -343,6 +353,7 @@ def test_a_profile_can_want_every_run_signed(contract, tree, signed):
     ruling = decide(contract, tree, given).rulings[0]
     assert (ruling.outcome, ruling.code, ruling.status) == ("fails", Exit.MISSING, Status.UNOBSERVED)
     assert "its run is not signed as it has to be" in ruling.reason
+    assert ruling.command == f"refute sign {path} --key KEY"
     sign_it(path)
     assert decide(contract, tree, given).passes
 

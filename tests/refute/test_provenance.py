@@ -67,6 +67,33 @@ def test_a_change_makes_the_repository_dirty(tmp_path):
     assert git_state(tmp_path)["dirty"] is True
 
 
+@pytest.mark.parametrize("tree", ["records", "a/deep/records", "[a]*"])
+def test_records_make_no_repository_dirty(tmp_path, tree):
+    git(tmp_path, "init")
+    git(tmp_path, "commit", "-m", "one", "--allow-empty")
+    records = tmp_path / tree
+    records.mkdir(parents=True)
+    (records / "new").touch()
+    assert git_state(tmp_path)["dirty"] is True
+    assert git_state(tmp_path, Path(tree))["dirty"] is False
+    assert git_state(records, records)["dirty"] is False
+    (tmp_path / "a").mkdir(exist_ok=True)
+    (tmp_path / "a" / "code.py").touch()
+    assert git_state(tmp_path, Path(tree))["dirty"] is True
+    assert git_state(records, records)["dirty"] is True
+
+
+@pytest.mark.parametrize("tree", [".", "..", "../elsewhere"])
+def test_a_tree_that_is_no_part_of_the_repository_hides_nothing_of_it(tmp_path, tree):
+    root = tmp_path / "root"
+    root.mkdir()
+    git(root, "init")
+    git(root, "commit", "-m", "one", "--allow-empty")
+    assert git_state(root, Path(tree))["dirty"] is False
+    (root / "new").touch()
+    assert git_state(root, Path(tree))["dirty"] is True
+
+
 def test_what_is_dirty_is_told_apart(tmp_path):
     git(tmp_path, "init")
     (tmp_path / "a").write_bytes(b"\xff one")

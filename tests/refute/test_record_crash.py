@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from records import contract_at, finding
+from records import PRESENT, contract_at, finding, kinds
 
+from refute.audit import contracts, identity, origin
+from refute.audit.rule import Severity
+from refute.audit.subject import Folder, Here, Library, Subject
 from refute.reader import Run, read_runs
 
 WRITER = Path(__file__).parents[1] / "support" / "crash_writer.py"
@@ -48,6 +51,16 @@ def test_nothing_half_written_is_read(killed):
     for _, found in runs:
         for record in (record for run in found for record in run.records):
             assert record.finding == finding(contract, record.finding.falsifier, record.finding.run)
+
+
+def test_an_audit_takes_a_killed_run_for_no_tampering(killed):
+    _, runs = killed
+    rules = [*identity.RULES, *contracts.RULES, origin.counterexample_file]
+    errors = [rule for rule in rules if rule.severity is Severity.ERROR]
+    for step, found in runs:
+        for run in found:
+            subject = Subject.of(Folder.read(run.path), Here(PRESENT), Library(kinds))
+            assert [(rule.id, each) for rule in errors for each in rule.check(subject)] == [], step
 
 
 def test_a_killed_run_is_interrupted_and_has_no_problem(killed):

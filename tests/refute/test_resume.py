@@ -62,20 +62,21 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     monkeypatch.delenv("QWEN3_MOE_GGUF_PATH", raising=False)
     (tmp_path / "contracts").mkdir()
     (tmp_path / "contracts/small-v1.yaml").write_text(
-        small_contract(*(falsifier(f"repeats-{n}") for n in range(20)))
+        small_contract(*(falsifier(f"repeats-{n}") for n in range(12)))
     )
     command = [sys.executable, "-m", "refute", "run"]
-    process = subprocess.Popen([*command, "--target=fake"], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([*command, "--target=fake", "--profile=pr"], stdout=subprocess.DEVNULL)
     until(tmp_path, "evidence/*/*/repeats-2.json", process)
     process.kill()
     process.wait()
     (killed,) = read_runs(tmp_path / "evidence")
     before = {record.file: (killed.path / record.file).read_bytes() for record in killed.records}
-    assert 3 <= len(before) < 20
+    assert 3 <= len(before) < 12
 
     resume = [*command, "--resume"]
     done = subprocess.run(resume, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode in (Exit.OK, Exit.INVALID), done.stderr  # of few cases, a fault may be missed
+    assert done.returncode in (Exit.MISSING, Exit.INVALID), done.stderr  # of few cases, a fault may be missed
+    assert "gate profile pr, after this run" in done.stdout
     assert f"goes on with run {killed.run}: {len(before)} findings taken over" in done.stdout
     old, new = read_runs(tmp_path / "evidence")
     assert (old.problems, new.problems) == ((), ())
@@ -84,7 +85,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert {name: (new.path / name).read_bytes() for name in before} == before
     owners = {entry["file"]: entry.get("run", new.run) for entry in new.summary["findings"]}
     assert {name for name, owner in owners.items() if owner == old.run} == set(before)
-    assert len(owners) == 20
+    assert len(owners) == 12
 
     done = subprocess.run(resume, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == Exit.USAGE
@@ -243,6 +244,23 @@ def test_it_goes_on_as_it_was_asked_for(tree, contract, tmp_path):
     merged = options(tree, contract, ["refute", "run", "--model", str(tmp_path / "model.gguf")], NAMED)
     assert merged.model == tmp_path / "model.gguf"
     assert (merged.backend, merged.seed, merged.evidence) == ("array", "3", str(tree))
+
+
+def test_the_model_is_looked_for_on_the_command_line_of_the_first_run(tree, contract, tmp_path):
+    (tmp_path / "model.gguf").touch()
+    first = unfinished(tree, contract, number=1)
+    last = unfinished(tree, contract, number=2, resumes={"run": run_id(1), "sha256": "0" * 64})
+    for path, argv in ((first, [f"--model={tmp_path}/model.gguf"]), (last, ["--resume"])):
+        edit(
+            path / "findings.json", lambda it: it.update(requested=Requested(**NAMED).to_json()), rehash=False
+        )
+        edit(
+            path / "findings.json",
+            lambda it, argv=argv: it["provenance"].update(argv=["refute", "run", *argv]),
+            rehash=False,
+        )
+    merged = options_of(find([tree], ""), argparse.Namespace(**dict.fromkeys(OPTIONS)), {})
+    assert merged.model == tmp_path / "model.gguf"
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ INFORMATIVE = {
     "telemetry.jsonl#/*/cpu_percent": "what the host did, as far as a host can",
     "telemetry.jsonl#/*/load1": "what the host did",
     "telemetry.jsonl#/*/rss_bytes": "what the host did",
-    "telemetry.jsonl#/*/gpus": "what the host did, as far as it has such GPUs",
+    "telemetry.jsonl#/*/gpus*": "what the host did, as far as it has such GPUs",
     "telemetry.jsonl#/*/t_ns": "when that was, but for two seconds",
     "*.json#/seconds": "how long an attack took; it follows from two times, but for two seconds",
     "*.json#/faults": "how many smaller doses were tried",

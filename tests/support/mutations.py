@@ -288,6 +288,9 @@ def only(bundle: Bundle, *falsifiers: str) -> Bundle:
         document["files"] = [each for each in document["files"] if each["file"].partition(".")[0] not in gone]
 
     copy.edit(SUMMARY, change)
+    log = copy.files[LOG].decode().splitlines(keepends=True)
+    copy.files[LOG] = "".join(line for line in log if line[25:].partition(" ")[0] not in gone).encode()
     for name in [each for each in copy.files if each.partition(".")[0] in gone]:
         del copy.files[name]
+    copy.rehash()
     return copy

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from audited import Audited, Bundle, make_tree
 from informative import INFORMATIVE, MADE_UP
-from mutations import EDITORS, Fate, contents, fates, weighing
+from mutations import EDITORS, Fate, contents, fates, only, weighing
 from tampers import BITS, CACHED, FLOOR, HIDDEN, OF_RUN, OF_TREES, honest_trees, of, put, traced, trees
 
 from refute.audit.rule import Severity
@@ -58,6 +58,10 @@ def _unhidden(bundle):
     bundle.files.pop("bits.counterexample.json")
 
 
+def _unplanned(bundle):
+    bundle.files = only(bundle, "floor", "cached", "answers", "promised").files
+
+
 def _elsewhere(document):
     document["provenance"]["facts"]["cpu_model"]["value"] = "A faster CPU"
 
@@ -80,6 +84,7 @@ STORIES = [
     Story("call another host the one that was used", of(SUMMARY, _elsewhere)),
     Story("date the run to another day", put(SUMMARY, "time", "started", to="2026-01-01T00:00:00.000Z")),
     Story("hide a finding", lambda bundle: bundle.files.pop(BITS)),
+    Story("hide a finding, its place in the plan and its line in the log", _unplanned),
     Story("exchange one prompt", of(CACHED, lambda d: d["observations"][1]["case"].update(prompt=[1, 2]))),
 ]
 
@@ -98,13 +103,11 @@ def _fate(audited: Audited, bundle: Bundle) -> str:
     rules = weighing(audited, bundle)
     if rules:
         return _told(rules)
-    verdicts = (
-        (each["falsifier"], each["verdict"], then["verdict"])
-        for each, then in zip(
-            audited.whole.json(SUMMARY)["findings"], bundle.json(SUMMARY)["findings"], strict=True
-        )
+    before, now = (
+        {each["falsifier"]: each["verdict"] for each in one.json(SUMMARY)["findings"]}
+        for one in (audited.whole, bundle)
     )
-    changed = [f"{name} is {then}" for name, before, then in verdicts if then != before]
+    changed = [f"{name} is {verdict}" for name, verdict in now.items() if verdict != before[name]]
     return _told(()) + "".join(f"; {change} then" for change in changed)
 
 
@@ -207,14 +210,15 @@ push them, and sign them where an editor is to be feared.
 
 ## Rules
 
-{rules} rules: {severities}. `refute audit --rules` lists them. For each there is a record that breaks it, of which
-the audit tells: {shown} of {rules}. {rehashed} of the rules of single runs fire as well after the listing was redone to
+{rules} rules: {severities}. `refute audit --rules` lists them. For each there is a record that
+breaks it, of which the audit tells: {shown} of {rules}. {rehashed} of the rules of single runs fire as well after the listing was redone to
 fit; the others are those of the listing itself: {hidden}.
 
 ## Every field
 
 Each field of what lies in a run is given another value: of its listing, its contract, its telemetry, a
-counterexample and three findings (a claim about time, one about tokens, a falsified one). Fields are told by an error or a warning; a note does not count.
+counterexample and three findings (a claim about time, one about tokens, a falsified one). Fields are told by an
+error or a warning; a note does not count.
 
 {counts}
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from refute.audit.rule import ERROR, NOTE, WARNING, Remark, Rule, rule
 from refute.audit.subject import Document, Subject
-from refute.reader import APPENDED, CONTRACT, SIGNATURE, SUMMARY, VERSION, listing
+from refute.reader import SIGNATURE, SUMMARY, VERSION, listing
 
 
 @rule(ERROR, "A run is a folder, not a link to one.", "What it points to can change without a trace.")
@@ -97,17 +97,9 @@ def file_listed(subject: Subject) -> Iterable[Remark]:
     if subject.summary["state"] == "running":  # killed between a rename and the next list
         plan = subject.summary["plan"]
         idle = {f"{name}.json" for name in plan["falsifiers"] if name not in plan["selected"]}
-        listed |= {name for name in names - idle if name[0] == "." or name in _open(subject)}
+        listed |= names - idle
     for name in sorted(names - listed):
         yield Remark(name, "", "a file", "nothing: it is not listed")
-
-
-def _open(subject: Subject) -> set[str]:
-    """The files that a run may have written and not listed when it was killed."""
-    assert subject.summary is not None
-    selected = subject.summary["plan"]["selected"]
-    findings = {f"{name}.json" for name in selected}
-    return findings | {f"{name}.counterexample.json" for name in selected} | {*APPENDED, CONTRACT}
 
 
 @rule(ERROR, "Every listed file is there.", "It was taken away after the run was sealed.")

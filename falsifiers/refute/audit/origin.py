@@ -219,12 +219,13 @@ def counterexample_file(subject: Subject) -> Iterable[Remark]:
     for _, finding in subject.findings:
         counterexample = Counterexample.of(finding)
         if counterexample is not None:
-            expected[counterexample.file] = counterexample.to_bytes()
+            expected[counterexample.file] = counterexample.to_bytes(), finding is subject.unfinished
     for name in subject.folder.entries:
         if name.endswith(SUFFIX) and name not in expected and subject.summary is not None:
             yield Remark(name, "", "a counterexample", "none: its finding has none")
-    for name, data in expected.items():
-        if subject.folder.file(name) != data:
+    for name, (data, may_lack) in expected.items():
+        there = subject.folder.file(name)
+        if there != data and not (may_lack and there is None):
             yield Remark(name, "", "no such file, or another case", "the counterexample of its finding")
 
 

@@ -173,6 +173,12 @@ class Subject:
         return cls(folder, here, listing, listing.data, contract, error, tuple(filed))
 
     @property
+    def unfinished(self) -> Finding | None:
+        """The finding after which a killed run may not have come to its log and its counterexample's file."""
+        whole = self.summary is None or self.summary["state"] == "complete"
+        return None if whole else next((each for _, each in reversed(self.findings)), None)
+
+    @property
     def findings(self) -> Sequence[tuple[Filed, Finding]]:
         """Those that can be read."""
         return [(each, each.finding) for each in self.filed if each.finding is not None]

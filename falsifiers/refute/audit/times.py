@@ -10,6 +10,7 @@ from refute.audit.rule import ERROR, WARNING, Remark, Rule, rule
 from refute.audit.subject import Subject
 from refute.finding import Finding
 from refute.reader import LOG, SUMMARY
+from refute.verdict import Verdict
 
 _CLOCKS = timedelta(
     seconds=2
@@ -210,9 +211,12 @@ def _decoded(samples: Mapping[str, Any]) -> bool:
 def time_events(subject: Subject) -> Iterable[Remark]:
     for filed, finding in subject.findings:
         for index, observation in enumerate(finding.observations):
+            first = min(_nanoseconds(observation.samples), default=0)
+            if first < 0:
+                yield Remark(filed.file, f"/observations/{index}/samples", f"{first} ns", "times from 0 on")
             for pointer, times in _series(observation.samples, f"/observations/{index}/samples"):
-                if times[0] < 0 or any(later < sooner for sooner, later in pairwise(times)):
-                    yield Remark(filed.file, pointer, times, "times from 0 on that never decrease")
+                if any(later < sooner for sooner, later in pairwise(times)):
+                    yield Remark(filed.file, pointer, times, "times that never decrease")
 
 
 def _series(value: Any, pointer: str) -> Iterator[tuple[str, list[int]]]:
@@ -288,21 +292,29 @@ def log_agrees(subject: Subject) -> Iterable[Remark]:
         return
     lines = log.decode(errors="replace").splitlines()
     parts = [_LINE.fullmatch(line) for line in lines]
-    last = moment(subject.summary["time"]["started"]) - _CLOCKS
+    last = moment(subject.summary["time"]["started"])
     for number, part in enumerate(parts, 1):
+        if part is None and number == len(parts) and subject.summary["state"] != "complete":
+            continue  # killed while it was written
         if part is None:
             yield Remark(LOG, "", f"line {number}, {lines[number - 1]!r}", "a time, and what happened")
-        elif moment(part[1]) < last:
+        elif moment(part[1]) < last - _CLOCKS:
             yield Remark(LOG, "", f"line {number} at {part[1]}", f"a time after {last.isoformat()}")
         else:
-            last = moment(part[1])
+            last = max(last, moment(part[1]))
     end = ended(subject)
     if end is not None and last > end + _CLOCKS:
         yield Remark(LOG, "", f"a line at {last.isoformat()}", f"none after {end.isoformat()}")
     told = {part[2] for part in parts if part is not None}
+    found = {entry["falsifier"] for entry in subject.summary["findings"]}
+    for line in sorted(told) if subject.summary["state"] != "running" else ():
+        name, _, rest = line.partition(" ")
+        concluded = rest.partition(":")[0] in set(Verdict)
+        if concluded and name in subject.summary["plan"]["falsifiers"] and name not in found:
+            yield Remark(LOG, "", f"a line of {name}", "none: it has no finding here")
     for _, finding in _own(subject):
         line = next(iter(f"{finding.falsifier} {finding.verdict}: {finding.reason}".splitlines()))
-        if not any(each == line for each in told):
+        if line not in told and finding is not subject.unfinished:
             yield Remark(LOG, "", f"no line {line!r}", "one for every finding")
 
 

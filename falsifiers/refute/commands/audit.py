@@ -47,6 +47,7 @@ def add(commands: "Commands") -> None:
     engine = parser.add_argument_group("with the model, on the engine of this package")
     engine.add_argument(
         "--challenge",
+        type=_nonce,
         metavar="NONCE",
         help="compute some cases again; which ones, your nonce says: make it up now, and tell nobody before",
     )
@@ -132,6 +133,14 @@ def _with_engine(arguments: argparse.Namespace, here: "Here") -> "Computed":
             )
         except (CannotReproduce, TargetError) as error:
             raise Refused(Exit.MISSING, f"refute: {error}") from None
+
+
+def _nonce(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError(
+            "the nonce is empty; expected one that nobody could know before, such as of: openssl rand -hex 16"
+        )
+    return text
 
 
 def _percent(text: str) -> float:

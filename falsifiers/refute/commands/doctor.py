@@ -79,4 +79,4 @@ def _checks(
     yield from host.look_at_host()
     yield from host.look_at_noise()
     yield from host.look_at_python()
-    yield from host.look_at_git(Path())
+    yield from host.look_at_git(Path(), arguments.evidence)

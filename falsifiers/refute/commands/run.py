@@ -3,6 +3,7 @@
 import argparse
 import json
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from refute.commands.shared import Commands
     from refute.gate import Decision
     from refute.plan import Plan
+    from refute.run import Outcome
 
 
 def add(commands: "Commands") -> None:
@@ -91,6 +93,7 @@ def _run(arguments: argparse.Namespace) -> Exit:
         raise Refused(
             Exit.USAGE, "refute: --all belongs to --faults; without it every claim is attacked anyway"
         )
+    refuse_together(arguments)
     workers = arguments.workers
     if workers not in (None, "auto") and not re.fullmatch(r"0*[1-9][0-9]{0,3}", workers):
         raise Refused(Exit.USAGE, f"refute: -n {workers}: expected a whole number of at least 1, or auto")
@@ -99,7 +102,6 @@ def _run(arguments: argparse.Namespace) -> Exit:
     signer = None if arguments.sign is None else signer_of(arguments.sign)
     contracts = contracts_of(arguments.paths)
     console = console_on(sys.stderr if arguments.json else sys.stdout)
-    refuse_together(arguments)
     takeover = plan = before = None
     if arguments.resume is not None:
         arguments, takeover = resumed(arguments, contracts, console)
@@ -123,24 +125,46 @@ def _run(arguments: argparse.Namespace) -> Exit:
             asked={"profile": arguments.profile, "keyword": arguments.keyword},
         )
     if outcome.ledger is None or not outcome.ledger.contracts:
-        raise Refused(outcome.code, outcome.notes.strip() or "refute: nothing was attacked")
+        raise Refused(outcome.code, _why_nothing(outcome, arguments))
     code = outcome.code
     if arguments.every and code is Exit.OK and Matrix.of(outcome.ledger.findings).holes:
         code = Exit.INVALID
     after = None if before is None else decided(arguments, contracts)
     if after is not None:
         # What other runs observed, and what was never asked for, is the gate's business here.
-        code = worst_exit((after.code, *outcome.ledger.codes()))
+        ended = (code,) if code in (Exit.INTERRUPTED, Exit.INTERNAL, Exit.USAGE) else ()
+        code = worst_exit((after.code, *ended, *outcome.ledger.codes()))
     if arguments.json:
         print(json.dumps(as_data(outcome.ledger, code), indent=2))
     else:
         show(outcome.ledger, console, faults_only=arguments.faults)
+    if outcome.code is Exit.INTERRUPTED and outcome.ledger.folders:
+        console.print(f"interrupted; to go on: {_to_go_on(arguments)}", soft_wrap=True, markup=False)
     if before is not None and after is not None:
         show_outcome(before, after, console)
     if signer is not None:
         ids = {signed_by(folder, signer) for folder in outcome.ledger.folders}
         console.print(f"signed  by {', '.join(ids)}")
     return code
+
+
+def _why_nothing(outcome: "Outcome", arguments: argparse.Namespace) -> str:
+    """Why no claim was attacked. Pytest's own summary says it in words of tests, and only once more."""
+    if outcome.code is Exit.INTERRUPTED:
+        return "refute: interrupted before anything was attacked"
+    if outcome.code is Exit.USAGE and "error" not in outcome.notes.lower():
+        return "refute: nothing was attacked"  # why, pytest has said on standard error
+    if outcome.code is Exit.MISSING and (arguments.keyword is not None or arguments.marker is not None):
+        given = [("-k", arguments.keyword), ("-m", arguments.marker)]
+        told = " ".join(shlex.join([option, value]) for option, value in given if value is not None)
+        return f"refute: no falsifier matches {told}; expected one of those that `pytest --co` lists"
+    return outcome.notes.strip() or "refute: nothing was attacked"
+
+
+def _to_go_on(arguments: argparse.Namespace) -> str:
+    paths = [str(path) for path in arguments.paths]
+    tree = [] if arguments.evidence is None else ["--evidence", arguments.evidence]
+    return shlex.join(["refute", "run", *paths, *tree, "--resume"])
 
 
 def _only_planned(

@@ -171,8 +171,12 @@ def policy_of(contracts: "Sequence[Contract]") -> "Policy":
 
 
 def trees_of(arguments: argparse.Namespace, policy: "Policy") -> Sequence[Path]:
-    """The trees of records that the arguments name, else those of the policy."""
+    """The trees of records that the arguments name, else those of the policy. Raises `Refused`."""
     named: Sequence[Path] = arguments.evidence
+    for tree in named if named is not DEFAULT_TREES else ():
+        if not tree.is_dir():
+            what = "is no folder" if tree.exists() else "no such folder"
+            raise Refused(Exit.MISSING, f"refute: {tree}: {what}; expected a tree of records, CONTRACT/RUN/")
     return policy.evidence if named is DEFAULT_TREES else named
 
 

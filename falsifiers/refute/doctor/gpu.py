@@ -1,5 +1,6 @@
 """The GPUs: who else is there, what power and clocks they may have, whether the model fits."""
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -52,11 +53,12 @@ def _look_at(
 
 
 def _others(name: str, gpus: Gpus, place: int) -> Check:
-    """Processes that compute there."""
+    """Processes that compute there, beside this one."""
     try:
         running = gpus.library.nvmlDeviceGetComputeRunningProcesses(gpus.handles[place])
     except (gpus.library.NVMLError, AttributeError) as error:
         return Check(f"{name} processes", "warn", f"not told ({error})", "look yourself: nvidia-smi")
+    running = [each for each in running if each.pid != os.getpid()]
     if not running:
         return Check(f"{name} processes", "ok", "no other process computes there")
     listed = ", ".join(f"{each.pid} ({gib(each.usedGpuMemory or 0)})" for each in running)

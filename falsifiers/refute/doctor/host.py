@@ -78,7 +78,11 @@ def look_at_memory(needs: Needs, root: Path = Path("/")) -> Iterator[Check]:
     """RAM that a run takes against what is free, within the limits of the control group."""
     free, source = available(root)
     held = _PROCESS + (0 if needs.gpu else needs.held)
-    told = f"needs {gib(held)} of its own and maps {gib(needs.file)}; {gib(free)} free ({source})"
+    told = f"needs {gib(held)} of its own and maps {gib(needs.file)}"
+    if free is None:
+        yield Check("memory", "warn", f"{told}; {source}", "see for yourself that as much is free")
+        return
+    told = f"{told}; {gib(free)} free ({source})"
     if free < held:
         fix = "free memory or raise the container's limit; one process only: without -n"
         yield Check("memory", "fail", told, fix)
@@ -125,9 +129,9 @@ def look_at_python() -> Iterator[Check]:
         yield Check("extras", "ok", told)
 
 
-def look_at_git(directory: Path) -> Iterator[Check]:
+def look_at_git(directory: Path, evidence: Path | None = None) -> Iterator[Check]:
     """Whether records name a commit that tells what the code was."""
-    state: Mapping[str, Any] = git_state(directory)
+    state: Mapping[str, Any] = git_state(directory, evidence)
     if state["commit"] is None:
         yield Check("git", "warn", f"{state['reason']}", "keep contracts and evidence in a git repository")
     elif state["dirty"]:
@@ -137,8 +141,8 @@ def look_at_git(directory: Path) -> Iterator[Check]:
         yield Check("git", "ok", f"{state['commit'][:12]}, clean")
 
 
-def available(root: Path = Path("/")) -> tuple[int, str]:
-    """Return the bytes that a new process can take, and what bounds them."""
+def available(root: Path = Path("/")) -> tuple[int | None, str]:
+    """Return the bytes that a new process can take, None where nothing tells, and what bounds them."""
     free = _kib(root, "MemAvailable")
     bounds = [] if free is None else [(free, "available on the host")]
     group = root / "sys/fs/cgroup"
@@ -152,7 +156,7 @@ def available(root: Path = Path("/")) -> tuple[int, str]:
         bounds.append((max(limit - used + cached, 0), "within the limit of the control group"))
     except (OSError, ValueError, StopIteration):
         pass  # no limit, or none that is told
-    return min(bounds) if bounds else (0, "nothing tells")
+    return min(bounds) if bounds else (None, "this system does not tell what is free")
 
 
 def _load(root: Path, cores: int | None) -> Iterator[Check]:

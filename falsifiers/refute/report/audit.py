@@ -79,8 +79,10 @@ def show_engine(computed: "Computed", console: Console) -> None:
 
 def show_rules(rules: Iterable[Rule[Any]], console: Console) -> None:
     """Print the table of rules."""
+    rules = list(rules)
+    width = 2 + max(len(rule.id) for rule in rules)
     for rule in rules:
-        _line(console, f"{rule.severity:<8}{rule.id:<22}{rule.says} Else: {rule.why}", "")
+        _line(console, f"{rule.severity:<8}{rule.id:<{width}}{rule.says} Else: {rule.why}", "")
 
 
 def _line(console: Console, text: str, style: str) -> None:

@@ -82,9 +82,9 @@ class Live:
         keys = [(id, falsifier) for id, falsifiers in contracts.items() for falsifier in falsifiers]
         done = {(finding.contract, finding.falsifier) for finding in taken_over}
         self._total = len(keys) - len(done)
-        self._advance = Advance(
-            {key: self._expected.get(key) for key in keys if key not in done}, self._workers
-        )
+        typical = sum(finding.seconds for finding in taken_over) / len(done) if done else None
+        expected = {key: self._expected.get(key, typical) for key in keys if key not in done}
+        self._advance = Advance(expected, self._workers)
         told = f"{counted(len(keys), 'falsifier')} of {counted(len(contracts), 'contract')}"
         self.console.print(f"{told}{f', {len(done)} of them taken over' if done else ''}\n")
 

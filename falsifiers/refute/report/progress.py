@@ -57,6 +57,9 @@ class Advance:
         known = [(taken, expected) for taken, expected in told if expected]
         ratio = sum(taken for taken, _ in known) / sum(expected for _, expected in known) if known else 1.0
         mean = sum(done.values()) / len(done) if done else None
+        current = None if self._current is None else self.expected.get(self._current)
+        if current and self._current not in done:  # that it takes longer too is known before it is done
+            ratio = max(ratio, self.on_current / current)
         seconds = 0.0
         for key in rest:
             expected = self.expected.get(key)

@@ -77,9 +77,7 @@ def plain_summary(ledger: "Ledger", *, width: int, color: bool) -> list[str]:
 
 def record_folders(ledger: "Ledger") -> list[Path]:
     """The run's folders, one for each contract."""
-    if ledger.evidence is None:
-        return []
-    return [ledger.evidence / id / ledger.run for id, falsifiers in ledger.selected.items() if falsifiers]
+    return [folder for folder in ledger.folders if folder.is_dir()]  # none where none could be written
 
 
 def as_data(ledger: "Ledger", code: int) -> dict[str, Any]:

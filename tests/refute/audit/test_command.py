@@ -60,10 +60,18 @@ def test_the_rules_can_be_listed(capsys):
     assert main(["audit", "--rules"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(OF_RUNS) + len(OF_TREES)
+    assert [line.split()[1] for line in lines] == [rule.id for rule in (*OF_RUNS, *OF_TREES)]
     assert main(["audit", "--rules", "--json"]) == 0
     assert {each["id"] for each in json.loads(capsys.readouterr().out)} == {
         rule.id for rule in (*OF_RUNS, *OF_TREES)
     }
+
+
+@pytest.mark.parametrize("nonce", ["", " "])
+def test_an_empty_nonce_is_refused(repository, capsys, nonce):
+    with pytest.raises(SystemExit, match="2"):
+        main(["audit", "--challenge", nonce])
+    assert "the nonce is empty" in capsys.readouterr().err
 
 
 def test_control_characters_of_a_record_are_shown_and_not_sent(repository, capsys):

@@ -1,5 +1,6 @@
 """GPUs, as NVIDIA's library tells of them."""
 
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -58,6 +59,11 @@ def test_an_idle_gpu_is_ok():
 )
 def test_what_slows_a_gpu_is_a_warning(told, name):
     assert states(**told)[name] == "warn"
+
+
+def test_this_process_is_no_other_one():
+    own = [SimpleNamespace(pid=os.getpid(), usedGpuMemory=None)]
+    assert states(processes=own)["GPU 0 processes"] == "ok"
 
 
 def test_a_model_that_does_not_fit_fails_where_it_is_to_run_there():

@@ -1,6 +1,7 @@
 """The host as its files tell of it, and where records go."""
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +71,11 @@ def test_memory(root, held, file, gpu, state):
     assert bool(check.fix) == (state != "ok")
 
 
+def test_where_nothing_tells_what_is_free_it_is_a_warning(tmp_path):
+    (check,) = look_at_memory(Needs(GIB, GIB, gpu=False), tmp_path)
+    assert (check.state, "does not tell" in check.found) == ("warn", True)
+
+
 def test_an_idle_host_is_ok(root):
     assert {check.state for check in look_at_host(root)} == {"ok"}
 
@@ -128,3 +134,5 @@ def test_git_clean_dirty_and_none(tmp_path):
     (tmp_path / "new").touch()
     check = next(iter(look_at_git(tmp_path)))
     assert (check.state, "uncommitted" in check.found) == ("warn", True)
+    (tmp_path / "new").rename(tmp_path / "evidence")
+    assert next(iter(look_at_git(tmp_path, Path("evidence")))).state == "ok"

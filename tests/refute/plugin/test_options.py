@@ -35,6 +35,7 @@ def test_a_model_that_is_no_model_blocks_with_a_sentence(project):
         ("--refute-device=tpu", "device 'tpu': expected one of auto, cpu, gpu"),
         ("--refute-backend=blas", "backend 'blas': expected one of array"),
         ("--refute-seed=-1", "*seed '-1': expected a whole number*"),
+        (f"--refute-seed={2**53 + 1}", f"*seed '{2**53 + 1}': expected a whole number from 0 to {2**53}"),
     ],
 )
 def test_an_option_that_cannot_be_is_refused(project, option, sentence):

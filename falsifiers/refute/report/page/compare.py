@@ -216,7 +216,7 @@ def _seen(run: Run, record: Record, numbers: Sequence[float], kinds: Kinds) -> S
         verdict=finding.verdict,
         figure=finding.figure,
         reason=finding.reason,
-        bound=bound_in_words(bound_of(finding)),
+        bound=_bound(finding),
         picture=None if drawing is None else strip(*drawing, also=numbers),
         problems=len(found) + len(again),
     )
@@ -234,10 +234,17 @@ def _drawn(finding: Finding, kinds: Kinds) -> tuple[Drawn, Bound] | None:
         return None
     try:
         kind: Kind[Any] = kinds(finding.kind).of(finding.parameters)
-        drawn = kind.drawn(finding.observations, finding.judgement)
+        drawn, bound = kind.drawn(finding.observations, finding.judgement), bound_of(finding)
     except Exception:  # noqa: BLE001 (a kind that is not here, or edited samples: then nothing is drawn)
         return None
-    return None if drawn is None else (drawn, bound_of(finding))
+    return None if drawn is None else (drawn, bound)
+
+
+def _bound(finding: Finding) -> str:
+    try:
+        return bound_in_words(bound_of(finding))
+    except (TypeError, ValueError):  # it was edited
+        return told(dict(finding.bound))
 
 
 def _apart(before: Finding, after: Finding) -> str:

@@ -278,6 +278,6 @@ def _command(attempt: Attempt, contract: Contract) -> str:
         words += ["--model", str(target["model_path"])]
     settings = target.get("settings", {})
     if target.get("name") == "bundled":
-        words += ["--backend", str(settings["backend"])] if settings.get("backend") != "array" else []
-        words += ["--device", str(settings["device"])] if settings.get("device") not in ("cpu", None) else []
+        for name, usual in (("backend", "array"), ("device", "cpu")):
+            words += [f"--{name}", str(settings[name])] if settings.get(name, usual) != usual else []
     return shlex.join(words)

@@ -125,6 +125,7 @@ def strip(drawn: Drawn, bound: Bound, also: Sequence[float] = ()) -> Strip | Non
     if drawn.interval is not None and all(abs(end) < _LARGEST for end in drawn.interval):
         interval = (_tame(drawn.interval[0]), _tame(drawn.interval[1]))
     limit = limit_of(bound)
+    limit = None if limit is None or abs(limit) >= _LARGEST else _tame(limit)
     if not finite:
         return None
     numbers = [

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from html_checks import Page
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from records import CONTRACT, GREEN, OTHER, RED, STRADDLING, contract_at, edit, kinds, run_id, write_run
@@ -172,6 +172,7 @@ def test_the_page_is_well_formed_and_says_all_of_it(whole: Comparison) -> None:
     assert "Not comparable: bound above 5 tok/s → 8 tok/s" in said
 
 
+@settings(max_examples=settings().max_examples // 2)  # whole pages
 @given(st.text(alphabet=st.characters(), min_size=1))
 @example("<script>alert(1)</script>")
 @example("\"'><img src=x onerror=alert(1)>")

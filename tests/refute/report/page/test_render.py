@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from html_checks import Page
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from records import contract_at
 from reported import everything, reported, rewritten
@@ -48,6 +48,7 @@ def test_a_page_of_nothing_is_whole_too(tmp_path: Path) -> None:
     empty = Page.of(page(reported(contract_at(tmp_path), tmp_path)))
     assert list(empty.problems()) == []
     assert "never attempted" in str([each.attributes for each in empty.elements])
+    assert "There is no record of these contracts in " in empty.text
 
 
 def test_no_address_is_in_the_page_that_is_not_a_text_of_a_record(whole: Report) -> None:
@@ -93,6 +94,7 @@ def test_landmarks_headings_and_a_link_past_them_are_there(written: Page) -> Non
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
 
 
+@settings(max_examples=settings().max_examples // 2)  # whole pages
 @given(st.text(alphabet=st.characters(), min_size=1))
 @example(HOSTILE[0])
 @example(HOSTILE[1])
