@@ -209,12 +209,12 @@ class Measured(Planned[P]):
         ends = (interval.lower, interval.upper)
         inside = [_within(end, bound) for end in ends]
         if all(inside):
-            outcome, relation = Outcome.SURVIVED, "on the claimed side of"
+            outcome, relation = Outcome.SURVIVED, "is on the claimed side of"
         elif not any(inside):
-            outcome, relation = Outcome.FALSIFIED, "on the wrong side of"
+            outcome, relation = Outcome.FALSIFIED, "is on the wrong side of"
         else:
             outcome, relation = Outcome.INCONCLUSIVE, "straddles"
-        reason = f"the median's interval [{ends[0]:.4g}, {ends[1]:.4g}] {bound.unit} is {relation} the bound"
+        reason = f"the median's interval [{ends[0]:.4g}, {ends[1]:.4g}] {bound.unit} {relation} the bound"
         return Judgement(outcome, reason, len(samples), bad, _median(samples), ends[0], ends[1], bound.unit)
 
     def caught(self, observations: Sequence[Observation], bound: "Bound") -> bool:
