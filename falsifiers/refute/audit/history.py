@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from refute.reader import LOG, SUMMARY
+from refute.reader import APPENDED, SUMMARY
 
 _QUIET = ("-c", "core.fsmonitor=false", "-c", "core.quotePath=false", "-c", "log.showSignature=false")
 _DEPTH = 3  # contract, run, file
@@ -147,7 +147,9 @@ def _below(path: str, tree: str) -> str | None:
 def _went_on(tree: Path, path: str, first: str, now: str) -> bool:
     """Whether a run that was committed while it went on was only sealed since."""
     name = path.rpartition("/")[2]
-    if now == _NOTHING or name not in (SUMMARY, LOG):
+    if now == _NOTHING or name not in (SUMMARY, *APPENDED):
         return False
     before, after = (_git(tree, "cat-file", "blob", blob) for blob in (first, now))
-    return after.startswith(before) if name == LOG else '\n"state": "running",' in before
+    if name in APPENDED:  # a line that was not written to its end is dropped
+        return after.startswith(before[: before.rfind("\n") + 1])
+    return '\n"state": "running",' in before

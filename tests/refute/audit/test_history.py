@@ -115,9 +115,11 @@ def test_a_run_that_was_committed_while_it_went_on_may_be_sealed(repository):
     path.mkdir()
     (path / "findings.json").write_text('{\n"state": "running",\n}\n')
     (path / "run.log").write_text("one\n")
+    (path / "telemetry.jsonl").write_text('{"a": 1}\n{"a"')
     save(repository)
     (path / "findings.json").write_text('{\n"state": "complete",\n}\n')
     (path / "run.log").write_text("one\ntwo\n")
+    (path / "telemetry.jsonl").write_text('{"a": 1}\n')
     save(repository)
     assert history(repository).lost == ()
 
