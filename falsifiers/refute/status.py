@@ -5,6 +5,7 @@ The rows of one falsifier (see `rows`) make its `Claim`. Where a waiver covers w
 """
 
 import dataclasses
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -212,6 +213,9 @@ def _command(
         return f"git log --stat -- {discrepancies[0].where}"
     if state is Status.FALSIFIED and behind is not None and behind.finding.counterexample is not None:
         return f"refute replay {behind.path / falsifier.id}.json"
+    model = None if behind is None else behind.finding.target.get("model_path")
+    if state is Status.FALSIFIED and behind is not None and behind.level is not Level.EMBEDDED and model:
+        return f"{run} --model {shlex.quote(str(model))}"  # another model would show nothing of this one
     if state is Status.OPEN:
         need = next((need for need in falsifier.needs if f"needs {need}," in reason), None)
         if need is not None:

@@ -154,6 +154,14 @@ def test_a_bound_holds_on_the_testbeds_that_it_names(tree):
     assert states(named, tree / "a", tree / "b")["floor"] is Status.DISCHARGED
 
 
+def test_a_claim_that_was_falsified_on_another_model_names_it(contract, tree):
+    write_run(tree / "other", contract, ["floor"], values=RED, model="0" * 64)
+    write_run(tree / "embedded", contract, ["floor"], values=RED)
+    command = f"refute run {contract.path} -k floor"
+    assert claims(contract, tree / "other")["floor"].command == f"{command} --model model.gguf"
+    assert claims(contract, tree / "embedded")["floor"].command == command
+
+
 # --- attempts
 
 
