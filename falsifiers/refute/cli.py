@@ -83,11 +83,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return refused.code
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
-    except BrokenPipeError:  # whoever read the output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.INTERNAL
+    except BrokenPipeError:
+        return _unread()
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # rich ends with 1, which would be a verdict
+            return _unread()
+        raise
     except Exception:  # noqa: BLE001 (a bug of ours, with what is needed to report it)
         traceback.print_exc()
         print("refute: internal error, not a verdict; please report the lines above", file=sys.stderr)
         return Exit.INTERNAL
     return code
+
+
+def _unread() -> Exit:
+    """Whoever read the output has seen enough: say nothing more, and give no verdict."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return Exit.INTERNAL

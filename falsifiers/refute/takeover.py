@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from refute.interrupts import unbroken
 from refute.provenance import model_sha256, package_digest
 from refute.record import Sealed
+from refute.recordable import Requested
 from refute.report.words import counted
 from refute.resume import CannotResume, Interrupted
 from refute.sealing import CannotSeal, seal_interrupted
@@ -117,12 +118,25 @@ def _refuse_other_target(
     findings = [record.finding for part in interrupted.parts for record in part.records]
     attacked = [finding.target for finding in findings if finding.target]
     if not attacked:
+        _refuse_other_request(interrupted, selection)
         return
     here = dict(_identity(selection, progress))
     for then in attacked:
         for name in _SAME:
             if then.get(name) != here[name]:
                 raise _other(interrupted.run, name.replace("_", " "), then.get(name), here[name])
+
+
+def _refuse_other_request(interrupted: Interrupted, selection: "Selection") -> None:
+    """Compare the model's name with the one that was asked for: nothing was attacked that has a digest."""
+    then, now = interrupted.requested, Requested.of(selection).to_json()
+    if then["target"] is None:
+        return
+    if (then["model"], then["model_origin"] == "embedded") != (
+        now["model"],
+        now["model_origin"] == "embedded",
+    ):
+        raise _other(interrupted.run, "model", then["model"], now["model"])
 
 
 def _identity(selection: "Selection", progress: "Progress | None") -> Iterator[tuple[str, Any]]:

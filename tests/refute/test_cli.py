@@ -259,6 +259,17 @@ def test_a_run_that_cannot_sign_does_not_begin(project, capsys, arguments):
     assert not (project / "evidence").exists()
 
 
+@pytest.mark.parametrize("arguments", [["status"], ["audit", "--rules"], ["gate", "--profile=pr"]])
+def test_a_reader_that_has_seen_enough_gets_no_verdict(project, arguments):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [*COMMAND, *arguments], stdout=writing, stderr=subprocess.PIPE, check=False, timeout=60
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (Exit.INTERNAL, b"")
+
+
 def test_gate_without_records_is_closed(project):
     assert run("gate", "--profile=pr", "--json").returncode == Exit.MISSING
 

@@ -206,6 +206,16 @@ def test_another_engine_or_model_is_refused(tree, contract, here, monkeypatch, a
         taken(contract, tree)
 
 
+def test_another_model_is_refused_where_none_was_attacked_yet(tree, contract, here):
+    path = unfinished(tree, contract)
+    asked = Requested.of(HERE).to_json()
+    edit(path / "findings.json", lambda it: it.update(requested=asked), rehash=False)
+    with pytest.raises(CannotResume, match=r"the model changed, from .* to other\.gguf"):
+        taken(contract, tree, dataclasses.replace(HERE, model=Path("other.gguf"), origin="named"))
+    assert json.loads((path / "findings.json").read_text())["state"] == "running"
+    assert len(taken(contract, tree).left) == 3
+
+
 def test_a_contract_that_differs_in_a_byte_is_refused(tree, contract, here):
     unfinished(tree, contract, "exact")
     changed = dataclasses.replace(contract, bytes_sha256=hashlib.sha256(b"another").hexdigest())
