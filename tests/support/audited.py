@@ -97,6 +97,7 @@ def steady(times):
 noise._timed = steady
 noise._late = lambda times: (each % 100_000 for each in late(times))
 noise._ticks = lambda: None
+sys.argv[0] = "refute"
 sys.exit(main())
 """
 _GIT = ("-c", "user.name=tests", "-c", "user.email=tests@example.invalid", "-c", "commit.gpgsign=false")

@@ -20,7 +20,6 @@ INFORMATIVE = {
     "findings.json#/provenance/facts/system/value": "no part of the testbed's fingerprint",
     "findings.json#/provenance/facts/virtualization/value": "no part of the testbed's fingerprint",
     "findings.json#/provenance/harness/digest": "a note tells where it is not today's",
-    "findings.json#/requested/keyword": "which falsifiers were chosen; the plan says it too",
     "findings.json#/requested/markers": "which falsifiers were chosen; the plan says it too",
     "findings.json#/requested/model_origin": "who chose the model",
     "findings.json#/requested/profile": "what the run was for",

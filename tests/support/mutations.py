@@ -275,7 +275,19 @@ def first_weighing(audited: Audited, bundle: Bundle) -> tuple[str, ...]:
 
 
 def only(bundle: Bundle, *falsifiers: str) -> Bundle:
-    """The same run, with fewer falsifiers selected."""
+    """The same run, with fewer falsifiers selected, as it was asked for."""
+    copy, keyword = hidden(bundle, *falsifiers), " or ".join(falsifiers)
+
+    def change(document: Any) -> None:
+        document["requested"]["keyword"] = keyword
+        document["provenance"]["argv"] += ["-k", keyword]
+
+    copy.edit(SUMMARY, change)
+    return copy
+
+
+def hidden(bundle: Bundle, *falsifiers: str) -> Bundle:
+    """The same run without the others, as if they had never been selected."""
     copy = bundle.copy()
     gone = [name for name in copy.json(SUMMARY)["plan"]["selected"] if name not in falsifiers]
 

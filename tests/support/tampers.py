@@ -169,6 +169,7 @@ OF_RUN: dict[str, Edit] = {
     "contract-meaning": replaced(CONTRACT, b"above: 2 tok/s", b"above: 1 tok/s"),
     "contract-plan": of(SUMMARY, lambda d: d["plan"]["falsifiers"].pop()),
     "plan-sizes": put(SUMMARY, "plan", "sizes", "floor", to=5),
+    "plan-requested": of(SUMMARY, lambda d: d["plan"]["selected"].remove("promised")),
     "taken-over": of(SUMMARY, lambda d: d["findings"][0].update(run="20261124T000000.000Z-00000000")),
     "run-sealed": of(
         SUMMARY, lambda d: d.update(state="running", time={**d["time"], "ended": None, "monotonic_ns": None})
@@ -314,6 +315,8 @@ def _resuming(**changes):
         digest = Entry.of(first.files[SUMMARY]).sha256
         cites = {"run": first.run, "sha256": changes.get("sha256", digest)}
         put(SUMMARY, "resumes", to=cites)(second)
+        asked = {**first.json(SUMMARY)["requested"], **changes.get("requested", {})}
+        put(SUMMARY, "requested", to=asked)(second)
         put(SUMMARY, "previous", "sha256", to=digest)(second)
         of(SUMMARY, lambda d: d["findings"][0].update(run=first.run))(second)
         return trees(traced(audited, first, second), audited.tree)
@@ -322,6 +325,7 @@ def _resuming(**changes):
 
 
 honest_resumption = _resuming()
+resumption_on_another_model = _resuming(requested={"model": "other.gguf"})
 
 
 def _session(audited):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from audited import Audited, Bundle, make_tree
 from informative import INFORMATIVE, MADE_UP
-from mutations import EDITORS, Fate, contents, fates, only, weighing
+from mutations import EDITORS, Fate, contents, fates, hidden, weighing
 from tampers import BITS, CACHED, FLOOR, HIDDEN, OF_RUN, OF_TREES, honest_trees, of, put, traced, trees
 
 from refute.audit.rule import Severity
@@ -59,7 +59,7 @@ def _unhidden(bundle):
 
 
 def _unplanned(bundle):
-    bundle.files = only(bundle, "floor", "cached", "answers", "promised").files
+    bundle.files = hidden(bundle, "floor", "cached", "answers", "promised").files
 
 
 def _elsewhere(document):

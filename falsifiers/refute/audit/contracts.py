@@ -4,9 +4,11 @@ import hashlib
 from collections.abc import Iterable
 
 from refute.audit.identity import entries_of
-from refute.audit.rule import ERROR, Remark, Rule, rule
+from refute.audit.rule import ERROR, WARNING, Remark, Rule, rule
 from refute.audit.subject import Subject
 from refute.reader import CONTRACT, SUMMARY
+
+_COMMANDS = ("refute", "__main__.py")  # as a command line begins in a record
 
 
 @rule(
@@ -102,6 +104,25 @@ def plan_sizes(subject: Subject) -> Iterable[Remark]:
                 yield Remark(SUMMARY, f"/plan/{key}/{name}", found, f"{wanted}, of the contract")
 
 
+@rule(
+    WARNING,
+    "`refute run` selects every falsifier where nothing was asked to be left out.",
+    "A finding was taken away, with all that told of it.",
+)
+def plan_requested(subject: Subject) -> Iterable[Remark]:
+    if subject.summary is None or subject.summary["resumes"] is not None:
+        return
+    requested, plan = subject.summary["requested"], subject.summary["plan"]
+    chosen = any(requested[key] is not None for key in ("keyword", "markers", "profile"))
+    # pytest has more ways to leave something out, and a record does not hold them.
+    by_refute = (subject.summary["provenance"]["argv"] or [""])[0] in _COMMANDS
+    left = [name for name in plan["falsifiers"] if name not in plan["selected"]]
+    if by_refute and left and not chosen:
+        yield Remark(
+            SUMMARY, "/plan/selected", f"all but {', '.join(left)}", "all: nothing was left out by request"
+        )
+
+
 RULES: tuple[Rule[Subject], ...] = (
     contract_name,
     contract_there,
@@ -110,4 +131,5 @@ RULES: tuple[Rule[Subject], ...] = (
     contract_meaning,
     contract_plan,
     plan_sizes,
+    plan_requested,
 )

@@ -239,14 +239,19 @@ def resumed_kept(trees: Trees) -> Iterable[Remark]:
 
 @rule(
     ERROR,
-    "A finding that was taken over is the interrupted run's, byte for byte.",
-    "It comes from elsewhere.",
+    "Findings that were taken over are the interrupted run's, byte for byte; the rest was asked for alike.",
+    "They come from elsewhere, or something else was attacked.",
 )
 def resumed_same(trees: Trees) -> Iterable[Remark]:
     for trace, _, cited, there in _cited(trees, "resumes"):
         for file, _ in trace.taken_over:
             if there and trace.files.get(file) not in {each.files.get(file) for each in there}:
                 yield Remark(f"{trace.path}/{file}", "", "another file", f"that of run {cited['run']}")
+        asked = trace.shared.get("requested")
+        if there and asked not in [each.shared.get("requested") for each in there]:
+            yield Remark(
+                f"{trace.path}/{SUMMARY}", "/requested", "another request", f"that of run {cited['run']}"
+            )
         if there and all(each.state == "complete" for each in there):
             yield Remark(f"{trace.path}/{SUMMARY}", "/resumes/run", "a complete run", "an interrupted one")
 

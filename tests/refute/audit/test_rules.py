@@ -2,7 +2,17 @@
 
 import pytest
 from mutations import other
-from tampers import HIDDEN, OF_RUN, OF_TREES, honest_resumption, honest_trees, put, traced, trees
+from tampers import (
+    HIDDEN,
+    OF_RUN,
+    OF_TREES,
+    honest_resumption,
+    honest_trees,
+    put,
+    resumption_on_another_model,
+    traced,
+    trees,
+)
 
 from refute.audit.examine import examine
 from refute.audit.rule import Severity
@@ -43,6 +53,19 @@ def test_a_run_that_goes_on_with_an_interrupted_one_is_honest(audited):
     trees = honest_resumption(audited)
     rules = ["chain-kept", "chain-single", "resumed-kept", "resumed-same"]
     assert [remark for name in rules for remark in RULES_OF_TREES[name].check(trees)] == []
+
+
+def test_a_run_goes_on_as_it_was_asked_for(audited):
+    trees = resumption_on_another_model(audited)
+    (remark,) = RULES_OF_TREES["resumed-same"].check(trees)
+    assert (remark.pointer, remark.found) == ("/requested", "another request")
+
+
+def test_pytest_may_leave_out_what_a_record_does_not_say(audited):
+    bundle = audited.whole.copy()
+    OF_RUN["plan-requested"](bundle)
+    put("findings.json", "provenance", "argv", 0, to="pytest")(bundle)
+    assert list(RUN_RULES["plan-requested"].check(bundle.subject(audited.here, audited.library))) == []
 
 
 def tampered(audited, rule, *, rehash):
