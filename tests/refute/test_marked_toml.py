@@ -130,9 +130,15 @@ VALUES = st.recursive(
 )
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder of its own: a pyproject.toml above the folders of other tests is theirs too."""
+    return tmp_path_factory.mktemp("toml")
+
+
 @given(st.dictionaries(KEYS, VALUES, max_size=4))
-def test_whatever_is_written_every_key_and_value_has_a_place(tmp_path_factory, data):
+def test_whatever_is_written_every_key_and_value_has_a_place(folder, data):
     text = "".join(lines(data))
-    document = read_toml(written(tmp_path_factory.getbasetemp(), text))
+    document = read_toml(written(folder, text))
     assert document.data == tomllib.loads(text)
     assert pointers(document.data) <= document.values.keys()
