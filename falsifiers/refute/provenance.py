@@ -50,7 +50,7 @@ def collect(
         "harness": {
             "name": "refute",
             "version": _version("refute"),
-            "digest": package_digest("refute", suffixes=(".py", ".json")),
+            "digest": harness_digest(),
         },
     }
 
@@ -107,6 +107,11 @@ def package_digest(package: str, *, suffixes: Sequence[str] = (".py",)) -> str |
             content = source.read_bytes()
             digest.update(f"{source.relative_to(root).as_posix()}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()
+
+
+def harness_digest() -> str | None:
+    """Return the content digest of refute itself, with what its schemas say."""
+    return package_digest("refute", suffixes=(".py", ".json"))
 
 
 def process_identity() -> dict[str, Any]:

@@ -161,7 +161,7 @@ def _here(arguments: argparse.Namespace) -> "Here":
     from refute.contract_files import find_contracts
     from refute.kinds import ANY
     from refute.marked_yaml import ContractError
-    from refute.provenance import package_digest
+    from refute.provenance import harness_digest
     from refute.signing import SigningError, load_public_key
 
     named = arguments.contracts or ([Path("contracts")] if Path("contracts").is_dir() else [])
@@ -176,5 +176,4 @@ def _here(arguments: argparse.Namespace) -> "Here":
         keys = [load_public_key(path) for path in arguments.keys]
     except SigningError as error:
         raise Refused(Exit.USAGE, f"refute: {error}") from None
-    harness = package_digest("refute", suffixes=(".py", ".json"))
-    return Here(Present.here(), contracts=contracts, harness=harness, keys=keys)
+    return Here(Present.here(), contracts=contracts, harness=harness_digest(), keys=keys)

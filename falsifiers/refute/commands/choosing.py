@@ -40,7 +40,7 @@ def resumed(
 ) -> "tuple[argparse.Namespace, Takeover]":
     """What the interrupted run was asked for, and what is taken over from it. Raises `Refused`."""
     from refute.host import facts, testbed
-    from refute.provenance import package_digest
+    from refute.provenance import harness_digest
     from refute.report.progress import hashing
     from refute.resume import CannotResume, find, options_of
     from refute.takeover import take_over
@@ -57,7 +57,7 @@ def resumed(
                 contracts,
                 selection,
                 testbed=testbed(facts()),
-                harness=package_digest("refute", suffixes=(".py", ".json")),
+                harness=harness_digest(),
                 progress=progress,
             )
     except CannotResume as error:

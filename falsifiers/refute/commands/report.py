@@ -71,7 +71,7 @@ def _whole(arguments: argparse.Namespace) -> _Made:
     from refute.attempts import Present
     from refute.audit.examine import audit
     from refute.audit.subject import Here
-    from refute.provenance import package_digest
+    from refute.provenance import harness_digest
     from refute.report.page.gather import gather
     from refute.report.page.markdown import markdown
     from refute.report.page.render import page
@@ -79,8 +79,7 @@ def _whole(arguments: argparse.Namespace) -> _Made:
     contracts = contracts_of(arguments.paths, foreign=True)
     policy = policy_of(contracts)
     trees, present = trees_of(arguments, policy), Present.here()
-    harness = package_digest("refute", suffixes=(".py", ".json"))
-    here = Here(present, contracts={each.id: each for each in contracts}, harness=harness)
+    here = Here(present, contracts={each.id: each for each in contracts}, harness=harness_digest())
     found = audit([tree for tree in trees if tree.exists()], here)
     report = gather(contracts, trees, policy=policy, audit=found, present=present)
     data = page(report) if arguments.format == "html" else markdown(report).encode()
