@@ -164,3 +164,16 @@ def embedded_model() -> Path:
     assert spec is not None
     assert spec.submodule_search_locations
     return Path(spec.submodule_search_locations[0]) / "pocket" / "pocket.gguf"
+
+
+def stand_in() -> "Target":
+    """Open the bundled runtime on the embedded model, for faults that a target has no seam for.
+
+    Raises `CannotPlant` where that is not possible.
+    """
+    from refute.targets.base import CannotPlant, TargetError  # noqa: PLC0415 (start-up time)
+
+    try:
+        return Selection("bundled", embedded_model(), "embedded", "array", "auto").open()
+    except TargetError as error:
+        raise CannotPlant(str(error)) from None

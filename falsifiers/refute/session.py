@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refute.finding import Finding, missed
-from refute.select import Selection, embedded_model
+from refute.select import Selection, stand_in
 from refute.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Attacker:
         finding = attack(
             falsifier,
             target,
-            controls=Controls(fake=FakeTarget, stand_in=self._stand_in),
+            controls=Controls(fake=FakeTarget, stand_in=stand_in),
             report=lambda stage: self._pass(contract.id, stage),
             alone=self.room.to_oneself if self.room is not None else nullcontext,
             known=known,
@@ -118,15 +118,6 @@ class Attacker:
 
         declared = {fault.name for fault in falsifier.must_catch}
         return [Fault(spec.name, spec.default) for spec in FAULTS.values() if spec.name not in declared]
-
-    def _stand_in(self) -> "Target":
-        """Open the bundled runtime on the embedded model. Raises `CannotPlant` where that is not possible."""
-        from refute.targets.base import CannotPlant, TargetError  # noqa: PLC0415 (start-up time)
-
-        try:
-            return Selection("bundled", embedded_model(), "embedded", "array", "auto").open()
-        except TargetError as error:
-            raise CannotPlant(str(error)) from None
 
 
 def _spare_the_collector() -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refute.attempts import BUNDLED
 from refute.interrupts import unbroken
 from refute.provenance import model_sha256, package_digest
 from refute.record import Sealed
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from refute.select import Selection
 
 _SAME = ("engine", "engine_digest", "model_sha256")
-_BUNDLED = "refute_runtime"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +146,8 @@ def _identity(selection: "Selection", progress: "Progress | None") -> Iterator[t
     try:
         if selection.engine == "bundled":
             assert selection.model is not None
-            yield "engine", _BUNDLED
-            yield "engine_digest", package_digest(_BUNDLED)
+            yield "engine", BUNDLED
+            yield "engine_digest", package_digest(BUNDLED)
             yield "model_sha256", model_sha256(selection.model, progress=progress)
             return
         identity = selection.open().identity

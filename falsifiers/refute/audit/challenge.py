@@ -99,14 +99,14 @@ def challenge(
     objections: list[Objection] = []
     exact = near = plans = 0
     for subject, filed, finding in found:
-        target = open_target(_backend(finding))
+        target = open_target(backend_of(finding))
         differs = _redrawn(subject, filed, finding, target)
         plans += differs is not None
         objections += differs or ()
     chosen = positions[:count]
     for done, position in enumerate(chosen):
         progress(done, len(chosen))
-        target = open_target(_backend(position.finding))
+        target = open_target(backend_of(position.finding))
         differences = list(_again(position, target))
         objections += differences
         exact += not differences and _bitwise(position.finding, target)
@@ -234,7 +234,8 @@ def _tolerance(falsifier: Falsifier) -> float:
     return max(stated, default=_TOLERANCE)
 
 
-def _backend(finding: Finding) -> str:
+def backend_of(finding: Finding) -> str:
+    """The runtime's backend that a finding was made on."""
     return str(finding.target["settings"].get("backend", "array"))
 
 

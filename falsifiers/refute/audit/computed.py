@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from refute.audit.challenge import Challenge, challenge
+from refute.audit.challenge import Challenge, backend_of, challenge
 from refute.audit.reproduction import Reproduction, newest, reproduce
 from refute.audit.subject import Subject
 from refute.provenance import model_sha256
-from refute.select import Selection, embedded_model
-from refute.targets.base import CannotPlant, Target, TargetError
+from refute.select import Selection, stand_in
+from refute.targets.base import Target
 from refute.targets.fake import FakeTarget
 from refute.trials import Controls, Stage
 from refute.verdict import Exit, worst_exit
@@ -84,8 +84,8 @@ def compute(
         )
     repeated = []
     for entry in entries:
-        target = engine.open(str(entry[2].target["settings"].get("backend", "array")))
-        controls = Controls(FakeTarget, _stand_in)
+        target = engine.open(backend_of(entry[2]))
+        controls = Controls(FakeTarget, stand_in)
         repeated.append(
             reproduce(entry, target, controls, margin=margin, report=lambda stage: _told(progress, stage))
         )
@@ -94,10 +94,3 @@ def compute(
 
 def _told(progress: Callable[[int, int], None], stage: Stage) -> None:
     progress(stage.done, stage.total)
-
-
-def _stand_in() -> Target:
-    try:
-        return Selection("bundled", embedded_model(), "embedded", "array", "auto").open()
-    except TargetError as error:
-        raise CannotPlant(str(error)) from None

@@ -2,11 +2,10 @@
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refute.commands.shared import Refused, add_model, count
+from refute.commands.shared import Refused, add_model, choose, count
 from refute.verdict import Exit, worst_exit
 
 if TYPE_CHECKING:
@@ -108,16 +107,9 @@ def _with_engine(arguments: argparse.Namespace, here: "Here") -> "Computed":
     from refute.audit.examine import subjects_in
     from refute.audit.reproduction import CannotReproduce
     from refute.report.audit import Progress
-    from refute.select import select
     from refute.targets.base import TargetError
 
-    selection = select(
-        engine="bundled",
-        model=arguments.model,
-        backend=arguments.backend or "array",
-        device=arguments.device or "auto",
-        environ=os.environ,
-    )
+    selection = choose(arguments, "bundled")
     if selection.missing:
         raise Refused(Exit.MISSING, f"refute: {selection.missing}; nothing can be computed again without it")
     with Progress(Console(stderr=True)) as progress:

@@ -17,6 +17,7 @@ from refute.commands.shared import (
     policy_of,
     trees_of,
 )
+from refute.policy import PROFILES
 from refute.verdict import Exit
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def add(commands: "Commands") -> None:
     add_trees(parser)
     parser.add_argument(
         "--profile",
-        choices=("pr", "release"),
+        choices=PROFILES,
         required=True,
         help="pr: every claim survived on the embedded model; release: full-model evidence discharges it too",
     )
