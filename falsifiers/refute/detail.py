@@ -122,10 +122,8 @@ def detail(
 
 
 def _tried(attempts: Attempts, key: Key, policy: Policy) -> Iterable[Tried]:
-    invalid = {(each.claim, each.run): each for each in policy.invalidations}
     for each in attempts.of.get(key, ()):
-        claim = "/".join(key)
-        invalidation = invalid.get((claim, each.run)) or invalid.get((claim, each.finding.run))
+        invalidation = policy.invalidation("/".join(key), each.run, each.finding.run)
         yield Tried(
             run=each.run,
             started=each.finding.started,

@@ -179,7 +179,7 @@ class _Rule:
         return dataclasses.replace(ruling, outcome="waived", code=Exit.OK, reason=reason)
 
     def _unwaived(self, claim: Claim) -> Ruling:
-        state = claim.beneath or claim.status
+        state = claim.unwaived
         if state in (Status.TAMPERED, Status.FALSIFIED):
             reason = next((row.reason for row in claim.rows if row.status is state), claim.reason)
             reason = claim.reason if state is Status.TAMPERED else reason
@@ -195,7 +195,7 @@ class _Rule:
 
     def _at(self, claim: Claim, level: Level, rows: Sequence[Row], wanted: ProfilePolicy) -> Ruling:
         """Rule on what is known at one level, whatever the claim's other rows say."""
-        state = claim.beneath or claim.status
+        state = claim.unwaived
         note = "" if state is Status.DISCHARGED else f"{claim.discharge}: {_full(claim)}"
         command = claim.command or f"refute run -k {claim.falsifier}"
         if level is Level.EMBEDDED:

@@ -170,7 +170,7 @@ def _elsewhere(claim: "Claim", level: Level, profile: "Profile") -> str:
 
 def _settled(claim: "Claim", rows: Sequence["Row"]) -> str:
     """Why another attack would change nothing."""
-    if (claim.beneath or claim.status) is Status.TAMPERED:
+    if claim.unwaived is Status.TAMPERED:
         return "tampered: its records have to be looked at first"
     refuted = next((row for row in rows if row.status is Status.FALSIFIED), None)
     return "" if refuted is None else f"falsified on this engine and model: {refuted.reason}"

@@ -94,6 +94,13 @@ class Policy:
         """What a profile wants besides."""
         return self.profiles.get(profile, ProfilePolicy())
 
+    def invalidation(self, claim: str, *runs: str) -> Invalidation | None:
+        """Return what takes an attempt out. runs: its own, and the one that it was taken over from."""
+        return next(
+            (each for run in runs for each in self.invalidations if (each.claim, each.run) == (claim, run)),
+            None,
+        )
+
 
 def digest_of(section: Mapping[str, Any], keys: Mapping[str, bytes] | None = None) -> str:
     """Return the sha256 of a section and of its keys' files; an empty section and none are the same."""

@@ -55,7 +55,7 @@ class Ground:
         self.attempts = attempts
         self.groups: dict[Key, list[Group]] = {}
         self.invalidated: dict[Key, list[tuple[Attempt, Invalidation]]] = {}
-        self._invalid = {(each.claim, each.run): each for each in policy.invalidations}
+        self._policy = policy
         self._survivals: dict[Key, dict[tuple[str, str], _Survivals]] = {}
         self._survived: dict[tuple[Key, str, str, str, Level], bool] = {}
         for key in self.declared:
@@ -75,19 +75,13 @@ class Ground:
         groups: dict[tuple[str, str, str], list[Attempt]] = {}
         invalidated = self.invalidated[key] = []
         for attempt in self.attempts.of.get(key, ()):
-            invalidation = self._invalidation(key, attempt)
+            # A finding that a resumed run took over is the same attempt.
+            invalidation = self._policy.invalidation("/".join(key), attempt.run, attempt.finding.run)
             if invalidation is not None:
                 invalidated.append((attempt, invalidation))
             else:
                 groups.setdefault((attempt.engine, attempt.model, attempt.testbed), []).append(attempt)
         self.groups[key] = list(groups.values())
-
-    def _invalidation(self, key: Key, attempt: Attempt) -> Invalidation | None:
-        if not self._invalid:
-            return None
-        claim = "/".join(key)
-        # A finding that a resumed run took over is the same attempt.
-        return self._invalid.get((claim, attempt.run)) or self._invalid.get((claim, attempt.finding.run))
 
     def _row(self, falsifier: Falsifier, group: Group) -> Row:
         state, decisive, reason = _state(group)

@@ -55,6 +55,11 @@ class Claim:
         """`CONTRACT/FALSIFIER`, as needs and policies name it."""
         return f"{self.contract}/{self.falsifier}"
 
+    @property
+    def unwaived(self) -> Status:
+        """Its status, whatever is waived."""
+        return self.beneath or self.status
+
 
 @dataclass(frozen=True, slots=True)
 class Overview:

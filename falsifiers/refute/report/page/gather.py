@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from refute.finding import Finding, demanded, timestamp
 from refute.gate import Decision, decide
 from refute.kinds import kind_named
 from refute.kinds.base import Drawn
-from refute.policy import PROFILES, Policy, no_policy
+from refute.policy import PROFILES, Invalidation, Policy, no_policy
 from refute.reader import Discrepancy, read_run
 from refute.rejudge import Kinds
 from refute.report.page.audited import Audited, problems_of, sorted_out
@@ -151,17 +151,13 @@ def _claim(
     ground: "_Ground",
 ) -> ClaimPart:
     anchor = _anchor(claim.name)
-    taken_out = {
-        each.run: f"invalidated by {each.owner}: {each.reason}"
-        for each in ground.policy.invalidations
-        if each.claim == claim.name
-    }
-    counts = [not {each.run, each.finding.run} & taken_out.keys() for each in tried]
+    taken_out = [ground.policy.invalidation(claim.name, each.run, each.finding.run) for each in tried]
+    counts = [each is None for each in taken_out]
     counting = [each for each, counted in zip(tried, counts, strict=True) if counted]
     decisive = _decisive(claim, counting)
     decisive = ground.with_samples(decisive) if decisive else None
     evidence = evidence_of(decisive, contract, falsifier, ground.kinds) if decisive else None
-    listed = tried[-_ATTEMPTS:]
+    listed = list(zip(tried, taken_out, strict=True))[-_ATTEMPTS:]
     return ClaimPart(
         anchor=anchor,
         contract=claim.contract,
@@ -186,7 +182,7 @@ def _claim(
         ),
         evidence=evidence,
         rows=tuple(_rows(claim, falsifier, counting, ground)),
-        attempts=tuple(_attempt(each, taken_out) for each in reversed(listed)),
+        attempts=tuple(_attempt(*each) for each in reversed(listed)),
         earlier=len(tried) - len(listed),
         problems=problems_of(
             claim.name,
@@ -200,7 +196,7 @@ def _claim(
 
 def _decisive(claim: Claim, tried: Sequence[Attempt]) -> Attempt | None:
     """The attempt behind the row that gives a claim its status; the newest where no row does."""
-    runs = {row.run for row in claim.rows if row.status is (claim.beneath or claim.status)}
+    runs = {row.run for row in claim.rows if row.status is claim.unwaived}
     return next((each for each in reversed(tried) if each.run in runs), tried[-1] if tried else None)
 
 
@@ -236,11 +232,11 @@ def _rows(
         )
 
 
-def _attempt(attempt: Attempt, taken_out: Mapping[str, str]) -> AttemptLine:
+def _attempt(attempt: Attempt, taken_out: Invalidation | None) -> AttemptLine:
     spoilt = "; ".join(map(str, attempt.discrepancies[:1]))
     notes = (
         f"tampered: {spoilt}" if spoilt else "",
-        taken_out.get(attempt.run) or taken_out.get(attempt.finding.run, ""),
+        f"invalidated by {taken_out.owner}: {taken_out.reason}" if taken_out else "",
         f"stale: {attempt.stale}" if attempt.stale else "",
     )
     return AttemptLine(
