@@ -8,7 +8,7 @@ contracts, is `lint`'s. Importing this module is cheap; reading a contract impor
 """
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,6 +138,11 @@ class Reading:
     falsifiers: Mapping[int, Falsifier]
     contract: Contract | None
     problems: tuple[Problem, ...]
+
+
+def declared(contracts: Iterable[Contract]) -> dict[tuple[str, str], tuple[Contract, Falsifier]]:
+    """Return every falsifier with its contract, by their ids, in the order of the contracts."""
+    return {(each.id, own.id): (each, own) for each in contracts for own in each.falsifiers}
 
 
 def load_contract(

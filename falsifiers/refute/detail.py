@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from refute.attempts import Attempt, Attempts, Key, Present, read_attempts
-from refute.contract import Bound, Contract, Falsifier
+from refute.contract import Bound, Contract, Falsifier, declared
 from refute.finding import Finding
 from refute.kinds import kind_named
 from refute.kinds.base import Drawn
@@ -72,7 +72,7 @@ class Detail:
 
 def claim_named(contracts: Sequence[Contract], name: str) -> Key:
     """Find a claim by CONTRACT/FALSIFIER, alias (in any case) or falsifier. Raises `UnknownClaim`."""
-    keys = {(contract.id, each.id): each for contract in contracts for each in contract.falsifiers}
+    keys = {key: falsifier for key, (_, falsifier) in declared(contracts).items()}
     for key, falsifier in keys.items():
         if name == "/".join(key) or name.casefold() == (falsifier.alias or "").casefold():
             return key
@@ -104,8 +104,7 @@ def detail(
     present = present or Present.here()
     attempts = read_attempts(contracts, trees, present=present, kinds=kinds, samples=False)
     statuses = {claim.name: claim for claim in overview(contracts, attempts, policy=policy, now=now).claims}
-    contract = next(each for each in contracts if each.id == key[0])
-    falsifier = next(each for each in contract.falsifiers if each.id == key[1])
+    contract, falsifier = declared(contracts)[key]
     drawn, run = _drawn(attempts.of.get(key, ()), falsifier, kinds)
     needs = ((need, statuses[need].status if need in statuses else None) for need in falsifier.needs)
     return Detail(

@@ -5,6 +5,7 @@ Everything that `judge` needs is in here, so that the verdict can be derived aga
 """
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from refute.kinds.base import Observation
 from refute.verdict import Judgement, Outcome, Verdict
 
 SCHEMA = "urn:refute:schema:finding:1"
+RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{3}Z-[0-9a-f]{8}")  # of `record.new_run_id`
 
 
 @dataclass(frozen=True, slots=True)

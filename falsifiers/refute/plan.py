@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refute.attempts import Present, level_of
+from refute.contract import declared
 from refute.estimate import Estimate
 from refute.rows import is_testbed
 from refute.verdict import Level, Status, Verdict
@@ -112,12 +113,12 @@ def plan(
     wanted: Callable[["Contract", "Falsifier"], bool] = lambda *_: True,
 ) -> Plan:
     """Choose among all claims. besides: what the policy wants of the profile. wanted: the -k of the user."""
-    declared = {(each.id, own.id): (each, own) for each in contracts for own in each.falsifiers}
+    known = declared(contracts)
     now = datetime.now(UTC)
     planned, left_out = [], []
     for ruling in decision.rulings:
         claim = ruling.claim
-        contract, falsifier = declared[claim.contract, claim.falsifier]
+        contract, falsifier = known[claim.contract, claim.falsifier]
         level = level_of(subject.target, contract, present)
         reason = "not chosen" if not wanted(contract, falsifier) else ""
         reason = reason or _elsewhere(claim, level, decision.profile)

@@ -33,6 +33,7 @@ from refute.verdict import Status
 
 Profile = Literal["pr", "release"]
 PROFILES: tuple[Profile, ...] = get_args(Profile)
+FINGERPRINT_DIGITS = 12  # at least, of a testbed that is named
 WORST_FIRST: Mapping[Status, int] = {status: place for place, status in enumerate(Status)}
 
 

@@ -7,20 +7,29 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+from refute.finding import RUN_ID
 from refute.marked_toml import read_toml
 from refute.marked_yaml import Document, Pointer, Problem, did_you_mean
-from refute.policy import PROFILES, Invalidation, Policy, Profile, ProfilePolicy, Waiver, digest_of, no_policy
+from refute.policy import (
+    FINGERPRINT_DIGITS,
+    PROFILES,
+    Invalidation,
+    Policy,
+    Profile,
+    ProfilePolicy,
+    Waiver,
+    digest_of,
+    no_policy,
+)
 from refute.verdict import Status
 
 FILE = "pyproject.toml"
 SECTION: Pointer = ("tool", "refute")
-FINGERPRINT_DIGITS = 12
 _COVERABLE = tuple(
     status for status in Status if status not in (Status.TAMPERED, Status.WAIVED, Status.DISCHARGED)
 )
 _TIMELY = frozenset({"waiver-expired", "policy-claim"})  # told by lint; what they are about then counts not
 _CLAIM = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*/[a-z0-9]+(-[a-z0-9]+)*")
-_RUN = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{3}Z-[0-9a-f]{8}")
 _FINGERPRINT = re.compile(rf"[0-9a-f]{{{FINGERPRINT_DIGITS},64}}")
 
 
@@ -173,7 +182,7 @@ class _Check:
     def _invalidation(self, at: Pointer, given: Any) -> Invalidation:
         table = self._table(at, given, ("claim", "run", "owner", "reason"))
         run = table.get("run", "")
-        if "run" in table and not (isinstance(run, str) and _RUN.fullmatch(run)):
+        if "run" in table and not (isinstance(run, str) and RUN_ID.fullmatch(run)):
             expected = "a run such as 20261130T101500.000Z-0123abcd"
             self._wrong((*at, "run"), repr(run), expected, "refute status CLAIM lists them")
         claim, owner, reason = self._claim(at, table), *self._accounted(at, table)

@@ -9,7 +9,6 @@ counts.
 
 import hashlib
 import os
-import re
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refute.finding import Finding, timestamp
+from refute.finding import RUN_ID, Finding, timestamp
 from refute.provenance import process_identity
 from refute.reader import APPENDED, CONTRACT, LOG, SCHEMA, SIGNATURE, SUMMARY, State, listing, schema_faults
 from refute.recordable import NOTHING, Requested
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
 
 _NONE = Secrets()
-_RUN = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{3}Z-[0-9a-f]{8}")
 
 
 class RecordError(Exception):
@@ -310,7 +308,7 @@ def newest_sealed(contract: Path) -> Sealed | None:
             state = load_strict(data)["state"]
         except (OSError, StrictJsonError, TypeError, KeyError):
             continue  # never begun, or spoilt: whoever reads the tree is told
-        if state in ("complete", "interrupted") and _RUN.fullmatch(path.name):
+        if state in ("complete", "interrupted") and RUN_ID.fullmatch(path.name):
             return Sealed(path.name, hashlib.sha256(data).hexdigest())
     return None
 

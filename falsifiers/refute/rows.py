@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from refute.attempts import RANK, Attempt, Attempts, Key
-from refute.contract import Contract, Falsifier
-from refute.policy import Invalidation, Policy
+from refute.contract import Contract, Falsifier, declared
+from refute.policy import FINGERPRINT_DIGITS, Invalidation, Policy
 from refute.verdict import Level, Status, Verdict
 
-_FINGERPRINT_DIGITS = 12
 Group = Sequence[Attempt]  # never empty, in the order of their runs
 
 
@@ -51,7 +50,7 @@ class Ground:
     """All attempts on all declared falsifiers, grouped, and whether their needs hold."""
 
     def __init__(self, contracts: Sequence[Contract], attempts: Attempts, policy: Policy) -> None:
-        self.declared = {(each.id, own.id): (each, own) for each in contracts for own in each.falsifiers}
+        self.declared = declared(contracts)
         self.attempts = attempts
         self.groups: dict[Key, list[Group]] = {}
         self.invalidated: dict[Key, list[tuple[Attempt, Invalidation]]] = {}
@@ -204,4 +203,4 @@ def _flags(group: Group, decisive: Attempt) -> tuple[str, ...]:
 
 def is_testbed(name: str, fingerprint: str) -> bool:
     """Whether a contract's testbed is this one: `any`, or at least 12 first digits of a fingerprint."""
-    return name == "any" or (len(name) >= _FINGERPRINT_DIGITS and fingerprint.startswith(name))
+    return name == "any" or (len(name) >= FINGERPRINT_DIGITS and fingerprint.startswith(name))

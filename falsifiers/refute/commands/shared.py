@@ -157,10 +157,10 @@ def policy_of(contracts: "Sequence[Contract]") -> "Policy":
     """Read the policy of the working directory; every fault in it is a sentence. Raises `Refused`."""
     from datetime import UTC, datetime
 
-    from refute.contract import ContractError
+    from refute.contract import ContractError, declared
     from refute.policy_file import read_policy
 
-    claims = [f"{contract.id}/{each.id}" for contract in contracts for each in contract.falsifiers]
+    claims = list(map("/".join, declared(contracts)))
     try:
         reading = read_policy(Path(), claims, datetime.now(UTC).date())
     except ContractError as error:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from refute.contract import Contract, ContractError, Problem, load_contract
+from refute.contract import Contract, ContractError, Problem, declared, load_contract
 from refute.contract_files import find_contracts
 from refute.lint import lint
 from refute.lint_base import Comparison, as_data, compare
@@ -75,7 +75,7 @@ def _policy(root: Path, contracts: Sequence[Contract]) -> Sequence[Problem]:
     for path in set(find_contracts(root)) - {contract.path for contract in contracts}:
         with suppress(ContractError):  # what is not named here is linted elsewhere
             known.append(load_contract(path))
-    claims = [f"{contract.id}/{each.id}" for contract in known for each in contract.falsifiers]
+    claims = list(map("/".join, declared(known)))
     try:
         return read_policy(root, claims, datetime.now(UTC).date()).problems
     except ContractError as error:

@@ -1,6 +1,5 @@
 """Contracts and records -> the frozen data of a report. Nothing is judged here: states come from `status`."""
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -10,8 +9,8 @@ import refute
 from refute.attempts import Attempt, Attempts, Present, read_attempts
 from refute.audit.examine import Report as Audit
 from refute.audit.rule import Severity
-from refute.contract import Bound, Contract, Falsifier
-from refute.finding import Finding, demanded, timestamp
+from refute.contract import Bound, Contract, Falsifier, declared
+from refute.finding import RUN_ID, Finding, demanded, timestamp
 from refute.gate import Decision, decide
 from refute.kinds import kind_named
 from refute.kinds.base import Drawn
@@ -40,7 +39,6 @@ _ATTEMPTS = 12  # listed of one claim
 _DRAWN = 8  # rows of one claim, at most
 _MOMENTS = 24  # runs whose outcome is shown over time
 _OUTCOMES = (("passes", "pass"), ("waived", "waived"), ("outside", "do not apply"), ("fails", "fail"))
-_RUN = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{3}Z-[0-9a-f]{8}")
 
 
 @dataclass(slots=True)
@@ -87,9 +85,9 @@ def gather(
     )
     ground = _Ground({each.name for each in whole.claims}, policy, audited, kinds, {})
     parts: dict[str, list[ClaimPart]] = defaultdict(list)
-    declared = {(each.id, own.id): (each, own) for each in contracts for own in each.falsifiers}
+    known = declared(contracts)
     for claim in whole.claims:
-        contract, falsifier = declared[claim.contract, claim.falsifier]
+        contract, falsifier = known[claim.contract, claim.falsifier]
         tried = attempts.of.get((claim.contract, claim.falsifier), ())
         parts[claim.contract].append(_claim(claim, contract, falsifier, tried, ground))
     behind = {part.evidence.run for claims in parts.values() for part in claims if part.evidence}
@@ -311,5 +309,5 @@ def _moments(contracts: Sequence[Contract], attempts: Attempts, policy: Policy) 
 
 def _named(found: Discrepancy) -> str:
     """The run that a discrepancy names; before all others where it names none."""
-    match = _RUN.search(found.where)
+    match = RUN_ID.search(found.where)
     return match[0] if match else ""
