@@ -16,7 +16,7 @@ from refute.attempts import Present
 from refute.contract import Contract, ContractError, Falsifier, load_contract
 from refute.finding import Finding
 from refute.kinds import ANY, kind_named
-from refute.reader import CONTRACT, SUMMARY, VERSION, Record, schema_faults
+from refute.reader import CONTRACT, SUMMARY, TELEMETRY, VERSION, Record, schema_faults
 from refute.rejudge import Kinds, Rejudge, Rejudged
 from refute.strict_json import StrictJsonError, load_strict
 
@@ -148,7 +148,10 @@ class Filed:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One run. summary: its listing; None where that is missing or not sound. contract: the one in it."""
+    """One run. summary: its listing; None where that is missing or not sound. contract: the one in it.
+
+    telemetry: what each line reads as, or why it cannot be read.
+    """
 
     folder: Folder
     here: Here
@@ -157,6 +160,7 @@ class Subject:
     contract: Contract | None
     contract_error: str
     filed: tuple[Filed, ...]
+    telemetry: tuple[Any, ...]
 
     @classmethod
     def of(cls, folder: Folder, here: Here, library: Library) -> "Subject":
@@ -167,10 +171,11 @@ class Subject:
         read = "" if source is None else library.contract(source, f"{folder.path}/{CONTRACT}")
         contract = read if isinstance(read, Contract) else None
         error = read if isinstance(read, str) else ""
+        told = tuple(map(_line, (folder.file(TELEMETRY) or b"").splitlines()))
         if listing is None or not listing.sound:
-            return cls(folder, here, listing, None, contract, error, ())
+            return cls(folder, here, listing, None, contract, error, (), told)
         filed = _filed(listing.data, folder, contract, library)
-        return cls(folder, here, listing, listing.data, contract, error, tuple(filed))
+        return cls(folder, here, listing, listing.data, contract, error, tuple(filed), told)
 
     @property
     def unfinished(self) -> Finding | None:
@@ -210,6 +215,13 @@ def _document(data: bytes, schema: str) -> Document:
     if isinstance(version, str) and version != f"urn:refute:schema:{schema}:{VERSION}":
         return Document(read, faults=(("/schema", version),))
     return Document(read, faults=tuple(schema_faults(read, schema)))
+
+
+def _line(line: bytes) -> Any:
+    try:
+        return load_strict(line)
+    except StrictJsonError as error:
+        return error
 
 
 def _filed(

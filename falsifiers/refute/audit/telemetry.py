@@ -1,13 +1,13 @@
 """Rules of telemetry: what the host did while a run went on, a line a second, told by another thread."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from refute.audit.rule import ERROR, WARNING, Remark, Rule, rule
 from refute.audit.subject import Subject
 from refute.audit.times import ended, moment
 from refute.reader import SUMMARY, TELEMETRY
-from refute.strict_json import StrictJsonError, load_strict
+from refute.strict_json import StrictJsonError
 
 _NUMBER = (int, float)
 _FORM: Mapping[str, tuple[type, ...]] = {
@@ -24,16 +24,6 @@ _DRIFT = 0.01
 _EDGE = 10 * 10**9  # nanoseconds at either end of a run: a busy host is late
 _SLOWED = {"hardware-slowdown", "thermal", "hardware-thermal", "power-brake"}
 Line = tuple[int, Mapping[str, Any]]
-
-
-def _lines(subject: Subject) -> Iterator[tuple[int, Any]]:
-    """Every line that there is, numbered from 1: what it reads as, or why it cannot be read."""
-    data = subject.folder.file(TELEMETRY)
-    for number, line in enumerate((data or b"").splitlines(), 1):
-        try:
-            yield number, load_strict(line)
-        except StrictJsonError as error:
-            yield number, error
 
 
 def _fault(line: Any) -> str:
@@ -55,7 +45,8 @@ def _fault(line: Any) -> str:
 
 
 def _sound(subject: Subject) -> list[Line]:
-    return [(number, line) for number, line in _lines(subject) if not _fault(line)]
+    """The lines that have their form, numbered from 1."""
+    return [(number, line) for number, line in enumerate(subject.telemetry, 1) if not _fault(line)]
 
 
 @rule(WARNING, "A sealed run has telemetry.", "Nothing shows what the host did meanwhile.")
@@ -71,7 +62,7 @@ def telemetry_there(subject: Subject) -> Iterable[Remark]:
     "No run of refute writes any other.",
 )
 def telemetry_form(subject: Subject) -> Iterable[Remark]:
-    lines = list(_lines(subject))
+    lines = list(enumerate(subject.telemetry, 1))
     torn = subject.summary is not None and subject.summary["state"] != "complete"  # killed within a line
     for number, line in lines[:-1] if torn else lines:
         fault = _fault(line)
