@@ -1,7 +1,7 @@
 """All that is known of one claim: what it says, how it stands, every attempt on it, figures of the newest."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -89,22 +89,35 @@ def claim_named(contracts: Sequence[Contract], name: str) -> Key:
     raise UnknownClaim(f"{name}: no such claim, file or folder; {told}")
 
 
-def detail(
+def details(
     contracts: Sequence[Contract],
     trees: Iterable[Path],
-    key: Key,
+    keys: Iterable[Key],
     *,
     present: Present | None = None,
     kinds: Kinds = kind_named,
     policy: Policy | None = None,
     now: datetime | None = None,
-) -> Detail:
-    """Gather what is known of a claim that one of the contracts declares."""
+) -> list[Detail]:
+    """Gather what is known of claims that the contracts declare; every record is read once."""
     policy = policy or no_policy()
     present = present or Present.here()
     attempts = read_attempts(contracts, trees, present=present, kinds=kinds, samples=False)
     statuses = {claim.name: claim for claim in overview(contracts, attempts, policy=policy, now=now).claims}
-    contract, falsifier = declared(contracts)[key]
+    known = declared(contracts)
+    return [_detail(key, known[key], attempts, statuses, kinds=kinds, policy=policy) for key in keys]
+
+
+def _detail(
+    key: Key,
+    known: tuple[Contract, Falsifier],
+    attempts: Attempts,
+    statuses: Mapping[str, Claim],
+    *,
+    kinds: Kinds,
+    policy: Policy,
+) -> Detail:
+    contract, falsifier = known
     drawn, run = _drawn(attempts.of.get(key, ()), falsifier, kinds)
     needs = ((need, statuses[need].status if need in statuses else None) for need in falsifier.needs)
     return Detail(

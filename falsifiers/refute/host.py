@@ -85,8 +85,14 @@ def _cpu_model(root: Path) -> Fact:
 
 
 def _memory(root: Path) -> Fact:
-    found = _line(root, _MEMINFO, r"^MemTotal:\s*(\d+) kB")
-    return fact(int(found) * 1024, _MEMINFO) if found else fact(None, f"no MemTotal in {_MEMINFO}")
+    found = meminfo("MemTotal", root)
+    return fact(found, f"no MemTotal in {_MEMINFO}" if found is None else _MEMINFO)
+
+
+def meminfo(name: str, root: Path = Path("/")) -> int | None:
+    """Return one of the kernel's sizes of memory, in bytes; None where it does not tell."""
+    found = _line(root, _MEMINFO, rf"^{name}:\s*(\d+) kB")
+    return int(found) * 1024 if found else None
 
 
 def _limit(root: Path, name: str, value: Callable[[str], float]) -> Fact:

@@ -28,7 +28,7 @@ def add(commands: "Commands") -> None:
 
 
 def _status(arguments: argparse.Namespace) -> Exit:
-    from refute.detail import UnknownClaim, claim_named, detail
+    from refute.detail import UnknownClaim, claim_named, details
     from refute.report.claim import show_claim
     from refute.report.terminal import show_status
     from refute.status import status
@@ -49,13 +49,13 @@ def _status(arguments: argparse.Namespace) -> Exit:
         keys = [claim_named(contracts, name) for name in names]
     except UnknownClaim as error:
         raise Refused(Exit.USAGE, f"refute: {error}") from None
-    details = [detail(contracts, trees, key, policy=policy) for key in dict.fromkeys(keys)]
+    found = details(contracts, trees, dict.fromkeys(keys), policy=policy)
     if arguments.json:
-        whole = [each.to_json() for each in details]
+        whole = [each.to_json() for each in found]
         print(json.dumps(whole[0] if len(whole) == 1 else whole, indent=2))
     else:
         console = console_on(sys.stdout)
-        for place, each in enumerate(details):
+        for place, each in enumerate(found):
             if place:
                 console.print()
             show_claim(each, console)

@@ -12,7 +12,7 @@ from typing import Any
 
 from refute.doctor.base import Check, State, gib
 from refute.doctor.model import Needs
-from refute.host import facts
+from refute.host import facts, meminfo
 from refute.provenance import git_state
 from refute.report.words import counted, shown
 
@@ -143,7 +143,7 @@ def look_at_git(directory: Path, evidence: Path | None = None) -> Iterator[Check
 
 def available(root: Path = Path("/")) -> tuple[int | None, str]:
     """Return the bytes that a new process can take, None where nothing tells, and what bounds them."""
-    free = _kib(root, "MemAvailable")
+    free = meminfo("MemAvailable", root)
     bounds = [] if free is None else [(free, "available on the host")]
     group = root / "sys/fs/cgroup"
     try:
@@ -177,15 +177,6 @@ def _room(name: str, folder: Path, needed: int, without: State, fix: str) -> Che
     if free < needed:
         return Check(name, without, told, fix)
     return Check(name, "ok", told)
-
-
-def _kib(root: Path, name: str) -> int | None:
-    try:
-        lines = (root / "proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    found = (int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
-    return next(found, None)
 
 
 def _percent(share: float | None) -> str:

@@ -23,7 +23,7 @@ from rich.console import Console
 
 from refute.cli import main
 from refute.contract import Bound, load_contract
-from refute.detail import UnknownClaim, claim_named, detail
+from refute.detail import UnknownClaim, claim_named, details
 from refute.kinds.base import Drawn
 from refute.policy import Invalidation, Policy, digest_of
 from refute.report.claim import picture, show_claim
@@ -31,7 +31,7 @@ from refute.verdict import Exit, Verdict
 
 
 def told(contract, tree, name, policy=None, *, terminal=False):
-    found = detail([contract], [tree], ("demo-v1", name), present=PRESENT, kinds=kinds, policy=policy)
+    (found,) = details([contract], [tree], [("demo-v1", name)], present=PRESENT, kinds=kinds, policy=policy)
     stream = io.StringIO()
     show_claim(found, Console(file=stream, force_terminal=terminal, width=80, highlight=False))
     return stream.getvalue()
