@@ -80,8 +80,7 @@ class Attempt:
     @property
     def model(self) -> str:
         """The model file's digest; its name where there is no file."""
-        target = self.finding.target
-        return str(target.get("model_sha256") or target.get("model_name", ""))
+        return model_key(self.finding.target)
 
     @property
     def attacked(self) -> bool:
@@ -191,6 +190,11 @@ def _read(
             for falsifier in [problem.falsifier] if problem.falsifier in declared else declared:
                 spoilt[contract.id, falsifier].append(problem)
     return Attempts(attempts, spoilt, len(paths), tuple(unclaimed), tuple(sorted(digests)))
+
+
+def model_key(target: Mapping[str, object]) -> str:
+    """Return what tells a target's model from others: its file's digest; its name where there is no file."""
+    return str(target.get("model_sha256") or target.get("model_name", ""))
 
 
 def level_of(target: Mapping[str, object], contract: Contract, present: Present) -> Level:

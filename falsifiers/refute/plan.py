@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refute.attempts import Present, level_of
+from refute.attempts import Present, level_of, model_key
 from refute.contract import declared
 from refute.estimate import Estimate
 from refute.rows import is_testbed
@@ -42,7 +42,7 @@ class Subject:
     @property
     def model(self) -> str:
         """The model's digest; its name where there is no file."""
-        return str(self.target.get("model_sha256") or self.target.get("model_name", ""))
+        return model_key(self.target)
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,16 @@ def run_paths(tree: Path) -> list[Path]:
     return sorted(runs, key=lambda path: (path.name, path.parent.name))
 
 
+def folders_by_run(trees: Iterable[Path]) -> dict[str, list[Path]]:
+    """List the folders of every run under some trees, one for each contract, by its id, the oldest first."""
+    folders = [path for tree in trees for path in tree.glob("*/*") if path.is_dir()]
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folders, key=lambda path: (path.name, path.parent.name)):
+        if not path.name.startswith("."):
+            found.setdefault(path.name, []).append(path)
+    return found
+
+
 def read_runs(tree: Path) -> list[Run]:
     """Read every run under a tree, in the order of their ids."""
     return [read_run(path) for path in run_paths(tree)]

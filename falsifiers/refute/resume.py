@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refute.reader import Run, read_run
+from refute.reader import Run, folders_by_run, read_run
 from refute.report.words import shown
 
 _FROM_RECORD = ("target", "backend", "device", "endpoint", "model_name", "dialect", "seed")
@@ -40,7 +40,7 @@ def find(trees: Sequence[Path], name: str) -> Interrupted:
     if name and (Path(name) / "findings.json").is_file():
         path = Path(name)
         trees, name = [path.absolute().parents[1]], path.absolute().name
-    runs = _ids(trees)
+    runs = folders_by_run(trees)
     if not name:
         return _newest(runs, trees)
     found = [run for run in runs if run.startswith(name)]
@@ -140,16 +140,6 @@ def _refuse_living(parts: Iterable[Run]) -> None:
             raise CannotResume(
                 f"{part.run} still runs, as process {process}: it can be resumed once it is over"
             )
-
-
-def _ids(trees: Sequence[Path]) -> dict[str, list[Path]]:
-    """Every run's folders, by its id, the oldest first."""
-    folders = [path for tree in trees for path in tree.glob("*/*") if path.is_dir()]
-    found: dict[str, list[Path]] = {}
-    for path in sorted(folders, key=lambda path: (path.name, path.parent.name)):
-        if not path.name.startswith("."):
-            found.setdefault(path.name, []).append(path)
-    return found
 
 
 def _parts(paths: Iterable[Path]) -> list[Run]:

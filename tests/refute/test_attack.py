@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +43,12 @@ def run(
     return attack(
         falsifier(contract, name, **changes), target, contract=contract, run="r", seed=0, controls=controls
     )
+
+
+def heads_mapped(contract: Contract, *, seed: int, **options: Any) -> Finding:
+    """The simulated engine's heads, attacked with some options."""
+    attacked, target = falsifier(contract, "gqa-head-mapping"), FakeTarget(1)
+    return attack(attacked, target, contract=contract, run="r", seed=seed, controls=CONTROLS, **options)
 
 
 def test_an_honest_engine_survives_with_every_fault_caught(contract: Contract) -> None:
@@ -178,30 +185,14 @@ def test_a_failure_becomes_an_error_with_its_sentence(
 
 
 def test_faults_alone_never_make_a_green_verdict(contract: Contract) -> None:
-    finding = attack(
-        falsifier(contract, "gqa-head-mapping"),
-        FakeTarget(1),
-        contract=contract,
-        run="r",
-        seed=0,
-        controls=CONTROLS,
-        faults_only=True,
-    )
+    finding = heads_mapped(contract, seed=0, faults_only=True)
     assert finding.verdict is Verdict.INCONCLUSIVE
     assert finding.observations == ()
 
 
 def test_stages_tell_what_is_being_done(contract: Contract) -> None:
     stages: list[Stage] = []
-    attack(
-        falsifier(contract, "gqa-head-mapping"),
-        FakeTarget(1),
-        contract=contract,
-        run="r",
-        seed=0,
-        controls=CONTROLS,
-        report=stages.append,
-    )
+    heads_mapped(contract, seed=0, report=stages.append)
     doing = list(dict.fromkeys(stage.doing for stage in stages))
     assert doing[0] == "known-good control"
     assert doing[-1] == "attack"
@@ -227,15 +218,7 @@ def test_the_bundled_contracts_name_levels_that_exist(contract: Contract) -> Non
 def test_settings_are_what_was_asked_for_and_what_the_engine_says_before_and_after(
     contract: Contract,
 ) -> None:
-    finding = attack(
-        falsifier(contract, "gqa-head-mapping"),
-        FakeTarget(1),
-        contract=contract,
-        run="r",
-        seed=3,
-        controls=CONTROLS,
-        requested=Requested(backend="cpu", seed=3),
-    )
+    finding = heads_mapped(contract, seed=3, requested=Requested(backend="cpu", seed=3))
     assert [dataclasses.astuple(each) for each in finding.settings] == [
         ("backend", "cpu", None, None),
         ("model_name", None, "fake", "fake"),
@@ -245,15 +228,7 @@ def test_settings_are_what_was_asked_for_and_what_the_engine_says_before_and_aft
 
 def test_what_was_asked_for_and_is_not_attacked_makes_the_verdict_invalid(contract: Contract) -> None:
     asked = Requested(model_name="another")
-    finding = attack(
-        falsifier(contract, "gqa-head-mapping"),
-        FakeTarget(1),
-        contract=contract,
-        run="r",
-        seed=3,
-        controls=CONTROLS,
-        requested=asked,
-    )
+    finding = heads_mapped(contract, seed=3, requested=asked)
     assert (finding.verdict, finding.reason) == (
         Verdict.INVALID,
         "model_name another was asked for, the engine says fake",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from refute.attempts import model_key
 from refute.audit.history import History
 from refute.audit.rule import ERROR, NOTE, WARNING, Remark, Rule, rule
 from refute.audit.subject import Subject
@@ -104,11 +105,7 @@ def _verdicts(subject: Subject) -> Iterator[tuple[Key, Verdict]]:
     for _, finding in subject.findings:
         target = finding.target
         if subject.summary is not None and target and finding.judgement is not None:
-            names = (
-                target["engine"],
-                target["engine_digest"],
-                target["model_sha256"] or target["model_name"],
-            )
+            names = target["engine"], target["engine_digest"], model_key(target)
             about = finding.contract, finding.contract_semantic_sha256, finding.falsifier
             yield (*about, *map(str, names), subject.summary["provenance"]["testbed"]), finding.verdict
 

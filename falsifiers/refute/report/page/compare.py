@@ -13,7 +13,7 @@ from refute.contract import Bound, Contract, ContractError, load_contract
 from refute.finding import Finding
 from refute.kinds import ANY
 from refute.kinds.base import Drawn, Kind
-from refute.reader import CONTRACT, SUMMARY, Record, Run, read_run
+from refute.reader import CONTRACT, SUMMARY, Record, Run, folders_by_run, read_run
 from refute.rejudge import Kinds, rejudge
 from refute.report.page.data import Pair
 from refute.report.page.evidence import bound_in_words, bound_of, pairs_of, told
@@ -99,13 +99,13 @@ def find_run(name: str, trees: Sequence[Path]) -> list[Path]:
     folder = Path(name)
     if (folder / SUMMARY).is_file():
         return [folder]
-    folders = [path for tree in trees for path in tree.glob("*/*") if path.is_dir()]
-    ids = sorted({path.name for path in folders if path.name.startswith(name)})
+    runs = folders_by_run(trees)
+    ids = [run for run in runs if run.startswith(name)]
     if len(ids) == 1 and name:
-        return sorted(path for path in folders if path.name == ids[0])
+        return runs[ids[0]]
     where = ", ".join(map(str, trees))
     if not ids:
-        newest = sorted({path.name for path in folders})[-3:]
+        newest = list(runs)[-3:]
         there = f"; the newest there are {', '.join(newest)}" if newest else ""
         raise NoSuchRun(f"{name}: no run in {where} has this id, nor is it the folder of one{there}")
     raise NoSuchRun(f"{name}: {len(ids)} runs in {where} begin so: {', '.join(ids[-3:])}")
