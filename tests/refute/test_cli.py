@@ -241,6 +241,27 @@ def test_status_and_gate_read_what_run_wrote(project):
     assert "gate pr: closed" in decision.stdout
 
 
+@pytest.mark.parametrize("policy", ["", '[tool.refute]\nevidence = ["kept", "evidence"]\n'])
+def test_records_go_where_the_other_commands_look_for_them(project, monkeypatch, policy):
+    """A pytest root further up moves neither what is written nor what is read."""
+    (project / "pyproject.toml").write_text('[tool.pytest.ini_options]\nrefute_evidence = "of-pytest"\n')
+    inner = project / "inner"
+    inner.mkdir()
+    (project / "contracts").rename(inner / "contracts")
+    if policy:
+        (inner / "pyproject.toml").write_text(policy)
+    monkeypatch.chdir(inner)
+    tree = "kept" if policy else "evidence"
+    done = run("run", "--target=fake")
+    assert done.stdout.splitlines()[1] == f"evidence goes to {tree}; seed 0", done.stderr
+    (summary,) = project.rglob("findings.json")
+    assert summary.relative_to(inner).parts[0] == tree
+    assert "runs read: 1" in run("status").stdout
+    assert json.loads(run("gate", "--profile=pr", "--json").stdout)["runs"] == 1
+    assert json.loads(run("audit", "--json").stdout)["runs"] == 1
+    assert run("report", "--compare", summary.parent.name, summary.parent.name).returncode == Exit.OK
+
+
 def test_a_run_signs_its_records(project):
     assert run("keygen", "key").returncode == Exit.OK
     done = run("run", "--target=fake", "--sign=key")
@@ -249,6 +270,12 @@ def test_a_run_signs_its_records(project):
     key = load_public_key(Path("key.pub"))
     assert f"signed  by {key.id[:16]}" in done.stdout
     assert verify(record, [key]) == (key.id,)
+
+
+def test_a_run_that_is_not_there_cannot_be_signed(project, capsys):
+    keygen(Path("key"))
+    assert main(["sign", "none", "--key", "key"]) == Exit.USAGE
+    assert capsys.readouterr().err == "refute: none: no such folder; expected a run, evidence/CONTRACT/RUN\n"
 
 
 @pytest.mark.parametrize("arguments", [["--sign=none"], ["--sign=key", "--faults"]])

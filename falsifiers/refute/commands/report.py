@@ -96,7 +96,8 @@ def _comparison(arguments: argparse.Namespace) -> _Made:
     from refute.report.page.render import compared
 
     try:
-        before, after = (find_run(name, arguments.evidence) for name in arguments.compare)
+        trees = trees_of(arguments, policy_of([]))
+        before, after = (find_run(name, trees) for name in arguments.compare)
     except NoSuchRun as error:
         raise Refused(Exit.USAGE, f"refute: {error}") from None
     both = compare(before, after, kinds=kind_named, made=timestamp(), version=refute.__version__)
