@@ -12,12 +12,12 @@ from refute.commands.shared import (
     add_paths,
     add_target,
     choose,
-    console_on,
     contracts_of,
     endpoint_of,
     home_of,
     policy_of,
 )
+from refute.report.output import console_on
 from refute.verdict import Exit
 
 if TYPE_CHECKING:

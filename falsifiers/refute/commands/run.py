@@ -14,13 +14,13 @@ from refute.commands.shared import (
     Refused,
     add_paths,
     add_target,
-    console_on,
     contracts_of,
     home_of,
     policy_of,
 )
 from refute.commands.sign import signed_by, signer_of
 from refute.policy import PROFILES
+from refute.report.output import console_on
 from refute.verdict import Exit, worst_exit
 
 if TYPE_CHECKING:

@@ -1,17 +1,15 @@
-"""What commands share: how one is refused, arguments that several take, contracts, targets, the console."""
+"""What commands share: how one is refused, arguments that several take, contracts, targets."""
 
 import argparse
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from refute.select import BACKEND, ENGINES, ENGINES_HELP
 from refute.verdict import Exit
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from refute.contract import Contract
     from refute.policy import Policy
     from refute.select import Engine, Named, Selection
@@ -188,11 +186,3 @@ def home_of(arguments: argparse.Namespace, policy: "Policy") -> Path:
     if arguments.evidence is not None:
         return Path(arguments.evidence)
     return policy.evidence[0] if policy.evidence else DEFAULT_TREES[0]
-
-
-def console_on(stream: TextIO) -> "Console":
-    """A console on a descriptor of its own, out of reach of pytest's capturing."""
-    from rich.console import Console
-
-    own = os.fdopen(os.dup(stream.fileno()), "w", encoding="utf-8", errors="replace")
-    return Console(file=own, highlight=False, width=None if own.isatty() else 120)

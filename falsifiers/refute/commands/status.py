@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refute.commands.shared import Refused, add_trees, console_on, contracts_of, policy_of, trees_of
+from refute.commands.shared import Refused, add_trees, contracts_of, policy_of, trees_of
+from refute.report.output import console_on
 from refute.verdict import Exit
 
 if TYPE_CHECKING:
