@@ -51,8 +51,8 @@ class Weights:
         """Return one expert's matrix (rows, columns) of a tensor (experts, rows, columns)."""
         return self._kept(name, expert)
 
-    def raw(self, name: str) -> tuple[np.ndarray, TensorType]:
-        """Return a tensor as it lies in the file, uint8 (..., row_bytes), and its type.
+    def raw(self, name: str) -> np.ndarray:
+        """Return a tensor as it lies in the file, uint8 (..., row_bytes).
 
         C-contiguous, and always a writeable array, but not to be written. Raises ValueError where no blocks
         were loaded, FormatError for a tensor that is not there.
@@ -61,11 +61,24 @@ class Weights:
             raise ValueError(f"{self._file.path}: its blocks were not loaded")
         if name not in self.blocks.tensors:
             raise FormatError(f"{self._file.path}: the tensor {name} is missing")
-        return self.blocks.tensors[name], self._file.tensors[name].type
+        return self.blocks.tensors[name]
+
+    def type_of(self, name: str) -> TensorType:
+        """Return a tensor's type."""
+        return self._file.tensors[name].type
 
     def types(self) -> dict[str, TensorType]:
         """Return the type of every tensor."""
         return {name: info.type for name, info in self._file.tensors.items()}
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a tensor's NumPy shape, in elements."""
+        return self._file.tensors[name].shape
+
+    @property
+    def resident(self) -> int:
+        """Bytes of memory that the blocks take of their own: none where they are mapped."""
+        return 0 if self.blocks is None else self.blocks.held
 
     def most_kept(self, *, by_rows: Sequence[str] = ()) -> int:
         """Bytes of dequantized tensors kept at most; `by_rows` names those that `rows` alone reads."""

@@ -118,8 +118,10 @@ def test_weights_give_blocks_and_types(file):
     with pytest.raises(ValueError, match="not loaded"):
         found.raw(EXPERTS)
     found.blocks = blocks_of(file, mapped=True)
-    raw, kind = found.raw(EXPERTS)
-    assert (raw.shape, kind) == ((MIXED.experts, 256, 144), TensorType.Q4_K)
+    assert found.raw(EXPERTS).shape == (MIXED.experts, 256, 144)
+    assert found.shape(EXPERTS) == (MIXED.experts, 256, 256)
+    assert found.type_of(EXPERTS) is TensorType.Q4_K
     assert found.types()["blk.0.attn_v.weight"] is TensorType.Q6_K
+    assert found.resident == 0
     with pytest.raises(FormatError, match="absent is missing"):
         found.raw("absent")
