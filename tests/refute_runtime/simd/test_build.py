@@ -160,8 +160,12 @@ def test_one_python_thread_at_a_time_runs_kernels():
     assert inside == [1, 2]
 
 
-def test_the_layer_that_is_likely_is_one_of_numbas():
-    assert build.likely_layer() in {"tbb", "omp", "workqueue"}
+def test_a_slow_library_of_threads_is_told_with_what_to_install(monkeypatch):
+    assert build.threading_layer() in {"tbb", "omp", "workqueue"}
+    monkeypatch.setattr(build, "threading_layer", lambda: "omp")
+    assert build.slow_layer() is None
+    monkeypatch.setattr(build, "threading_layer", lambda: "workqueue")
+    assert "libgomp" in (build.slow_layer() or "")
 
 
 def same(x):

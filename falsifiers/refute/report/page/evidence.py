@@ -278,6 +278,6 @@ def _command(attempt: Attempt, contract: Contract) -> str:
         words += ["--model", str(target["model_path"])]
     settings = target.get("settings", {})
     if target.get("name") == "bundled":
-        for name, usual in (("backend", "array"), ("device", "cpu")):
+        for name, usual in (("backend", None), ("device", "cpu")):
             words += [f"--{name}", str(settings[name])] if settings.get(name, usual) != usual else []
     return shlex.join(words)

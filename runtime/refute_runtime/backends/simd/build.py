@@ -141,27 +141,23 @@ def most_threads() -> int:
     return int(numba.config.NUMBA_NUM_THREADS)
 
 
-def threading_layer() -> str | None:
-    """Which library runs the threads; None before the first parallel kernel did."""
+def threading_layer() -> str:
+    """Start the threads, if they were not, and return which library runs them."""
     import numba  # noqa: PLC0415 (an extra)
 
-    try:
+    with _ALONE:
+        numba.set_num_threads(numba.get_num_threads())
         return str(numba.threading_layer())
-    except ValueError:
+
+
+def slow_layer() -> str | None:
+    """Say what a slow library of threads costs; None where it is a fast one."""
+    if threading_layer() != "workqueue":
         return None
-
-
-def likely_layer() -> str:
-    """Which library will run the threads: the first that is installed, in the order that Numba tries them."""
-    import numba  # noqa: PLC0415 (an extra)
-
-    named = numba.config.THREADING_LAYER
-    if named in ("omp", "tbb", "workqueue"):
-        return str(named)
-    for layer, module in (("tbb", "tbbpool"), ("omp", "omppool")):
-        if _loads(f"numba.np.ufunc.{module}"):
-            return layer
-    return "workqueue"
+    return (
+        "threads are Numba's own (workqueue), which about halves the speed: install libgomp "
+        "(libgomp1 on Debian and Ubuntu), and Numba takes it by itself"
+    )
 
 
 @dataclass(frozen=True)
@@ -271,13 +267,3 @@ def _key() -> str:
         # Numba goes by the time of the file
         total.update(f"{source.name}\0{source.stat().st_mtime_ns}\0{len(content)}\0".encode() + content)
     return total.hexdigest()[:32]
-
-
-def _loads(module: str) -> bool:
-    from importlib import import_module  # noqa: PLC0415 (seldom)
-
-    try:
-        import_module(module)
-    except ImportError:
-        return False
-    return True
