@@ -84,7 +84,8 @@ def claim_named(contracts: Sequence[Contract], name: str) -> Key:
         raise UnknownClaim(f"{name} is a falsifier of several contracts: {names}")
     whole = ["/".join(key) for key in keys]
     aliases = [each.alias for each in keys.values() if each.alias is not None]
-    near = did_you_mean(name, [*whole, *aliases, *(key[1] for key in keys)])
+    ids = (contract.id for contract in contracts)
+    near = did_you_mean(name, [*whole, *aliases, *(key[1] for key in keys), *ids])
     told = near or "refute status lists them all"
     raise UnknownClaim(f"{name}: no such claim, file or folder; {told}")
 

@@ -6,7 +6,7 @@ The rows of one falsifier (see `rows`) make its `Claim`. Where a waiver covers w
 
 import dataclasses
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,6 +72,11 @@ class Overview:
     runs: int
     unclaimed: tuple[str, ...]
     unused: tuple[str, ...]
+
+    def of(self, contracts: Collection[str]) -> "Overview":
+        """The claims of some contracts alone; their needs may be of others."""
+        kept = tuple(claim for claim in self.claims if claim.contract in contracts)
+        return dataclasses.replace(self, claims=kept)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""

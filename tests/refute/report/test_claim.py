@@ -51,7 +51,7 @@ def test_a_claim_is_named_by_id_whole_name_or_alias(contract, name):
         ("exakt", "did you mean 'exact'?"),
         ("demo-v1/flor", "did you mean 'demo-v1/floor'?"),
         ("DEMO_EXAKT", "did you mean 'DEMO_EXACT'?"),
-        ("nothing-like-it", "use one of DEMO_EXACT, demo-v1/exact,"),
+        ("nothing-like-it", "use one of DEMO_EXACT, demo-v1, demo-v1/exact,"),
     ],
 )
 def test_near_misses_are_suggested(contract, name, said):
@@ -184,3 +184,23 @@ def test_several_claims_and_a_contract(project, capsys):
 def test_an_unknown_claim_ends_the_command(project, capsys):
     assert main(["status", "flor"]) == Exit.USAGE
     assert capsys.readouterr().err == "refute: flor: no such claim, file or folder; did you mean 'floor'?\n"
+
+
+@pytest.mark.parametrize("name", ["demo-v1", "contracts/demo-v1.yaml"])
+def test_the_claims_of_a_contract_by_id_or_file(project, tmp_path, capsys, name):
+    other = project.path.with_name("other-v1.yaml")
+    other.write_text(project.path.read_text().replace("demo-v1", "other-v1").replace("DEMO_", "OTHER_"))
+    assert main(["status", name, "--json"]) == Exit.OK
+    claims = json.loads(capsys.readouterr().out)["claims"]
+    assert {each["contract"] for each in claims} == {"demo-v1"}
+    assert [each["falsifier"] for each in claims] == [each.id for each in project.falsifiers]
+
+
+def test_a_contract_and_a_claim_are_not_asked_for_together(project, capsys):
+    assert main(["status", "demo-v1", "floor"]) == Exit.USAGE
+    assert "demo-v1 is a contract and floor is not" in capsys.readouterr().err
+
+
+def test_the_id_of_a_contract_is_suggested(project, capsys):
+    assert main(["status", "demo-v2"]) == Exit.USAGE
+    assert "did you mean 'demo-v1'?" in capsys.readouterr().err
