@@ -1,7 +1,6 @@
 """The `refute` command: its parser, its exit codes, and what becomes of a command that ends badly."""
 
 import argparse
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from refute.commands import (
     status,
 )
 from refute.commands.shared import Command, Refused
+from refute.report.output import Unshown, written
 from refute.verdict import Exit
 
 _IN_THE_ORDER_OF_HELP = (
@@ -45,7 +45,7 @@ _DESCRIPTION = "Try to refute what an LLM inference engine claims, and keep proo
 _EXIT_CODES = """\
 exit codes: 0 ok, 1 falsified, 2 usage or contract error, 3 inconclusive, 4 invalid or error (a fault was
 not caught, the harness broke, a record was tampered with), 5 blocked, unobserved, missing or stale,
-70 internal error, 130 interrupted
+70 internal error, or the output could not be written, 130 interrupted
 """
 
 
@@ -73,30 +73,21 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
-    arguments = parser().parse_args(argv)
-    execute: Command = arguments.execute
     try:
-        code = execute(arguments)
-        sys.stdout.flush()
+        with written():
+            arguments = parser().parse_args(argv)
+            execute: Command = arguments.execute
+            return execute(arguments)
     except Refused as refused:
         print(refused, file=sys.stderr)
         return refused.code
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
-    except BrokenPipeError:
-        return _unread()
-    except SystemExit as ended:
-        if isinstance(ended.__context__, BrokenPipeError):  # rich ends with 1, which would be a verdict
-            return _unread()
-        raise
+    except Unshown as unshown:
+        if not unshown.unread:  # whoever closed it has seen enough
+            print(f"refute: {unshown}", file=sys.stderr)
+        return Exit.INTERNAL
     except Exception:  # noqa: BLE001 (a bug of ours, with what is needed to report it)
         traceback.print_exc()
         print("refute: internal error, not a verdict; please report the lines above", file=sys.stderr)
         return Exit.INTERNAL
-    return code
-
-
-def _unread() -> Exit:
-    """Whoever read the output has seen enough: say nothing more, and give no verdict."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return Exit.INTERNAL

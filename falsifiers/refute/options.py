@@ -11,13 +11,15 @@ import pytest
 from refute.recordable import Requested
 from refute.report.words import shown
 from refute.select import (
+    BACKEND,
     ENGINES,
     ENGINES_HELP,
     MODEL_VARIABLE,
     Engine,
     Named,
     Selection,
-    named_endpoint,
+    check_runtime,
+    endpoint_among,
     select,
 )
 from refute.strict_json import LARGEST
@@ -26,7 +28,7 @@ _GROUP = "refute: attacks on the claims of inference engines"
 # name: metavar, what it is, default
 _VALUES = {
     "model": ("FILE", f"the GGUF file to attack; else ${MODEL_VARIABLE}, else the embedded model", ""),
-    "backend": ("NAME", "the runtime's backend", "array"),
+    "backend": ("NAME", "the runtime's backend", BACKEND),
     "device": ("NAME", "the backend's device", "auto"),
     "endpoint": ("URL", "a server of OpenAI's API to attack instead, such as http://127.0.0.1:8080/v1", ""),
     "model-name": ("NAME", "the model at the endpoint; not needed where it serves one", ""),
@@ -35,7 +37,6 @@ _VALUES = {
     "evidence": ("DIR", "the tree that records go to", "evidence"),
     "seed": ("N", "the seed that every case and sample follows from", "0"),
 }
-_DEVICES = ("auto", "cpu", "gpu")
 _CONTRACT_KEY = re.compile(rb"""^["']?falsifiers["']?[ \t]*:""", re.MULTILINE)
 
 
@@ -58,17 +59,13 @@ class Options:
         seed = _value(config, "seed")
         if not re.fullmatch("[0-9]{1,30}", seed) or int(seed) > LARGEST:
             raise pytest.UsageError(f"refute: seed {seed!r}: expected a whole number from 0 to {LARGEST}")
-        device = _value(config, "device")
-        if device not in _DEVICES:
-            raise pytest.UsageError(f"refute: device {device!r}: expected one of {', '.join(_DEVICES)}")
-        engine, backend = config.getoption("refute_target"), _value(config, "backend")
-        endpoint = _endpoint(config)
+        backend, device = _value(config, "backend"), _value(config, "device")
+        engine, endpoint = config.getoption("refute_target"), _endpoint(config)
         chosen: Engine = engine or ("bundled" if endpoint is None else "openai")
-        if chosen == "bundled" and backend != _VALUES["backend"][2]:
-            from refute_runtime.engine import BACKENDS  # noqa: PLC0415 (start-up time)
-
-            if backend not in BACKENDS:
-                raise pytest.UsageError(f"refute: backend {backend!r}: expected one of {', '.join(BACKENDS)}")
+        try:
+            check_runtime(chosen, backend, device)
+        except ValueError as error:
+            raise pytest.UsageError(f"refute: {error}") from None
         selection = select(
             engine=chosen,
             model=_path(config, "model"),
@@ -170,11 +167,10 @@ def reruns(config: pytest.Config, items: Iterable[pytest.Item]) -> bool:
 
 def _endpoint(config: pytest.Config) -> Named | None:
     """The server that is named. Raises `UsageError` for options that do not go with it."""
-    others = [f"--{name}" for name in ("model", "backend", "device") if config.getoption(f"refute_{name}")]
-    given = (_value(config, name) for name in ("endpoint", "model-name", "api-key-env", "dialect"))
-    target = config.getoption("refute_target")
+    given = {name: config.getoption(f"refute_{name}") for name in ("model", "backend", "device", "target")}
+    given |= {name: _value(config, name) for name in ("endpoint", "model-name", "api-key-env", "dialect")}
     try:
-        named = named_endpoint(*given, others=others, target=target, environ=os.environ)
+        named = endpoint_among({_field(name): value for name, value in given.items()}, os.environ)
     except ValueError as error:
         raise pytest.UsageError(f"refute: {error}") from None
     asked = named is not None and named.model is None and contract_files(config)

@@ -3,7 +3,8 @@
 import io
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from refute.ledger import Ledger
 from refute.options import OPTIONS
 from refute.recordable import Requested
 from refute.report.live import Live
+from refute.report.output import Unshown
 from refute.verdict import Exit
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ def run(
 ) -> Outcome:
     """Attack the falsifiers of these contracts. arguments: pytest's, plugin options included.
 
+    Raises `Unshown` where nobody can be told how it goes; the run is then interrupted, its records sealed.
+
     takeover: what an interrupted run found; only the rest of its falsifiers is attacked then. chosen: the
     falsifiers that are attacked, with their files; by default all. asked: what else the records say that this
     run was asked for.
@@ -66,6 +70,8 @@ def run(
             if not adapter.interrupts.came:
                 raise
             status = pytest.ExitCode.INTERRUPTED
+        if adapter.unshown is not None:
+            raise adapter.unshown
     code = Exit.INTERRUPTED if adapter.interrupts.came else _code(status, adapter.ledger)
     return Outcome(code, adapter.ledger, adapter.notes.getvalue())
 
@@ -100,6 +106,7 @@ class _Adapter:
         self.ledger: Ledger | None = None
         self.notes = io.StringIO()
         self.interrupts = Interrupts(say=display.say)
+        self.unshown: Unshown | None = None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self) -> None:
@@ -126,17 +133,32 @@ class _Adapter:
         head = config.stash[OPTIONS].header()
         if self.takeover is not None:
             head.append(self.takeover.told())
-        self.display.head(head)
+        with self._shown():
+            self.display.head(head)
 
     def pytest_refute_plan(self, contracts: dict[str, list[str]]) -> None:
         """Say how much there is to do."""
-        self.display.plan(contracts, self.ledger.findings if self.ledger is not None else ())
+        with self._shown():
+            self.display.plan(contracts, self.ledger.findings if self.ledger is not None else ())
 
     def pytest_refute_stage(self, contract: str, stage: "Stage") -> None:
         """Show where the attack is; stop between two cases where an interrupt was swallowed."""
         self.interrupts.check()
-        self.display.stage(contract, stage)
+        with self._shown():
+            self.display.stage(contract, stage)
 
     def pytest_refute_finding(self, finding: "Finding") -> None:
         """Show a verdict."""
-        self.display.finding(finding, faults_only=self.ledger is not None and self.ledger.evidence is None)
+        with self._shown():
+            self.display.finding(
+                finding, faults_only=self.ledger is not None and self.ledger.evidence is None
+            )
+
+    @contextmanager
+    def _shown(self) -> Iterator[None]:
+        """Interrupt the run where it cannot be shown: a verdict that nobody sees helps nobody."""
+        try:
+            yield
+        except Unshown as error:
+            self.unshown = error
+            raise KeyboardInterrupt from None

@@ -7,12 +7,14 @@ import importlib.util
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     from refute.targets.base import Target
 
 MODEL_VARIABLE = "QWEN3_MOE_GGUF_PATH"
+BACKEND = "array"  # where none is named
+DEVICES = ("auto", "cpu", "gpu")
 Engine = Literal["bundled", "llama-cpp", "openai", "fake"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 ENGINES_HELP = (
@@ -109,6 +111,26 @@ def select(
     else:
         path, origin = embedded_model(), "embedded"
     return Selection(engine, path, origin, backend, device, _missing(path, "--model" if model else origin))
+
+
+def check_runtime(engine: Engine, backend: str, device: str) -> None:
+    """Raise ValueError with a sentence for what the bundled runtime does not have."""
+    if device not in DEVICES:
+        raise ValueError(f"device {device!r}: expected one of {', '.join(DEVICES)}")
+    if engine == "bundled" and backend != BACKEND:
+        from refute_runtime.engine import BACKENDS  # noqa: PLC0415 (start-up time)
+
+        if backend not in BACKENDS:
+            raise ValueError(f"backend {backend!r}: expected one of {', '.join(BACKENDS)}")
+
+
+def endpoint_among(options: Mapping[str, Any], environ: Mapping[str, str]) -> Named | None:
+    """Return the server among options, which are told by their fields. Raises as `named_endpoint`."""
+    names = ("endpoint", "model_name", "api_key_env", "dialect")
+    others = [f"--{name}" for name in ("model", "backend", "device") if options[name]]
+    return named_endpoint(
+        *(options[name] or "" for name in names), others=others, target=options["target"], environ=environ
+    )
 
 
 def named_endpoint(

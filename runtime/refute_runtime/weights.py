@@ -14,6 +14,7 @@ from refute_runtime.config import ModelConfig
 from refute_runtime.errors import FormatError, RequestError, UnsupportedError
 from refute_runtime.gguf_reader import GgufFile, TensorInfo
 from refute_runtime.quant import Array, dequantizable, dequantize
+from refute_runtime.resident import Blocks
 
 _F32 = 4  # bytes
 _SMALL_PARTS = 8  # a small matrix fits so many times into what may be kept
@@ -23,7 +24,10 @@ __all__ = ["GgufFile", "TensorInfo", "Weights"]
 
 
 class Weights:
-    """Tensors of one file as float32 arrays of `xp` (NumPy or CuPy); treat them as read-only."""
+    """Tensors of one file as float32 arrays of `xp` (NumPy or CuPy); treat them as read-only.
+
+    blocks: the same tensors as the bytes of the file, for a backend that computes on these.
+    """
 
     def __init__(self, file: GgufFile, config: ModelConfig, xp: Any = np, cache_bytes: int = 1 << 30) -> None:
         """Check every tensor that the model needs, and that there is no other.
@@ -35,6 +39,7 @@ class Weights:
         self._cache_bytes = cache_bytes
         self._cache: OrderedDict[tuple[str, int | None], Array] = OrderedDict()
         self._cached_bytes = 0
+        self.blocks: Blocks | None = None
         self._refuse_mismatch(config.tensor_shapes(), config.architecture)
         self._room = self._room_for_all()
 
@@ -45,6 +50,35 @@ class Weights:
     def expert(self, name: str, expert: int) -> Array:
         """Return one expert's matrix (rows, columns) of a tensor (experts, rows, columns)."""
         return self._kept(name, expert)
+
+    def raw(self, name: str) -> np.ndarray:
+        """Return a tensor as it lies in the file, uint8 (..., row_bytes).
+
+        C-contiguous, and always a writeable array, but not to be written. Raises ValueError where no blocks
+        were loaded, FormatError for a tensor that is not there.
+        """
+        if self.blocks is None:
+            raise ValueError(f"{self._file.path}: its blocks were not loaded")
+        if name not in self.blocks.tensors:
+            raise FormatError(f"{self._file.path}: the tensor {name} is missing")
+        return self.blocks.tensors[name]
+
+    def type_of(self, name: str) -> TensorType:
+        """Return a tensor's type."""
+        return self._file.tensors[name].type
+
+    def types(self) -> dict[str, TensorType]:
+        """Return the type of every tensor."""
+        return {name: info.type for name, info in self._file.tensors.items()}
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a tensor's NumPy shape, in elements."""
+        return self._file.tensors[name].shape
+
+    @property
+    def resident(self) -> int:
+        """Bytes of memory that the blocks take of their own: none where they are mapped."""
+        return 0 if self.blocks is None else self.blocks.held
 
     def most_kept(self, *, by_rows: Sequence[str] = ()) -> int:
         """Bytes of dequantized tensors kept at most; `by_rows` names those that `rows` alone reads."""

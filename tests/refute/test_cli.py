@@ -1,5 +1,6 @@
 """The `refute` command: what it prints, and with which code it ends."""
 
+import html
 import json
 import os
 import subprocess
@@ -40,7 +41,7 @@ def run(*arguments, **environment):
     return subprocess.run(
         [*COMMAND, *arguments],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
         timeout=120,
         env={**os.environ, "COLUMNS": "120", **environment},
@@ -241,6 +242,27 @@ def test_status_and_gate_read_what_run_wrote(project):
     assert "gate pr: closed" in decision.stdout
 
 
+@pytest.mark.parametrize("policy", ["", '[tool.refute]\nevidence = ["kept", "evidence"]\n'])
+def test_records_go_where_the_other_commands_look_for_them(project, monkeypatch, policy):
+    """A pytest root further up moves neither what is written nor what is read."""
+    (project / "pyproject.toml").write_text('[tool.pytest.ini_options]\nrefute_evidence = "of-pytest"\n')
+    inner = project / "inner"
+    inner.mkdir()
+    (project / "contracts").rename(inner / "contracts")
+    if policy:
+        (inner / "pyproject.toml").write_text(policy)
+    monkeypatch.chdir(inner)
+    tree = "kept" if policy else "evidence"
+    done = run("run", "--target=fake")
+    assert done.stdout.splitlines()[1] == f"evidence goes to {tree}; seed 0", done.stderr
+    (summary,) = project.rglob("findings.json")
+    assert summary.relative_to(inner).parts[0] == tree
+    assert "runs read: 1" in run("status").stdout
+    assert json.loads(run("gate", "--profile=pr", "--json").stdout)["runs"] == 1
+    assert json.loads(run("audit", "--json").stdout)["runs"] == 1
+    assert run("report", "--compare", summary.parent.name, summary.parent.name).returncode == Exit.OK
+
+
 def test_a_run_signs_its_records(project):
     assert run("keygen", "key").returncode == Exit.OK
     done = run("run", "--target=fake", "--sign=key")
@@ -251,6 +273,12 @@ def test_a_run_signs_its_records(project):
     assert verify(record, [key]) == (key.id,)
 
 
+def test_a_run_that_is_not_there_cannot_be_signed(project, capsys):
+    keygen(Path("key"))
+    assert main(["sign", "none", "--key", "key"]) == Exit.USAGE
+    assert capsys.readouterr().err == "refute: none: no such folder; expected a run, evidence/CONTRACT/RUN\n"
+
+
 @pytest.mark.parametrize("arguments", [["--sign=none"], ["--sign=key", "--faults"]])
 def test_a_run_that_cannot_sign_does_not_begin(project, capsys, arguments):
     keygen(Path("key"))
@@ -259,15 +287,84 @@ def test_a_run_that_cannot_sign_does_not_begin(project, capsys, arguments):
     assert not (project / "evidence").exists()
 
 
-@pytest.mark.parametrize("arguments", [["status"], ["audit", "--rules"], ["gate", "--profile=pr"]])
+TELLING = [
+    ["status"],
+    ["status", "--json"],
+    ["gate", "--profile=pr"],
+    ["report", "--format=markdown"],
+    ["run", "--target=fake"],
+    ["--help"],
+]
+
+
+@pytest.mark.parametrize("arguments", TELLING)
 def test_a_reader_that_has_seen_enough_gets_no_verdict(project, arguments):
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
-        [*COMMAND, *arguments], stdout=writing, stderr=subprocess.PIPE, check=False, timeout=60
+        [*COMMAND, *arguments], stdout=writing, stderr=subprocess.PIPE, text=True, check=False, timeout=60
     )
     os.close(writing)
-    assert (done.returncode, done.stderr) == (Exit.INTERNAL, b"")
+    assert done.returncode == Exit.INTERNAL
+    assert "Traceback" not in done.stderr
+    assert "refute: " not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("arguments", TELLING)
+def test_output_that_has_no_room_is_one_sentence(project, arguments):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60
+        )
+    assert done.returncode == Exit.INTERNAL
+    assert "Traceback" not in done.stderr
+    said = done.stderr.splitlines()[-1]
+    assert said == "refute: the output cannot be written: No space left on device"
+
+
+def test_a_run_that_cannot_be_shown_is_sealed_as_interrupted(project):
+    (project / "contracts/small-v1.yaml").write_text(contract(*(falsifier(f"of-{n}") for n in range(200))))
+    with subprocess.Popen(
+        [*COMMAND, "run", "--target=fake"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("survived"):
+                break
+        process.stdout.close()
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert (process.returncode, said) == (Exit.INTERNAL, "")
+    (summary,) = project.glob("evidence/*/*/findings.json")
+    document = json.loads(summary.read_text())
+    assert document["state"] == "interrupted"
+    assert 0 < len(document["findings"]) < 200
+
+
+@pytest.mark.parametrize("arguments", TELLING)
+def test_signs_that_an_encoding_lacks_are_written_in_others(project, arguments):
+    run("run", "--target=fake")
+    done = subprocess.run(
+        [*COMMAND, *arguments],
+        capture_output=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert done.returncode not in (Exit.INTERNAL, Exit.USAGE)
+    assert b"Traceback" not in done.stderr
+    assert (done.stdout + done.stderr).isascii()
+
+
+def test_markdown_in_ascii_means_the_same(project):
+    whole, plain = (
+        run("report", "--format=markdown", PYTHONIOENCODING=encoding).stdout
+        for encoding in ("utf-8", "ascii")
+    )
+    head = whole.splitlines()[0]
+    assert not head.isascii()
+    assert html.unescape(plain.splitlines()[0]) == head
 
 
 def test_gate_without_records_is_closed(project):

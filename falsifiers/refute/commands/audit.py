@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refute.commands.shared import Refused, add_model, choose, count
+from refute.commands.shared import DEFAULT_TREES, Refused, add_model, choose, count, policy_of
 from refute.verdict import Exit, worst_exit
 
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from refute.audit.rule import Rule
     from refute.audit.subject import Here
     from refute.commands.shared import Commands
+    from refute.select import Selection
 
 
 def add(commands: "Commands") -> None:
@@ -22,9 +23,9 @@ def add(commands: "Commands") -> None:
         "trees",
         nargs="*",
         type=Path,
-        default=[Path("evidence")],
+        default=DEFAULT_TREES,
         metavar="TREE",
-        help="trees of records (default: evidence)",
+        help="trees of records (default: those of [tool.refute] in ./pyproject.toml, else evidence)",
     )
     parser.add_argument(
         "--contracts",
@@ -86,10 +87,14 @@ def _audit(arguments: argparse.Namespace) -> Exit:
         else:
             show_rules(rules, console)
         return Exit.OK
+    if arguments.trees is DEFAULT_TREES:  # whoever names trees may be anywhere
+        arguments.trees = policy_of([]).evidence
+    selection = choose(arguments, "bundled")
     here = _here(arguments)
     with Progress(Console(stderr=True)) as progress:
         report = audit(arguments.trees, here, progress=progress)
-    engine = _with_engine(arguments, here) if arguments.challenge is not None or arguments.reproduce else None
+    wanted = arguments.challenge is not None or arguments.reproduce
+    engine = _with_engine(arguments, here, selection) if wanted else None
     if arguments.json:
         print(json.dumps({**report.to_json(), **({} if engine is None else engine.to_json())}, indent=2))
     else:
@@ -99,7 +104,7 @@ def _audit(arguments: argparse.Namespace) -> Exit:
     return worst_exit([report.code, *([] if engine is None else [engine.code])])
 
 
-def _with_engine(arguments: argparse.Namespace, here: "Here") -> "Computed":
+def _with_engine(arguments: argparse.Namespace, here: "Here", selection: "Selection") -> "Computed":
     """What is computed again. Raises `Refused` where the model is not here, or nothing is to be repeated."""
     from rich.console import Console
 
@@ -109,7 +114,6 @@ def _with_engine(arguments: argparse.Namespace, here: "Here") -> "Computed":
     from refute.report.audit import Progress
     from refute.targets.base import TargetError
 
-    selection = choose(arguments, "bundled")
     if selection.missing:
         raise Refused(Exit.MISSING, f"refute: {selection.missing}; nothing can be computed again without it")
     with Progress(Console(stderr=True)) as progress:

@@ -7,7 +7,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refute.commands.shared import add_paths, add_target, choose, console_on, contracts_of, endpoint_of
+from refute.commands.shared import (
+    HOME_HELP,
+    add_paths,
+    add_target,
+    choose,
+    contracts_of,
+    endpoint_of,
+    home_of,
+    policy_of,
+)
+from refute.report.output import console_on
 from refute.verdict import Exit
 
 if TYPE_CHECKING:
@@ -29,9 +39,7 @@ def add(commands: "Commands") -> None:
     )
     add_paths(parser)
     add_target(parser)
-    parser.add_argument(
-        "--evidence", type=Path, default=Path("evidence"), metavar="DIR", help="default: evidence"
-    )
+    parser.add_argument("--evidence", metavar="DIR", help=HOME_HELP)
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(execute=_doctor)
 
@@ -75,8 +83,9 @@ def _checks(
     if needs is not None:
         yield from host.look_at_memory(needs)
     yield from gpu.look_at_gpus(needs)
-    yield from host.look_at_disk(arguments.evidence, needs)
+    home = home_of(arguments, policy_of(contracts))
+    yield from host.look_at_disk(home, needs)
     yield from host.look_at_host()
     yield from host.look_at_noise()
     yield from host.look_at_python()
-    yield from host.look_at_git(Path(), arguments.evidence)
+    yield from host.look_at_git(Path(), home)

@@ -12,12 +12,12 @@ from refute.commands.shared import (
     Refused,
     add_paths,
     add_trees,
-    console_on,
     contracts_of,
     policy_of,
     trees_of,
 )
 from refute.policy import PROFILES
+from refute.report.output import console_on
 from refute.verdict import Exit
 
 if TYPE_CHECKING:

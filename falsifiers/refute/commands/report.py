@@ -1,6 +1,7 @@
 """`refute report`: what the records say, as one file that a reviewer reads."""
 
 import argparse
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,7 +49,8 @@ def _report(arguments: argparse.Namespace) -> Exit:
         raise Refused(Exit.USAGE, "refute: --compare takes no PATH: runs are judged by their own contracts")
     made = _comparison(arguments) if arguments.compare is not None else _whole(arguments)
     if arguments.format == "markdown" and arguments.out is None:
-        print(made.data.decode(), end="")
+        encoding = sys.stdout.encoding or "utf-8"
+        print(made.data.decode().encode(encoding, "xmlcharrefreplace").decode(encoding), end="")
         return Exit.OK
     out: Path = arguments.out or Path("report.html")
     try:
@@ -96,7 +98,8 @@ def _comparison(arguments: argparse.Namespace) -> _Made:
     from refute.report.page.render import compared
 
     try:
-        before, after = (find_run(name, arguments.evidence) for name in arguments.compare)
+        trees = trees_of(arguments, policy_of([]))
+        before, after = (find_run(name, trees) for name in arguments.compare)
     except NoSuchRun as error:
         raise Refused(Exit.USAGE, f"refute: {error}") from None
     both = compare(before, after, kinds=kind_named, made=timestamp(), version=refute.__version__)

@@ -10,20 +10,26 @@ from typing import TYPE_CHECKING
 
 from refute.commands.choosing import decided, expected_of, planned, processes, refuse_together, resumed
 from refute.commands.shared import (
+    HOME_HELP,
     Refused,
     add_paths,
     add_target,
-    console_on,
     contracts_of,
+    home_of,
+    policy_of,
 )
 from refute.commands.sign import signed_by, signer_of
 from refute.policy import PROFILES
+from refute.report.output import console_on
 from refute.verdict import Exit, worst_exit
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from refute.commands.shared import Commands
+    from refute.contract import Contract
     from refute.gate import Decision
     from refute.plan import Plan
     from refute.run import Outcome
@@ -34,7 +40,7 @@ def add(commands: "Commands") -> None:
     run = commands.add_parser("run", help="attack the claims of contracts and record what was found")
     add_paths(run)
     add_target(run)
-    run.add_argument("--evidence", metavar="DIR", help="the tree that records go to (default: evidence)")
+    run.add_argument("--evidence", metavar="DIR", help=HOME_HELP)
     run.add_argument("--seed", metavar="N", help="what every case and sample follows from (default: 0)")
     run.add_argument(
         "--faults",
@@ -118,7 +124,7 @@ def _run(arguments: argparse.Namespace) -> Exit:
     else:
         outcome = run(
             files,
-            _pytest_arguments(arguments),
+            _pytest_arguments(arguments, contracts),
             live,
             takeover=takeover,
             chosen=None if plan is None else plan.chosen,
@@ -181,10 +187,13 @@ def _only_planned(
     return decision.code
 
 
-def _pytest_arguments(arguments: argparse.Namespace) -> list[str]:
-    """Say to pytest what was said to refute."""
-    passed = []
-    names = ("model", "backend", "device", "evidence", "seed", "target")
+def _pytest_arguments(arguments: argparse.Namespace, contracts: "Sequence[Contract]") -> list[str]:
+    """Say to pytest what was said to refute.
+
+    Where records go it is always told: its own default counts from its root, which may be far above.
+    """
+    passed = [] if arguments.faults else [f"--refute-evidence={home_of(arguments, policy_of(contracts))}"]
+    names = ("model", "backend", "device", "seed", "target")
     for name in (*names, "endpoint", "model-name", "api-key-env", "dialect"):
         value = getattr(arguments, name.replace("-", "_"))
         passed += [] if value is None else [f"--refute-{name}={value}"]

@@ -1,17 +1,15 @@
-"""What commands share: how one is refused, arguments that several take, contracts, targets, the console."""
+"""What commands share: how one is refused, arguments that several take, contracts, targets."""
 
 import argparse
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
-from refute.select import ENGINES, ENGINES_HELP
+from refute.select import BACKEND, ENGINES, ENGINES_HELP
 from refute.verdict import Exit
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from refute.contract import Contract
     from refute.policy import Policy
     from refute.select import Engine, Named, Selection
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
 
 Command = Callable[[argparse.Namespace], Exit]
 DEFAULT_TREES = (Path("evidence"),)  # itself where no tree was named
+HOME_HELP = "the tree that records go to (default: the first of [tool.refute], else ./evidence)"
 
 
 class Refused(Exception):  # noqa: N818 (an answer to a person)
@@ -103,13 +102,10 @@ def add_model(group: argparse._ArgumentGroup) -> None:
 
 def endpoint_of(arguments: argparse.Namespace) -> "Named | None":
     """The server that the arguments name. Raises `Refused` for options that do not go with it."""
-    from refute.select import named_endpoint
+    from refute.select import endpoint_among
 
-    names = (arguments.endpoint, arguments.model_name, arguments.api_key_env, arguments.dialect)
-    given = (each or "" for each in names)
-    others = [f"--{name}" for name in ("model", "backend", "device") if getattr(arguments, name)]
     try:
-        return named_endpoint(*given, others=others, target=arguments.target, environ=os.environ)
+        return endpoint_among(vars(arguments), os.environ)
     except ValueError as error:
         raise Refused(Exit.USAGE, f"refute: {error}") from None
 
@@ -123,14 +119,19 @@ def selected(arguments: argparse.Namespace, engine: "Engine", endpoint: "Named |
 
 
 def choose(arguments: argparse.Namespace, engine: "Engine", endpoint: "Named | None" = None) -> "Selection":
-    """The same, also where it is not there."""
-    from refute.select import select
+    """The same, also where it is not there. Raises `Refused` for a backend or device that does not exist."""
+    from refute.select import check_runtime, select
 
+    backend, device = arguments.backend or BACKEND, arguments.device or "auto"
+    try:
+        check_runtime(engine, backend, device)
+    except ValueError as error:
+        raise Refused(Exit.USAGE, f"refute: {error}") from None
     return select(
         engine=engine,
         model=arguments.model,
-        backend=arguments.backend or "array",
-        device=arguments.device or "auto",
+        backend=backend,
+        device=device,
         environ=os.environ,
         endpoint=endpoint,
     )
@@ -180,9 +181,8 @@ def trees_of(arguments: argparse.Namespace, policy: "Policy") -> Sequence[Path]:
     return policy.evidence if named is DEFAULT_TREES else named
 
 
-def console_on(stream: TextIO) -> "Console":
-    """A console on a descriptor of its own, out of reach of pytest's capturing."""
-    from rich.console import Console
-
-    own = os.fdopen(os.dup(stream.fileno()), "w", encoding="utf-8", errors="replace")
-    return Console(file=own, highlight=False, width=None if own.isatty() else 120)
+def home_of(arguments: argparse.Namespace, policy: "Policy") -> Path:
+    """The tree that a run writes to: the one that is named, else the first that all other commands read."""
+    if arguments.evidence is not None:
+        return Path(arguments.evidence)
+    return policy.evidence[0] if policy.evidence else DEFAULT_TREES[0]

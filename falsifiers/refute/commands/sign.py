@@ -61,6 +61,9 @@ def signed_by(run: Path, signer: "CryptoSigner") -> str:
     """Sign a run; return the key's id as people see it. Raises `Refused` for a run that cannot be signed."""
     from refute.signing import SigningError, sign
 
+    if not run.is_dir():
+        what = "is no folder" if run.exists() else "no such folder"
+        raise Refused(Exit.USAGE, f"refute: {run}: {what}; expected a run, evidence/CONTRACT/RUN")
     try:
         return sign(run, signer)[:16]
     except SigningError as error:

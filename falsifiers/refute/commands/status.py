@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refute.commands.shared import Refused, add_trees, console_on, contracts_of, policy_of, trees_of
+from refute.commands.shared import Refused, add_trees, contracts_of, policy_of, trees_of
+from refute.report.output import console_on
 from refute.verdict import Exit
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ def add(commands: "Commands") -> None:
         "names",
         nargs="*",
         metavar="CLAIM|PATH",
-        help="claims: CONTRACT/FALSIFIER, an alias or a falsifier (default: all, in a table); contracts, or "
-        "folders of them (default: ./contracts, else those that come with refute)",
+        help="claims: CONTRACT/FALSIFIER, an alias or a falsifier (default: all, in a table); contracts by "
+        "id or file, or folders of them (default: ./contracts, else those that come with refute)",
     )
     add_trees(parser)
     parser.set_defaults(execute=_status)
@@ -38,8 +39,15 @@ def _status(arguments: argparse.Namespace) -> Exit:
     contracts = contracts_of(paths, foreign=True)
     policy = policy_of(contracts)
     trees = trees_of(arguments, policy)
+    chosen = {contract.id for contract in contracts if contract.id in names}
+    names = [name for name in names if name not in chosen]
+    if names and chosen:
+        told = f"{', '.join(sorted(chosen))} is a contract and {names[0]} is not; ask for them one by one"
+        raise Refused(Exit.USAGE, f"refute: {told}")
     if not names:
         overview = status(contracts, trees, policy=policy)
+        if chosen:
+            overview = overview.of(chosen)
         if arguments.json:
             print(json.dumps(overview.to_json(), indent=2))
         else:

@@ -12,7 +12,7 @@ from typing import Any
 
 from refute.doctor.base import Check, State, gib
 from refute.doctor.model import Needs
-from refute.host import facts, meminfo
+from refute.host import facts
 from refute.provenance import git_state
 from refute.report.words import counted, shown
 
@@ -76,6 +76,8 @@ def look_at_noise() -> Iterator[Check]:
 
 def look_at_memory(needs: Needs, root: Path = Path("/")) -> Iterator[Check]:
     """RAM that a run takes against what is free, within the limits of the control group."""
+    from refute_runtime.memory import available  # noqa: PLC0415 (start-up time)
+
     free, source = available(root)
     held = _PROCESS + (0 if needs.gpu else needs.held)
     told = f"needs {gib(held)} of its own and maps {gib(needs.file)}"
@@ -139,24 +141,6 @@ def look_at_git(directory: Path, evidence: Path | None = None) -> Iterator[Check
         yield Check("git", "warn", f"{state['commit'][:12]}, with uncommitted changes", fix)
     else:
         yield Check("git", "ok", f"{state['commit'][:12]}, clean")
-
-
-def available(root: Path = Path("/")) -> tuple[int | None, str]:
-    """Return the bytes that a new process can take, None where nothing tells, and what bounds them."""
-    free = meminfo("MemAvailable", root)
-    bounds = [] if free is None else [(free, "available on the host")]
-    group = root / "sys/fs/cgroup"
-    try:
-        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-        cached = next(
-            int(line.split()[1])
-            for line in (group / "memory.stat").read_text().splitlines()
-            if line.startswith("inactive_file ")
-        )
-        bounds.append((max(limit - used + cached, 0), "within the limit of the control group"))
-    except (OSError, ValueError, StopIteration):
-        pass  # no limit, or none that is told
-    return min(bounds) if bounds else (None, "this system does not tell what is free")
 
 
 def _load(root: Path, cores: int | None) -> Iterator[Check]:

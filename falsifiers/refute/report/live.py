@@ -13,6 +13,7 @@ from rich.text import Text
 
 import refute
 from refute.finding import demanded
+from refute.report.output import Unshown
 from refute.report.progress import Advance, Key
 from refute.report.words import STYLES, counted, seconds, short
 from refute.verdict import Verdict
@@ -105,9 +106,10 @@ class Live:
         return f"... {done}{at}, {seconds(advance.elapsed)} since the start{self._left()}"
 
     def _beat(self) -> None:
-        while not self._over.wait(self._period):
-            if self._total:
-                self.console.print(Text(self.heartbeat()), soft_wrap=True)
+        with suppress(Unshown):  # whoever shows the next verdict is told
+            while not self._over.wait(self._period):
+                if self._total:
+                    self.console.print(Text(self.heartbeat()), soft_wrap=True)
 
     def _left(self) -> str:
         left = self._advance.left()

@@ -107,3 +107,13 @@ def test_a_margin_is_a_number_of_percent(repository, capsys, margin):
     with pytest.raises(SystemExit):
         main(["audit", f"--margin={margin}"])
     assert "expected a number of percent" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("option", "names"), [("--backend", "array"), ("--device", "auto, cpu, gpu")])
+def test_a_backend_or_device_that_does_not_exist_is_usage_and_tells_those_that_do(
+    repository, capsys, option, names
+):
+    assert main(["audit", "--reproduce", "cached", option, "zzz"]) == Exit.USAGE
+    out, said = capsys.readouterr()
+    assert out == ""
+    assert said.startswith(f"refute: {option[2:]} 'zzz': expected one of {names}")

@@ -7,7 +7,6 @@ import pytest
 
 from refute.doctor import host
 from refute.doctor.host import (
-    available,
     look_at_disk,
     look_at_git,
     look_at_host,
@@ -36,24 +35,8 @@ def write(root, name, text):
     path.write_text(text)
 
 
-def limit(root, most, used, cached):
-    write(root, "sys/fs/cgroup/memory.max", f"{most}\n")
-    write(root, "sys/fs/cgroup/memory.current", f"{used}\n")
-    write(root, "sys/fs/cgroup/memory.stat", f"anon 1\ninactive_file {cached}\n")
-
-
 def found(checks, name):
     return next(check for check in checks if check.name == name)
-
-
-def test_what_is_free_is_what_the_narrowest_bound_leaves(root):
-    assert available(root) == (8 * GIB, "available on the host")
-    limit(root, "max", GIB, 0)
-    assert available(root) == (8 * GIB, "available on the host")
-    limit(root, 4 * GIB, 3 * GIB, GIB)
-    assert available(root) == (2 * GIB, "within the limit of the control group")
-    limit(root, 4 * GIB, 5 * GIB, 0)
-    assert available(root)[0] == 0
 
 
 @pytest.mark.parametrize(

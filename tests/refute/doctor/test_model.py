@@ -85,9 +85,3 @@ def test_an_endpoint_where_nobody_answers_fails():
     (check,) = look_at_endpoint(Named("http://127.0.0.1:9/v1"))
     assert check.state == "fail"
     assert "cannot reach" in check.found
-
-
-def test_a_backend_that_is_none_is_not_the_files_fault(pocket):
-    (check,), needs = look_into_file(pocket, "none", "auto")
-    assert (check.name, check.state, needs) == ("backend", "fail", None)
-    assert check.fix == "name one that is there with --backend"

@@ -2,6 +2,7 @@
 
 import io
 import json
+from datetime import date
 
 import pytest
 from hypothesis import given
@@ -26,6 +27,7 @@ from refute.contract import Bound, load_contract
 from refute.detail import UnknownClaim, claim_named, details
 from refute.kinds.base import Drawn
 from refute.policy import Invalidation, Policy, digest_of
+from refute.policy_file import read_policy
 from refute.report.claim import picture, show_claim
 from refute.verdict import Exit, Verdict
 
@@ -51,7 +53,7 @@ def test_a_claim_is_named_by_id_whole_name_or_alias(contract, name):
         ("exakt", "did you mean 'exact'?"),
         ("demo-v1/flor", "did you mean 'demo-v1/floor'?"),
         ("DEMO_EXAKT", "did you mean 'DEMO_EXACT'?"),
-        ("nothing-like-it", "use one of DEMO_EXACT, demo-v1/exact,"),
+        ("nothing-like-it", "use one of DEMO_EXACT, demo-v1, demo-v1/exact,"),
     ],
 )
 def test_near_misses_are_suggested(contract, name, said):
@@ -80,7 +82,23 @@ def test_it_says_the_claim_what_blocks_it_and_what_clears_that(contract, tree):
     )
     assert "  needs          demo-v1/exact: unobserved" in text
     assert "open: needs demo-v1/exact, which has not survived on this engine and model" in text
-    assert "    $ refute run -k exact\n" in text
+    assert f"    $ refute run {contract.path} -k exact\n" in text
+
+
+def test_a_falsified_claim_is_told_with_its_replay_and_with_lines_that_invalidate_it(contract, tree):
+    path = write_run(tree, contract, ["exact"], values=RED)
+    write_run(tree, contract, ["exact"], number=2, values=RED)
+    lines = [line.strip() for line in told(contract, tree, "exact").splitlines()]
+    assert f"$ refute replay {path}/exact.json" in lines
+    start = lines.index("to invalidate, in pyproject.toml:") + 1
+    pasted = "\n".join(lines[start : start + 10])
+    (tree.parent / "pyproject.toml").write_text(pasted)
+    given = read_policy(tree.parent, ["demo-v1/exact"], date(2026, 12, 1))
+    assert given.problems == ()
+    assert given.policy is not None
+    after = told(contract, tree, "exact", given.policy)
+    assert "unobserved: every attempt was invalidated" in after
+    assert "to invalidate" not in after
 
 
 def test_attempts_come_in_order_with_what_keeps_each_from_counting(contract, tree):
@@ -184,3 +202,23 @@ def test_several_claims_and_a_contract(project, capsys):
 def test_an_unknown_claim_ends_the_command(project, capsys):
     assert main(["status", "flor"]) == Exit.USAGE
     assert capsys.readouterr().err == "refute: flor: no such claim, file or folder; did you mean 'floor'?\n"
+
+
+@pytest.mark.parametrize("name", ["demo-v1", "contracts/demo-v1.yaml"])
+def test_the_claims_of_a_contract_by_id_or_file(project, tmp_path, capsys, name):
+    other = project.path.with_name("other-v1.yaml")
+    other.write_text(project.path.read_text().replace("demo-v1", "other-v1").replace("DEMO_", "OTHER_"))
+    assert main(["status", name, "--json"]) == Exit.OK
+    claims = json.loads(capsys.readouterr().out)["claims"]
+    assert {each["contract"] for each in claims} == {"demo-v1"}
+    assert [each["falsifier"] for each in claims] == [each.id for each in project.falsifiers]
+
+
+def test_a_contract_and_a_claim_are_not_asked_for_together(project, capsys):
+    assert main(["status", "demo-v1", "floor"]) == Exit.USAGE
+    assert "demo-v1 is a contract and floor is not" in capsys.readouterr().err
+
+
+def test_the_id_of_a_contract_is_suggested(project, capsys):
+    assert main(["status", "demo-v2"]) == Exit.USAGE
+    assert "did you mean 'demo-v1'?" in capsys.readouterr().err

@@ -1,0 +1,283 @@
+"""For which processor kernels are compiled, where they are kept, and who may run them.
+
+A module makes its kernels with `kernel`, `compile_all` compiles them all or takes them from the cache, and
+`alone` is held around whatever runs them. Numba keeps compiled code by the file that a function is in and
+does not see a change of what that file imports, so here each state of all sources has a folder of its own.
+"""
+
+import hashlib
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+CodePath = Literal["vnni", "portable"]
+Progress = Callable[[int, int, str], None]
+"""Told kernels done, kernels in all, and the name of the one that is compiled now."""
+
+_VNNI = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512vnni"})
+_SOURCES = Path(__file__).parent
+_KEPT = 4  # states of the sources whose compiled code is kept
+_COMPLETE = "complete"  # the file that names the kernels which were compiled whole
+_ALONE = threading.RLock()
+_KERNELS: list["Kernel"] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """What this machine computes with, as LLVM names it."""
+
+    name: str
+    features: frozenset[str]
+
+    @property
+    def path(self) -> CodePath:
+        """The kernels that it can run: an instruction that is not there ends the process, without a word."""
+        return "vnni" if self.features >= _VNNI else "portable"
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A function of Numba, and the signatures that it is compiled for."""
+
+    name: str
+    dispatcher: Any
+    signatures: tuple[Any, ...]
+
+    @property
+    def compiled(self) -> bool:
+        """Whether it is ready to run."""
+        return len(self.dispatcher.signatures) >= len(self.signatures)
+
+
+@cache
+def processor() -> Processor:
+    """Return what LLVM finds in this machine."""
+    from llvmlite import binding  # noqa: PLC0415 (an extra)
+
+    found = binding.get_host_cpu_features()
+    return Processor(binding.get_host_cpu_name(), frozenset(name for name, there in found.items() if there))
+
+
+def kernel(*signatures: Any, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Decorate like `numba.njit(**options)`, kept in the cache; compiled for these signatures, and later.
+
+    signatures: as Numba takes them. Afterwards no other is compiled: a call with other types is an error, not
+    a second compilation. Arrays are writeable ones: a read-only array is another type.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        import numba  # noqa: PLC0415 (an extra)
+
+        # Only these functions: a user's own ones keep their own cache.
+        before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder().path)
+        try:
+            dispatcher = numba.njit(cache=True, **options)(function)
+        finally:
+            numba.config.CACHE_DIR = before
+        _KERNELS.append(Kernel(f"{function.__module__}.{function.__qualname__}", dispatcher, signatures))
+        return dispatcher
+
+    return decorate
+
+
+def compile_all(progress: Progress | None = None) -> None:
+    """Compile every kernel that was made, or take it from the cache; processes wait for one that compiles.
+
+    progress: only told where something has to be compiled.
+    """
+    with _ALONE:
+        waiting = [each for each in _KERNELS if not each.compiled]
+        if not waiting:
+            return
+        names = [each.name for each in waiting]
+        kept = folder()
+        if kept.has(names):
+            _compile(waiting, None)
+            return
+        with kept.locked():
+            _compile(waiting, None if kept.has(names) else progress)
+            kept.note(names)
+
+
+def _compile(kernels: Sequence[Kernel], progress: Progress | None) -> None:
+    for place, each in enumerate(kernels):
+        if progress is not None:
+            progress(place, len(kernels), each.name.rpartition(".")[2])
+        for signature in each.signatures:
+            each.dispatcher.compile(signature)
+    if progress is not None:
+        progress(len(kernels), len(kernels), "")
+    for each in kernels:  # not before: a kernel may call another one
+        each.dispatcher.disable_compile()
+
+
+@contextmanager
+def alone(threads: int) -> Iterator[None]:
+    """Hold off all other Python threads that would run kernels, and run them on so many threads.
+
+    Numba's own threads end the process (`workqueue`) or crowd each other out (`omp`) where two Python threads
+    start parallel code at once.
+    """
+    import numba  # noqa: PLC0415 (an extra)
+
+    with _ALONE:
+        numba.set_num_threads(min(threads, most_threads()))  # per Python thread: a new one begins with all
+        yield
+
+
+def most_threads() -> int:
+    """Threads that Numba can run here."""
+    import numba  # noqa: PLC0415 (an extra)
+
+    return int(numba.config.NUMBA_NUM_THREADS)
+
+
+def threading_layer() -> str | None:
+    """Which library runs the threads; None before the first parallel kernel did."""
+    import numba  # noqa: PLC0415 (an extra)
+
+    try:
+        return str(numba.threading_layer())
+    except ValueError:
+        return None
+
+
+def likely_layer() -> str:
+    """Which library will run the threads: the first that is installed, in the order that Numba tries them."""
+    import numba  # noqa: PLC0415 (an extra)
+
+    named = numba.config.THREADING_LAYER
+    if named in ("omp", "tbb", "workqueue"):
+        return str(named)
+    for layer, module in (("tbb", "tbbpool"), ("omp", "omppool")):
+        if _loads(f"numba.np.ufunc.{module}"):
+            return layer
+    return "workqueue"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Where compiled kernels are kept. why: what was wrong with the usual place, where it is another one."""
+
+    path: Path
+    why: str | None = None
+
+    def has(self, names: Sequence[str]) -> bool:
+        """Whether all of these kernels were compiled and kept here."""
+        return self._done.issuperset(names)
+
+    def note(self, names: Sequence[str]) -> None:
+        """Remember that these are here now."""
+        with suppress(OSError):
+            lines = sorted(self._written() | set(names))
+            self._replace("\n".join(lines))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Let one process at a time compile; on systems without such locks each compiles for itself."""
+        try:
+            import fcntl  # noqa: PLC0415 (not on every system)
+        except ImportError:
+            yield
+            return
+        with (self.path / "lock").open("ab") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)  # the system lets it go when a process ends, however it does
+            self.__dict__.pop("_done", None)  # another process may have compiled meanwhile
+            yield
+
+    @cached_property
+    def _done(self) -> frozenset[str]:
+        return self._written()
+
+    def _written(self) -> frozenset[str]:
+        try:
+            return frozenset((self.path / _COMPLETE).read_text(encoding="utf-8").splitlines())
+        except OSError:
+            return frozenset()
+
+    def _replace(self, text: str) -> None:
+        handle, name = tempfile.mkstemp(dir=self.path)
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        Path(name).replace(self.path / _COMPLETE)
+
+
+@cache
+def folder() -> Folder:
+    """Make the folder of this state of the sources, in the user's cache; remove those of old states.
+
+    Where it cannot be written it is a temporary one, which ends with the process: code in a folder that
+    others can write is not to be run.
+    """
+    try:
+        place = user_cache(os.environ, platform.system()) / "refute" / "kernels"
+        path = place / _key()
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            os.utime(path)
+    except (OSError, RuntimeError) as error:
+        import atexit  # noqa: PLC0415 (seldom)
+
+        path = Path(tempfile.mkdtemp(prefix="refute-kernels-"))
+        atexit.register(shutil.rmtree, path, ignore_errors=True)
+        return Folder(
+            path, f"the user's cache cannot be written ({error}): kernels are compiled in every run"
+        )
+    prune(place, _KEPT)
+    return Folder(path)
+
+
+def user_cache(environ: Mapping[str, str], system: str) -> Path:
+    """Where programs keep what they can make again, by the customs of the system.
+
+    Raises RuntimeError where there is no such place.
+    """
+    if system == "Windows":
+        return Path(environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    if system == "Darwin":
+        return Path.home() / "Library" / "Caches"
+    named = Path(environ.get("XDG_CACHE_HOME", ""))
+    return named if named.is_absolute() else Path.home() / ".cache"  # by its specification
+
+
+def prune(place: Path, kept: int) -> None:
+    """Remove all folders but those used last; who uses one of them then compiles again."""
+    with suppress(OSError):
+        folders = sorted(place.iterdir(), key=lambda each: each.stat().st_mtime_ns, reverse=True)
+        for old in folders[kept:]:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _key() -> str:
+    """Digest of all that compiled code depends on."""
+    import llvmlite  # noqa: PLC0415 (an extra)
+    import numba  # noqa: PLC0415 (an extra)
+
+    found = processor()
+    total = hashlib.sha256()
+    versions = (numba.__version__, llvmlite.__version__, sys.version, found.name, *sorted(found.features))
+    total.update("\0".join((str(_SOURCES), *versions)).encode())
+    for source in sorted(_SOURCES.glob("*.py")):
+        content = source.read_bytes()
+        # Numba goes by the time of the file
+        total.update(f"{source.name}\0{source.stat().st_mtime_ns}\0{len(content)}\0".encode() + content)
+    return total.hexdigest()[:32]
+
+
+def _loads(module: str) -> bool:
+    from importlib import import_module  # noqa: PLC0415 (seldom)
+
+    try:
+        import_module(module)
+    except ImportError:
+        return False
+    return True

@@ -1,0 +1,172 @@
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+
+from refute_runtime.backends.simd import build
+
+VNNI = {"avx512f", "avx512bw", "avx512vl", "avx512vnni"}
+
+KERNELS = """
+import json, sys
+import numpy as np
+from refute_runtime.backends.simd import build
+
+@build.kernel("int64(int64)")
+def one(x):
+    return x + 1
+
+@build.kernel("int64(int64)")
+def two(x):
+    return one(x) * 2
+
+told = []
+build.compile_all(lambda *each: told.append(each))
+print(json.dumps({
+    "value": two(20), "told": told, "folder": str(build.folder().path), "why": build.folder().why,
+    "hits": sum(two.stats.cache_hits.values()),
+}))
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path):
+    """A script with two kernels, in processes that have a cache of their own."""
+    path = tmp_path / "kernels.py"
+    path.write_text(KERNELS)
+    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path)}
+    roots = os.pathsep.join(each for each in sys.path if each)
+
+    def start(**more: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, str(path)],
+            env={**environ, "PYTHONPATH": roots, **more},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+def answer(process: subprocess.Popen[str]) -> dict:
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return json.loads(out)
+
+
+@pytest.fixture
+def own_kernels(monkeypatch, tmp_path):
+    """No kernels but those of the test, kept in a folder of the test."""
+    monkeypatch.setattr(build, "_KERNELS", [])
+    kept = build.Folder(tmp_path)
+    monkeypatch.setattr(build, "folder", lambda: kept)
+
+
+@pytest.mark.parametrize("missing", sorted(VNNI))
+def test_vnni_needs_every_feature(missing):
+    assert build.Processor("x", frozenset(VNNI)).path == "vnni"
+    assert build.Processor("x", frozenset(VNNI - {missing})).path == "portable"
+
+
+@pytest.mark.parametrize(
+    ("system", "environ", "expected"),
+    [
+        ("Linux", {"XDG_CACHE_HOME": "/x"}, "/x"),
+        ("Linux", {"XDG_CACHE_HOME": "relative"}, "/home/me/.cache"),
+        ("Linux", {}, "/home/me/.cache"),
+        ("Darwin", {"XDG_CACHE_HOME": "/x"}, "/home/me/Library/Caches"),
+        ("Windows", {"LOCALAPPDATA": "/local"}, "/local"),
+        ("Windows", {}, "/home/me/AppData/Local"),
+    ],
+)
+def test_the_users_cache(system, environ, expected, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert build.user_cache(environ, system) == Path(expected)
+
+
+def test_two_processes_compile_at_once_and_a_third_takes_what_they_kept(script):
+    both = [script(), script()]
+    first, second = map(answer, both)
+    assert first["value"] == second["value"] == 42
+    assert sorted([len(first["told"]), len(second["told"])]) == [0, 3]  # one waited for the other
+    third = answer(script())
+    assert third["told"] == []
+    assert third["hits"] == 1
+    assert third["folder"] == first["folder"]
+
+
+def test_a_cache_that_cannot_be_written_is_replaced_for_this_process_and_said(script, tmp_path):
+    (tmp_path / "file").write_text("")
+    told = answer(script(XDG_CACHE_HOME=str(tmp_path / "file")))
+    assert told["value"] == 42
+    assert "cannot be written" in told["why"]
+    assert not Path(told["folder"]).exists()
+
+
+def test_the_oldest_folders_go(tmp_path):
+    for age, name in enumerate("abcde"):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (1000 - age, 1000 - age))
+    build.prune(tmp_path, 3)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["a", "b", "c"]
+
+
+def test_a_change_of_any_source_is_another_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "_SOURCES", tmp_path)
+    (tmp_path / "a.py").write_text("1")
+    before = build._key()
+    (tmp_path / "b.py").write_text("2")
+    assert build._key() != before
+
+
+@pytest.mark.usefixtures("own_kernels")
+def test_kernels_leave_other_functions_their_cache():
+    before = numba.config.CACHE_DIR
+    build.kernel("int64(int64)")(same)
+    assert before == numba.config.CACHE_DIR
+
+
+@pytest.mark.usefixtures("own_kernels")
+def test_a_kernel_is_compiled_for_no_second_type():
+    made = build.kernel("float32(float32[::1])")(first_of)
+    build.compile_all()
+    given = np.ones(3, np.float32)
+    assert made(given) == 1
+    given.flags.writeable = False
+    with pytest.raises(TypeError, match="No matching definition"):
+        made(given)
+
+
+def test_one_python_thread_at_a_time_runs_kernels():
+    inside: list[int] = []
+
+    def other() -> None:
+        with build.alone(1):
+            inside.append(2)
+
+    with build.alone(build.most_threads() + 5):
+        assert numba.get_num_threads() == build.most_threads()
+        thread = threading.Thread(target=other)
+        thread.start()
+        inside.append(1)
+    thread.join()
+    assert inside == [1, 2]
+
+
+def test_the_layer_that_is_likely_is_one_of_numbas():
+    assert build.likely_layer() in {"tbb", "omp", "workqueue"}
+
+
+def same(x):
+    return x
+
+
+def first_of(x):
+    return x[0]
