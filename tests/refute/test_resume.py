@@ -186,7 +186,7 @@ def test_one_that_was_resumed_while_it_was_looked_for_is_not_resumed_again(tree,
         pytest.fail("twice")
 
 
-def test_the_second_of_two_commands_is_told_so(tmp_path, monkeypatch, capsys):
+def test_the_second_of_two_commands_is_told_so(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "contracts").mkdir()
     path = tmp_path / "contracts/small-v1.yaml"
@@ -196,7 +196,7 @@ def test_the_second_of_two_commands_is_told_so(tmp_path, monkeypatch, capsys):
     with alone(find([tmp_path / "evidence"], "")):
         assert main(["run", "--resume"]) == Exit.USAGE
     told = f"refute: {writer.run} is being resumed by another process at this moment\n"
-    assert capsys.readouterr().err == told
+    assert capfd.readouterr().err == told
     assert len(list(tmp_path.glob("evidence/*/*"))) == 1
 
 
