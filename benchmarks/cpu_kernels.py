@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bandwidth import clock, measured
 from blocks import random_rows
 from cpu_predictions import Bounds, attention, product
 from gguf import GGML_QUANT_SIZES
