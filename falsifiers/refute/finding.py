@@ -201,7 +201,7 @@ def _plain(value: Any) -> Any:
 
 
 def _observations(entries: list[Mapping[str, Any]]) -> tuple[Observation, ...]:
-    return tuple(Observation(**entry) for entry in entries)
+    return tuple([Observation(**entry) for entry in entries])  # a list: there are hundreds in a record
 
 
 def _probe(entry: Mapping[str, Any]) -> Probe:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from refute.attempts import Attempts, Present, read_attempts
+from refute.clearing import attacking, on_embedded
 from refute.contract import Contract
 from refute.kinds import kind_named
 from refute.policy import PROFILES, Policy, Profile, ProfilePolicy, no_policy
@@ -49,7 +50,7 @@ EXIT_OF_STATUS: dict[Status, Exit] = {
 class Ruling:
     """What the gate makes of one claim. status: what blocks it, if anything does.
 
-    note: what is shown and does not fail.
+    command: what clears that, after the remedy, if there is one. note: what is shown and does not fail.
     """
 
     claim: Claim
@@ -58,6 +59,7 @@ class Ruling:
     status: Status | None
     reason: str
     command: str
+    remedy: str
     note: str
 
 
@@ -183,7 +185,8 @@ class _Rule:
         if state in (Status.TAMPERED, Status.FALSIFIED):
             reason = next((row.reason for row in claim.rows if row.status is state), claim.reason)
             reason = claim.reason if state is Status.TAMPERED else reason
-            return Ruling(claim, "fails", EXIT_OF_STATUS[state], state, reason, claim.command, "")
+            cure = (claim.command, claim.remedy)
+            return Ruling(claim, "fails", EXIT_OF_STATUS[state], state, reason, *cure, "")
         everywhere = self._profile == "release" and claim.discharge is not Level.EMBEDDED
         embedded = [row for row in claim.rows if row.level is Level.EMBEDDED]
         wanted = dataclasses.replace(self._besides, testbeds={}) if everywhere else self._besides
@@ -197,9 +200,9 @@ class _Rule:
         """Rule on what is known at one level, whatever the claim's other rows say."""
         state = claim.unwaived
         note = "" if state is Status.DISCHARGED else f"{claim.discharge}: {_full(claim)}"
-        command = claim.command or f"refute run -k {claim.falsifier}"
+        command, remedy = claim.command or attacking((), [claim.falsifier]), claim.remedy
         if level is Level.EMBEDDED:
-            command = command.partition(" --model ")[0]
+            command, remedy = on_embedded(command), ""  # any host will do
         counting = [row for row in rows if row.holds]
         if level is not Level.EMBEDDED:
             counting = [row for row in counting if row.status is Status.DISCHARGED]
@@ -213,16 +216,17 @@ class _Rule:
                 if not any(is_testbed(fingerprint, row.testbed) for row in able)
             ]
             if not lacking:
-                return Ruling(claim, "passes", Exit.OK, None, "", "", note)
+                return Ruling(claim, "passes", Exit.OK, None, "", "", "", note)
             found, reason = Status.UNOBSERVED, f"nothing that counts on testbed {', '.join(lacking)}"
         elif counting:
             found, reason = refused[counting[-1]] or (Status.UNOBSERVED, "")
             command = self._signing(counting[-1], reason) or command
         elif fresh and all(row.verdict is Verdict.NOT_APPLICABLE for row in fresh):
-            return Ruling(claim, "outside", Exit.OK, None, f"does not apply: {fresh[0].reason}", "", note)
+            return Ruling(claim, "outside", Exit.OK, None, f"does not apply: {fresh[0].reason}", "", "", note)
         else:
             found, reason = _blocking(claim, level, fresh or rows)
-        return Ruling(claim, "fails", EXIT_OF_STATUS[found], found, f"{found}: {reason}", command, note)
+        told = f"{found}: {reason}"
+        return Ruling(claim, "fails", EXIT_OF_STATUS[found], found, told, command, remedy, note)
 
     def _refused(self, row: Row, wanted: ProfilePolicy) -> tuple[Status, str] | None:
         """What a row counts as, that does not count, and why; None of one that does."""

@@ -73,7 +73,9 @@ def test_claims_that_lack_the_same_are_told_once_with_the_run_that_gives_it(cont
     assert "            $ refute run --profile pr" in shown
 
 
-def test_a_falsified_claim_is_told_with_its_replay(contract, tree):
+def test_a_falsified_claim_is_told_with_what_clears_it(contract, tree):
     write_run(tree, contract, ["exact"], values=RED)
     decision = decided(contract, tree, "pr")
-    assert any("$ refute replay " in line for line in lines(show_outcome, decision, decision))
+    shown = lines(show_outcome, decision, decision)
+    remedy = next(place for place, line in enumerate(shown) if "mend the engine" in line)
+    assert shown[remedy + 1] == f"            $ refute run {contract.path} -k exact"
