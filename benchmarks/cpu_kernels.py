@@ -12,6 +12,7 @@ Prints a table; --out writes every sample. Needs refute[cpu].
 """
 
 import argparse
+import importlib
 import json
 import os
 import statistics
@@ -27,7 +28,6 @@ from blocks import random_rows
 from cpu_predictions import Bounds, attention, product
 from gguf import GGML_QUANT_SIZES
 from gguf import GGMLQuantizationType as TensorType
-from refute_runtime.backends.cpu import CpuBackend
 
 from refute.host import facts
 from refute_runtime.config import ModelConfig
@@ -81,7 +81,7 @@ class Operation:
     unit: str  # GB/s, GMAC/s or us
     work: float
     bounds: Bounds
-    call: Callable[[CpuBackend, int], Any]
+    call: Callable[[Any, int], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,7 @@ def attention_operations() -> Iterator[Operation]:
             )  # fmt: skip
 
 
-def timed(operation: Operation, backend: CpuBackend, runs: int) -> list[float]:
+def timed(operation: Operation, backend: Any, runs: int) -> list[float]:
     """Seconds of a call, the mean of a batch of at least 30 ms, so many times."""
     start = time.perf_counter()
     operation.call(backend, 0)
@@ -216,7 +216,7 @@ def timed(operation: Operation, backend: CpuBackend, runs: int) -> list[float]:
     return taken
 
 
-def result(operation: Operation, backend: CpuBackend, runs: int, machine: dict[str, Any]) -> Result:
+def result(operation: Operation, backend: Any, runs: int, machine: dict[str, Any]) -> Result:
     threads = backend.threads
     limit = max(value for name, value in machine["bandwidth"].items() if int(name[-1]) <= threads)
     counted = backend.path == "vnni"  # instructions of the other path are LLVM's choice
@@ -239,11 +239,17 @@ def result(operation: Operation, backend: CpuBackend, runs: int, machine: dict[s
     )
 
 
-def every(runs: int, threads: list[int], only: str, machine: dict[str, Any]) -> Iterator[Result]:
+def every(
+    new_backend: Callable[[ModelConfig, Any], Any],
+    runs: int,
+    threads: list[int],
+    only: str,
+    machine: dict[str, Any],
+) -> Iterator[Result]:
     """Measure whatever has `only` in its name, on each number of threads."""
 
     def of(tensors: Any, operations: Iterator[Operation]) -> Iterator[Result]:
-        backend = CpuBackend(CONFIG, tensors)
+        backend = new_backend(CONFIG, tensors)
         for operation in operations:
             if only in operation.name:
                 for count in threads:
@@ -279,12 +285,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     threads = [int(part) for part in given.threads.split(",")]
+    try:
+        from bandwidth import clock, measured  # noqa: PLC0415 (an extra)
+
+        new_backend = importlib.import_module("refute_runtime.backends.cpu").CpuBackend
+    except ImportError as error:
+        sys.exit(f"cpu_kernels: {error}; expected the backend and its compiler: pip install 'refute[cpu]'")
     data = np.ones(BEYOND // 8 * 2, np.int64)
     machine = {"bandwidth": measured(data, 5), "clock": clock()}
     del data
     rates = ", ".join(f"{name} {value / 1e9:.1f} GB/s" for name, value in machine["bandwidth"].items())
     print(f"memory read: {rates}; clock {machine['clock'] / 1e9:.2f} GHz", file=sys.stderr)
-    results = list(every(given.runs, threads, given.only, machine))
+    results = list(every(new_backend, given.runs, threads, given.only, machine))
     if not results:
         sys.exit(f"cpu_kernels: no operation has {given.only!r} in its name")
     print(table(results))
