@@ -54,6 +54,19 @@ def test_what_the_profile_lacks_is_planned_attacked_and_then_lacks_no_more(proje
     assert len(list(project.glob("evidence/*/*/findings.json"))) == 2
 
 
+def test_as_json_the_decision_is_there(project):
+    done = refute("run", "--target=fake", "--profile=pr", "--json")
+    document = json.loads(done.stdout)
+    assert document["schema"] == "urn:refute:schema:run:1"
+    assert len(document["findings"]) == 2
+    decision = document["decision"]
+    assert (decision["profile"], decision["passes"], document["exit"]) == ("pr", False, done.returncode)
+    assert [each["outcome"] for each in decision["rulings"]] == ["fails", "fails"]  # a simulated engine
+    nothing = json.loads(refute("run", "--target=fake", "--profile=pr", "--json", "-k", "none").stdout)
+    assert (nothing["planned"], nothing["decision"]["passes"]) == ([], False)
+    assert "decision" not in json.loads(refute("run", "--target=fake", "--json").stdout)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -10,6 +10,8 @@ from refute.commands.shared import Refused, choose, endpoint_of, policy_of
 from refute.verdict import Exit
 
 if TYPE_CHECKING:
+    from contextlib import ExitStack
+
     from rich.console import Console
 
     from refute.contract import Contract
@@ -36,18 +38,24 @@ def refuse_together(arguments: argparse.Namespace) -> None:
 
 
 def resumed(
-    arguments: argparse.Namespace, contracts: "Sequence[Contract]", console: "Console"
+    arguments: argparse.Namespace,
+    contracts: "Sequence[Contract]",
+    console: "Console",
+    until_the_end: "ExitStack",
 ) -> "tuple[argparse.Namespace, Takeover]":
-    """What the interrupted run was asked for, and what is taken over from it. Raises `Refused`."""
+    """What the interrupted run was asked for, and what is taken over from it. Raises `Refused`.
+
+    until_the_end: no other process can go on with that run before it is closed.
+    """
     from refute.host import facts, testbed
     from refute.provenance import harness_digest
     from refute.report.progress import hashing
-    from refute.resume import CannotResume, find, options_of
+    from refute.resume import CannotResume, alone, find, options_of
     from refute.takeover import take_over
 
     trees = policy_of(contracts).evidence if arguments.evidence is None else [Path(arguments.evidence)]
     try:
-        interrupted = find(trees, arguments.resume)
+        interrupted = until_the_end.enter_context(alone(find(trees, arguments.resume)))
         arguments = options_of(interrupted, arguments, os.environ)
         named = endpoint_of(arguments)
         selection = choose(arguments, arguments.target or ("bundled" if named is None else "openai"), named)
@@ -77,8 +85,11 @@ def planned(
     arguments: argparse.Namespace, contracts: "Sequence[Contract]", decision: "Decision", console: "Console"
 ) -> "Plan":
     """Choose what the profile lacks, estimate it and show the plan. Raises `Refused`."""
+    from datetime import UTC, datetime
+
     from refute.attempts import Present
     from refute.commands.estimating import Estimates
+    from refute.counting import Counting
     from refute.plan import matches, plan
     from refute.report.plan import show_plan
 
@@ -95,7 +106,7 @@ def planned(
         decision,
         contracts,
         estimates.subject,
-        besides=policy_of(contracts).of(decision.profile),
+        counting=Counting(decision.profile, policy_of(contracts), datetime.now(UTC)),
         present=Present.here(),
         estimate=estimates,
         wanted=wanted,

@@ -69,10 +69,12 @@ def show_outcome(before: Decision, after: Decision, console: Console) -> None:
     )
     _named(console, "discharged", discharged, "green")
     _named(console, "passes now", [each for each in new if each not in discharged], "green")
-    for (reason, command), names in _grouped(failing, after.profile).items():
+    for (reason, remedy, command), names in _grouped(failing, after.profile).items():
         shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if names[_NAMED:] else "")
         head = f"open        {short(reason, _SHOWN)} ({shown})"
         console.print(Text(head, "yellow"), soft_wrap=True)
+        if remedy:
+            console.print(Text(f"            {remedy}:"), soft_wrap=True)
         if command:
             console.print(Text(f"            $ {command}"), soft_wrap=True)
     verdict = "open" if after.passes else "closed"
@@ -86,19 +88,19 @@ def _named(console: Console, what: str, rulings: Iterable[Ruling], style: str) -
         console.print(Text(f"{what:<12}{', '.join(names)}", style), soft_wrap=True)
 
 
-def _grouped(rulings: Iterable[Ruling], profile: str) -> dict[tuple[str, str], list[str]]:
+def _grouped(rulings: Iterable[Ruling], profile: str) -> dict[tuple[str, str, str], list[str]]:
     """Claims that share a reason are told together, with a command that clears it.
 
     That of one claim; where runs clear several, the run of what the profile lacks on the same model.
     """
-    groups: dict[tuple[str, str], list[Ruling]] = {}
+    groups: dict[tuple[str, str, str], list[Ruling]] = {}
     for ruling in rulings:
         model = ruling.command.partition(" --model ")[2]
-        groups.setdefault((ruling.reason, model), []).append(ruling)
+        groups.setdefault((ruling.reason, ruling.remedy, model), []).append(ruling)
     told = {}
-    for (reason, model), members in groups.items():
+    for (reason, remedy, model), members in groups.items():
         command = members[0].command
         if len(members) > 1 and command.startswith("refute run "):
             command = f"refute run --profile {profile}" + (f" --model {model}" if model else "")
-        told[reason, command] = [member.claim.name for member in members]
+        told[reason, remedy, command] = [member.claim.name for member in members]
     return told

@@ -1,14 +1,16 @@
 """A plan, and what the gate says after it, as lines for people."""
 
 import io
+from datetime import UTC, datetime
 
 from records import EMBEDDED, FULL, OTHER, PRESENT, RED, kinds, target, write_run
 from rich.console import Console
 
+from refute.counting import Counting
 from refute.estimate import Estimate
 from refute.gate import gate
 from refute.plan import Subject, plan
-from refute.policy import ProfilePolicy
+from refute.policy import no_policy
 from refute.report.plan import show_outcome, show_plan
 
 
@@ -27,7 +29,7 @@ def planned(contract, tree, model, seconds=90.0):
         decided(contract, tree, "release"),
         [contract],
         Subject(target(model), "a" * 64),
-        besides=ProfilePolicy(),
+        counting=Counting("release", no_policy(), datetime.now(UTC)),
         present=PRESENT,
         estimate=lambda claim, falsifier: Estimate(seconds, "sizes"),
     )
@@ -73,7 +75,9 @@ def test_claims_that_lack_the_same_are_told_once_with_the_run_that_gives_it(cont
     assert "            $ refute run --profile pr" in shown
 
 
-def test_a_falsified_claim_is_told_with_its_replay(contract, tree):
+def test_a_falsified_claim_is_told_with_what_clears_it(contract, tree):
     write_run(tree, contract, ["exact"], values=RED)
     decision = decided(contract, tree, "pr")
-    assert any("$ refute replay " in line for line in lines(show_outcome, decision, decision))
+    shown = lines(show_outcome, decision, decision)
+    remedy = next(place for place, line in enumerate(shown) if "mend the engine" in line)
+    assert shown[remedy + 1] == f"            $ refute run {contract.path} -k exact"
