@@ -7,10 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_gguf import TinyModel, write_tiny
 
-pytest.importorskip("numba", reason="the kernels need Numba: pip install 'refute[cpu]'")
-
 from refute_runtime.backends.array import ArrayBackend
 from refute_runtime.backends.cpu import CpuBackend
+from refute_runtime.backends.simd import build
 from refute_runtime.backends.simd.layers import SPLIT
 from refute_runtime.config import ModelConfig
 from refute_runtime.errors import RuntimeFailure
@@ -134,17 +133,19 @@ def prompt(model, length):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("chunks", [(1,), (7,), (64,), (512,), (100, 1)], ids=str)
-def test_chunks_and_threads_do_not_show_in_the_bits(model, chunks, threads):
-    tokens = prompt(model, min(model.config.context, 560 if chunks[0] > 7 else 300))
+@pytest.mark.parametrize(
+    ("chunks", "length"), [((1,), 24), ((7,), 60), ((64,), 280), ((512,), 540), ((270, 1), 290)], ids=str
+)
+def test_chunks_and_threads_do_not_show_in_the_bits(model, chunks, length, threads):
+    tokens = prompt(model, min(model.config.context, length))
     np.testing.assert_array_equal(logits(model, tokens, chunks, threads), logits(model, tokens, ()))
 
 
 def test_a_hundred_repetitions_are_identical(model):
-    tokens = prompt(model, 24)
-    expected = logits(model, tokens, (16, 1))
+    tokens = prompt(model, 11)
+    expected = logits(model, tokens, (10, 1))
     for _ in range(100):
-        np.testing.assert_array_equal(logits(model, tokens, (16, 1)), expected)
+        np.testing.assert_array_equal(logits(model, tokens, (10, 1)), expected)
 
 
 def test_both_paths_give_the_same_bits(model):
@@ -177,3 +178,20 @@ def test_no_number_reaches_the_logits_as_one(model):
     forward = Model(model.config, broken).forward([1], broken.new_cache(1))
     assert np.isnan(forward.logits).all()
     assert forward.counters.guards_fired == 1
+
+
+def test_a_type_without_kernel_is_named(tmp_path):
+    file = GgufFile.open(write_tiny(tmp_path / "m.gguf", TinyModel(type=TensorType.Q5_0)))
+    weights = Weights(file, ModelConfig.from_metadata(file.metadata, file.tensors))
+    assert "has type Q5_0, expected one of F32" in CpuBackend.lacks(weights)
+
+
+def test_what_all_kernels_need_is_there(floats):
+    assert CpuBackend.lacks(floats[1]._weights) is None
+
+
+def test_a_processor_without_halves_is_named(floats, monkeypatch):
+    found = build.Processor("old", frozenset({"fma"}))
+    monkeypatch.setattr(build, "processor", lambda: found)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    assert CpuBackend.lacks(floats[1]._weights) == "the processor lacks f16c"

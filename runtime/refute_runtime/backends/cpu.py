@@ -5,6 +5,7 @@ of threads or the processor. Letters as in `backends/base.py`; F is the width of
 """
 
 import copy
+import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ TYPES = (
 _FLOATS = (TensorType.F32, TensorType.F16, TensorType.BF16)
 _TOKENS = 512  # computed at once by the experts: bounds the workspace
 _QUERIES = 32 << 20  # bytes: parts of attention that are put together later
+_HALVES = frozenset({"f16c", "fma"})  # without these, LLVM calls functions that are not there
+_SMALL = 64 << 20  # bytes of weights
 _EMPTY = np.empty(0, np.float32)
 
 
@@ -75,10 +78,15 @@ class CpuBackend:
         threads: int | None = None,
         path: build.CodePath | None = None,
     ) -> None:
-        """path: the kernels to run, by default the fastest that the processor has."""
+        """Compile the kernels, where that was not done yet.
+
+        threads: by default all that there are, or one for a small model, whose products take less time than
+        threads need to meet. path: the kernels to run, by default the fastest that the processor has.
+        """
         self._config = config
         self._weights = weights
-        self.threads = threads or build.most_threads()
+        small = sum(weights.raw(name).nbytes for name in weights.types()) < _SMALL
+        self.threads = threads or (1 if small else build.most_threads())
         self.path = path or build.processor().path
         self._matrices: dict[tuple[str, ...], Matrices] = {}
         self._vectors: dict[str, np.ndarray] = {}
@@ -86,6 +94,16 @@ class CpuBackend:
         self._frequencies = config.rope_base ** (-np.arange(half) / half)  # (D / 2,) float64
         self._rotation_of: tuple[bytes, np.ndarray, np.ndarray] = (b"", _EMPTY, _EMPTY)
         build.compile_all()
+
+    @staticmethod
+    def lacks(weights: Weights) -> str | None:
+        """Why this backend cannot run a model on this machine, or None."""
+        for name, kind in weights.types().items():
+            if kind not in TYPES:
+                known = ", ".join(each.name for each in TYPES)
+                return f"the tensor {name} has type {kind.name}, expected one of {known}"
+        lacking = _HALVES - build.processor().features if platform.machine() in ("x86_64", "AMD64") else ()
+        return f"the processor lacks {', '.join(sorted(lacking))}" if lacking else None
 
     def with_threads(self, threads: int) -> Self:
         """Return a backend on the same weights that computes on this many threads."""

@@ -1,17 +1,15 @@
-"""Rows of blocks times panels: against NumPy in float64, and bit for bit between paths, panels and threads."""
+"""Rows of blocks times panels: against float64, and bit for bit between paths, panels and threads."""
 
+import numba
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as TensorType
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refute_runtime.quant import BLOCKS, dequantize
-
-numba = pytest.importorskip("numba", reason="the kernels need Numba: pip install 'refute[cpu]'")
-
 from refute_runtime.backends import cpu
 from refute_runtime.backends.simd import build, products, scalars
+from refute_runtime.quant import BLOCKS, dequantize
 
 PATHS = ("vnni", "portable") if build.processor().path == "vnni" else ("portable",)
 HALVES = {  # where a block has its scales
