@@ -85,9 +85,12 @@ def planned(
     arguments: argparse.Namespace, contracts: "Sequence[Contract]", decision: "Decision", console: "Console"
 ) -> "Plan":
     """Choose what the profile lacks, estimate it and show the plan. Raises `Refused`."""
+    from datetime import UTC, datetime
+
     from refute.attempts import Present
     from refute.commands.estimating import Estimates
     from refute.contract import declared
+    from refute.counting import Counting
     from refute.plan import matches, plan
     from refute.report.plan import show_plan
 
@@ -106,7 +109,7 @@ def planned(
         decision,
         contracts,
         estimates.subject,
-        besides=policy_of(contracts).of(decision.profile),
+        counting=Counting(decision.profile, policy_of(contracts), datetime.now(UTC)),
         present=Present.here(),
         estimate=estimates,
         wanted=wanted,

@@ -1,14 +1,16 @@
 """A plan, and what the gate says after it, as lines for people."""
 
 import io
+from datetime import UTC, datetime
 
 from records import EMBEDDED, FULL, OTHER, PRESENT, RED, kinds, target, write_run
 from rich.console import Console
 
+from refute.counting import Counting
 from refute.estimate import Estimate
 from refute.gate import gate
 from refute.plan import Subject, plan
-from refute.policy import ProfilePolicy
+from refute.policy import no_policy
 from refute.report.plan import show_outcome, show_plan
 
 
@@ -27,7 +29,7 @@ def planned(contract, tree, model, seconds=90.0, *, least=False):
         decided(contract, tree, "release"),
         [contract],
         Subject(target(model), "a" * 64),
-        besides=ProfilePolicy(),
+        counting=Counting("release", no_policy(), datetime.now(UTC)),
         present=PRESENT,
         estimate=lambda claim, falsifier: Estimate(seconds, "sizes", least),
     )
