@@ -7,11 +7,14 @@ Every falsifier of the contracts attacks the simulated engine, whose noise follo
 - *near the bound*: for claims with a floor or ceiling, NEAR engines 2 % on the wrong side: how many survive
   (the contract's confidence allows 1 - confidence); and as many at the bound: how often one was falsified.
 
+With `--embedded`, faults alone, planted in the embedded model: the seeds are those that `refute run --seed`
+takes, so that what is missed here is what such a run would miss.
+
 Each rate comes with its exact upper bound at 95 %. Where one case refutes, an honest run is of CASES cases:
 its false alarms are those of its cases.
 
     python benchmarks/rates.py [--runs 1000] [--near 300] [--faults 100] [--cases 3] [--jobs 2] [-k NAME]
-                               [--each-kind] [--json FILE]
+                               [--each-kind] [--embedded] [--json FILE]
 
 Prints a table; --json writes all counts.
 """
@@ -25,7 +28,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +41,10 @@ from refute.faults.base import Fault
 from refute.kinds import kind_named
 from refute.kinds.base import Kind
 from refute.statistics import binomial_interval
-from refute.targets.base import CannotPlant, TargetError
+from refute.targets.base import CannotPlant, Target, TargetError
+from refute.targets.bundled import BundledTarget
 from refute.targets.fake import FakeTarget
-from refute.trials import sample
+from refute.trials import derive_seed, sample
 
 OFF = 0.02  # of the bound
 
@@ -73,12 +78,23 @@ def falsified(falsifier: Falsifier, make: Make, seed: int) -> str:
     return kind.judge(observations, falsifier.bound).outcome.value
 
 
-def caught(falsifier: Falsifier, fault: Fault, seed: int) -> str:
-    """Whether one planted fault was caught; `-` where the simulated engine has no seam for it."""
+@cache
+def embedded() -> Target:
+    """The embedded model, opened once in each process."""
+    runtime = find_spec("refute_runtime")
+    assert runtime is not None
+    assert runtime.submodule_search_locations is not None
+    return BundledTarget(Path(runtime.submodule_search_locations[0]) / "pocket" / "pocket.gguf")
+
+
+def caught(falsifier: Falsifier, fault: Fault, real: bool, seed: int) -> str:
+    """Whether one planted fault was caught; `-` where the engine has no seam for it."""
     kind = kind_of(falsifier)
+    target = embedded() if real else FakeTarget(seed)
+    cases = derive_seed(seed, falsifier.id, "attack") if real else seed
     try:
-        with FakeTarget(seed).plant(fault, falsifier.bound) as faulty:
-            observations = sample(kind, falsifier.bound, faulty, seed=seed, until_red=True)
+        with target.plant(fault, falsifier.bound) as faulty:
+            observations = sample(kind, falsifier.bound, faulty, seed=cases, until_red=True)
     except (CannotPlant, TargetError):  # its server cannot have all that the engine can
         return "-"
     return "caught" if kind.caught(observations, falsifier.bound) else "missed"
@@ -108,6 +124,7 @@ def measure(
     cases: int,
 ) -> list[Count]:
     rows: list[Count] = []
+    alone = not runs  # faults alone, on the embedded model
 
     def add(what: str, run: Callable[[int], str], n: int, wrong: str, allowed: float | None) -> None:
         bad, counted, seconds = tally(pool, run, n, wrong)
@@ -118,16 +135,17 @@ def measure(
     few = falsifier
     if falsifier.bound.cases is not None:
         few = replace(falsifier, bound=replace(falsifier.bound, cases=min(falsifier.bound.cases, cases)))
-    add("false alarm", partial(falsified, few, honest), runs, "falsified", allowed)
+    if not alone:
+        add("false alarm", partial(falsified, few, honest), runs, "falsified", allowed)
     for fault in falsifier.must_catch:
-        add(f"missed {fault}", partial(caught, falsifier, fault), faults, "missed", None)
+        add(f"missed {fault}", partial(caught, falsifier, fault, alone), faults, "missed", None)
     floor = falsifier.bound.above is not None
     for share, what, wrong in (
         (1.0, "false alarm at the bound", "falsified"),
         (1 - OFF if floor else 1 + OFF, f"passed 2 % {'below' if floor else 'above'}", "survived"),
     ):
         make = near_bound(falsifier, share)
-        if make is not None:
+        if make is not None and not alone:
             add(what, partial(falsified, falsifier, make), near, wrong, allowed)
     return rows
 
@@ -149,10 +167,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("-k", dest="name", default="", help="only falsifiers whose names contain this")
     parser.add_argument("--each-kind", action="store_true", help="only the first falsifier of each kind")
+    parser.add_argument("--embedded", action="store_true", help="only faults, planted in the embedded model")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
 
     counts = {"runs": args.runs, "near": args.near, "faults": args.faults, "cases": args.cases}
+    if args.embedded:
+        counts["runs"] = counts["near"] = 0
     rows: list[Count] = []
     seen: set[str] = set()
     with ProcessPoolExecutor(args.jobs) as pool:

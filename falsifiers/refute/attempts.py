@@ -167,29 +167,65 @@ def _read(
     spoilt: dict[Key, list[Discrepancy]] = defaultdict(list)
     unclaimed, digests = [], []
     for path in paths:
-        run = read_run(path, materials)
+        contract = by_id.get(path.parent.name)
+        weighed = _Weighed(contract, sources, judge, present, samples=samples)
+        run = read_run(path, materials, weighed.take)
+        if weighed.unread:
+            weighed = _Weighed(contract, sources, judge, present, samples=samples)
+            run = read_run(path, None, weighed.take)
         digests.append(f"{run.contract}/{run.run} {run.sha256}")
-        contract = by_id.get(run.contract)
         if contract is None:
             unclaimed.append(str(run.path))
             continue
         declared = [falsifier.id for falsifier in contract.falsifiers]
         problems = [*run.problems, *_against_source(run, sources)]
-        source = sources.of(run) if _readable(run) else None
-        if source is not None and not judge.remembers(run, source):
-            run = read_run(path)
-        for record in run.records:
-            attempt = _attempt(run, record, contract, source, present=present, judge=judge)
-            if not samples and record.whole:
-                attempt = replace(attempt, finding=without_samples(attempt.finding))
-            attempts[contract.id, record.finding.falsifier].append(attempt)
-            if record.finding.falsifier not in declared:
+        for attempt in weighed.attempts:
+            falsifier = attempt.finding.falsifier
+            attempts[contract.id, falsifier].append(attempt)
+            if falsifier not in declared:
                 problems += attempt.discrepancies
         for problem in problems:
             # What concerns no falsifier of today concerns them all: nobody else would show it.
             for falsifier in [problem.falsifier] if problem.falsifier in declared else declared:
                 spoilt[contract.id, falsifier].append(problem)
     return Attempts(attempts, spoilt, len(paths), tuple(unclaimed), tuple(sorted(digests)))
+
+
+class _Weighed:
+    """The findings of one run as attempts on today's contract, weighed one by one as they are read.
+
+    unread: a finding was not judged before and its samples were left unread: the run must be read whole.
+    """
+
+    def __init__(
+        self,
+        contract: Contract | None,
+        sources: "_Sources",
+        judge: "_Judge",
+        present: Present,
+        *,
+        samples: bool,
+    ) -> None:
+        self.attempts: list[Attempt] = []
+        self.unread = False
+        self._contract = contract
+        self._sources = sources
+        self._judge = judge
+        self._present = present
+        self._samples = samples
+
+    def take(self, run: Run, record: Record) -> None:
+        """Weigh one finding of a run that was read so far as to tell whether it is readable."""
+        if self._contract is None:
+            return
+        source = self._sources.of(run) if _readable(run) else None
+        if source is not None and not record.whole and not self._judge.remembers(record, source):
+            self.unread = True
+            return
+        attempt = _attempt(run, record, self._contract, source, present=self._present, judge=self._judge)
+        if not self._samples and record.whole:
+            attempt = replace(attempt, finding=self._judge.small(attempt.finding))
+        self.attempts.append(attempt)
 
 
 def model_key(target: Mapping[str, object]) -> str:
@@ -256,10 +292,11 @@ class _Judge:
         self._rejudge = Rejudge(kinds)
         self._changes: dict[tuple[str, str, str], Since | None] = {}
         self._known: dict[tuple[int, bytes], tuple[str, Carried]] = {}  # by source and material
+        self._small: dict[Key, Finding] = {}
 
-    def remembers(self, run: Run, source: Contract) -> bool:
-        """Whether every finding of a run that was not read whole is known."""
-        return all(record.whole or (id(source), record.material) in self._known for record in run.records)
+    def remembers(self, record: Record, source: Contract) -> bool:
+        """Whether a finding of this material was judged."""
+        return (id(source), record.material) in self._known
 
     def __call__(
         self, run: Run, record: Record, source: Contract, contract: Contract
@@ -280,6 +317,12 @@ class _Judge:
         if record.material is not None:
             self._known[key] = rejudged.unjudged, carried
         return (), rejudged.unjudged, carried
+
+    def small(self, finding: Finding) -> Finding:
+        """What is kept of a finding that was judged."""
+        key = (finding.contract, finding.falsifier)
+        small = self._small[key] = without_samples(finding, self._small.get(key))
+        return small
 
     def _since(self, old: Contract, new: Contract, name: str) -> Since | None:
         """How a falsifier of `old` changed; None where nothing did that matters, or `new` gave it up."""

@@ -46,9 +46,11 @@ def counters_of(observations: Sequence[Observation]) -> Mapping[str, int]:
     """Sum the counters that observations carry; kinds that keep none give none."""
     totals: dict[str, int] = {}
     for observation in observations:
-        counters = observation.samples.get("counters", {})
-        arms = counters.values() if all(isinstance(v, Mapping) for v in counters.values()) else [counters]
-        for arm in arms:
+        if "counters" not in observation.samples:
+            continue
+        counters = observation.samples["counters"]
+        nested = isinstance(next(iter(counters.values()), None), Mapping)  # by arm
+        for arm in counters.values() if nested else (counters,):
             for name, value in arm.items():
                 totals[name] = totals.get(name, 0) + value
     return totals

@@ -1,6 +1,7 @@
 """All that is known of one claim: what it says, how it stands, every attempt on it, figures of the newest."""
 
 import dataclasses
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,6 +32,7 @@ class Tried:
     """One attempt. verdict: under today's contract; recorded: as it was recorded.
 
     stale, flag, invalidated, tampered: what keeps it from counting, or has to be seen; empty if nothing does.
+    replay: the command that runs its counterexample again; empty where it has none.
     """
 
     run: str
@@ -49,6 +51,12 @@ class Tried:
     flag: str
     invalidated: str
     tampered: str
+    replay: str
+
+    @property
+    def refutes(self) -> bool:
+        """Whether the claim stays falsified as long as this attempt counts."""
+        return self.verdict is Verdict.FALSIFIED and not (self.stale or self.invalidated or self.tampered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +162,14 @@ def _tried(attempts: Attempts, key: Key, policy: Policy) -> Iterable[Tried]:
             flag=each.carried.flag,
             invalidated="" if invalidation is None else str(invalidation),
             tampered=str(each.discrepancies[0]) if each.discrepancies else "",
+            replay=_replay(each, key[1]),
         )
+
+
+def _replay(attempt: Attempt, falsifier: str) -> str:
+    if attempt.finding.counterexample is None:
+        return ""
+    return shlex.join(["refute", "replay", str(attempt.path / f"{falsifier}.json")])
 
 
 def _drawn(attempts: Sequence[Attempt], falsifier: Falsifier, kinds: Kinds) -> tuple[Drawn | None, str]:

@@ -57,10 +57,16 @@ class Materials:
     """The materials met so far; what is kept of each is small."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, Known | None] = {}  # None: met once, nothing proven yet
+        self._glimpsed: set[int] = set()
+        self._known: dict[bytes, Known | None] = {}  # None: met, nothing proven yet
 
     def look(self, data: bytes) -> Look:
         """Look at a file: where its material is known, it need not be read."""
+        # A few of its bytes tell that it is new, which is all there is to know where no two runs are alike.
+        glimpse = _glimpse(data)
+        if glimpse not in self._glimpsed:
+            self._glimpsed.add(glimpse)
+            return Look([], {}, None, None)
         split = _split(data)
         if split is None:
             return Look([], {}, None, None)
@@ -81,6 +87,11 @@ class Materials:
         elif self._known[look.material] is None and _proven(look.around, document):
             self._known[look.material] = Known(_small(document), without_samples(finding))
         return look.material
+
+
+def _glimpse(data: bytes) -> int:
+    """Of a few bytes between the first two keys that may differ, so that one material has one."""
+    return hash(data[512 : data.rfind(_SPANS[1][1]) : 17])
 
 
 def _split(data: bytes) -> tuple[list[bytes], dict[str, Any]] | None:
@@ -114,7 +125,7 @@ def _proven(around: list[bytes], document: Mapping[str, Any]) -> bool:
 
 def _small(document: Mapping[str, Any]) -> dict[str, Any]:
     """A document without its samples."""
-    small = {**document, "observations": []}
+    small = {**document, "observations": [], "noise": None}
     if small["control"] is not None:
         small["control"] = {**small["control"], "observations": []}
     small["faults"] = [{**trial, "observations": []} for trial in small["faults"]]

@@ -25,6 +25,7 @@ VARIATION = 2.0
 STOLEN = 0.2
 LATE_US = 10_000.0
 SLOWDOWN = 3.0
+_MOST_WAITING = 0.95  # of the time; beyond, a probe of a tenth of a second says nothing
 _ENOUGH, _ENOUGH_SLEEPS, _ENOUGH_TICKS = 20, 10, 100
 _STAT = Path("/proc/stat")
 
@@ -100,6 +101,12 @@ def score(probe: Probe) -> Score:
     )
 
 
+def crowding(probe: Probe) -> float:
+    """How many times as long work took as it computed, since it waited for a processor; at least 1."""
+    waiting = score(probe).waiting
+    return 1.0 if waiting is None else 1 / (1 - min(waiting, _MOST_WAITING))
+
+
 def slowdown(noise: Noise) -> float | None:
     """By how much slower it computed between the cases than before them; medians, None without them."""
     before, during = (statistics.median(each.cpu_ns or (0,)) for each in (noise.before, noise.during))
@@ -132,8 +139,10 @@ def excesses(noise: Noise) -> list[str]:
 
 def _variation(times: Sequence[int]) -> float:
     kept = sorted(times)[: len(times) - math.ceil(len(times) / 20)]
-    mean = statistics.fmean(kept)
-    return statistics.pstdev(kept, mean) / mean if mean else 0.0
+    total = sum(kept)
+    # In integers, up to the root: n² times the variance is n Σx² - (Σx)².
+    spread = len(kept) * sum(each * each for each in kept) - total * total
+    return math.sqrt(max(0, spread)) / total if total else 0.0
 
 
 def _timed(times: int) -> Iterator[tuple[int, int]]:

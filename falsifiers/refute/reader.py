@@ -85,6 +85,9 @@ class Run:
     sha256: str
 
 
+Take = Callable[[Run, Record], None]
+
+
 def run_paths(tree: Path) -> list[Path]:
     """List every run under a tree, in the order of their ids; a tree that is not there has none."""
     if not tree.is_dir():
@@ -109,20 +112,23 @@ def read_runs(tree: Path) -> list[Run]:
     return [read_run(path) for path in run_paths(tree)]
 
 
-def read_run(path: Path, materials: Materials | None = None) -> Run:
+def read_run(path: Path, materials: Materials | None = None, take: Take | None = None) -> Run:
     """Read one run; whatever is wrong with it becomes one of its problems, never an exception.
 
     materials: those that were met in other runs; the samples of findings that are made of them stay unread.
+    take: is given each finding as it is read, and the run with all that is wrong with it as a whole; the run
+    then keeps none, so that memory and caches hold one at a time.
     """
-    return _Reader(path, materials).read()
+    return _Reader(path, materials, take).read()
 
 
 class _Reader:
     """One pass over one run directory."""
 
-    def __init__(self, path: Path, materials: Materials | None) -> None:
+    def __init__(self, path: Path, materials: Materials | None, take: Take | None) -> None:
         self.path = path
         self.materials = materials
+        self.take = take
         self.where = str(path)
         self.problems: list[Discrepancy] = []
         self._sha256 = ""
@@ -148,7 +154,14 @@ class _Reader:
             return self._run("interrupted", {}, b"", [])
         state = self._state(summary)
         source = self._identity(summary, names)
-        records = self._findings(summary, names)
+        listed = self._list(summary)
+        opened, records = self._run(state, summary, source, []), []
+        for record in self._records(summary, listed, names):
+            if self.take is None:
+                records.append(record)
+            else:
+                self.take(opened, record)
+            del record  # so that it is freed before the next one is read
         return self._run(state, summary, source, records)
 
     def _run(self, state: State, summary: Mapping[str, Any], source: bytes, records: list[Record]) -> Run:
@@ -188,14 +201,20 @@ class _Reader:
             self._note(name, "", "a file", "nothing: it is not listed", falsifier if planned else None)
         return source
 
-    def _findings(self, summary: Mapping[str, Any], names: set[str]) -> list[Record]:
+    def _list(self, summary: Mapping[str, Any]) -> dict[str, tuple[int, Mapping[str, Any]]]:
+        """The listing, by falsifier; with it, whatever is wrong with the run as a whole has been noted."""
         listed = {entry["falsifier"]: (index, entry) for index, entry in enumerate(summary["findings"])}
         if len(listed) != len(summary["findings"]):
             self._note(SUMMARY, "/findings", "a falsifier twice", "each once")
         if summary["state"] == "complete" and set(listed) != set(summary["plan"]["selected"]):
             missing = sorted(set(summary["plan"]["selected"]) ^ set(listed))
             self._note(SUMMARY, "/findings", f"a difference in {missing}", "the selected falsifiers")
-        records = []
+        return listed
+
+    def _records(
+        self, summary: Mapping[str, Any], listed: Mapping[str, tuple[int, Mapping[str, Any]]], names: set[str]
+    ) -> Iterator[Record]:
+        """Read each finding; what is wrong with it concerns its falsifier only."""
         for falsifier, (index, entry) in listed.items():
             if entry["file"] != f"{falsifier}.json":
                 pointer = f"/findings/{index}/file"
@@ -208,10 +227,11 @@ class _Reader:
                 else None
             )
             if record is not None:
-                records.append(record)
                 if record.finding.verdict != entry["verdict"]:
                     expected = f"{entry['verdict']}, as listed"
                     self._note(record.file, "/verdict", record.finding.verdict, expected, falsifier)
+                yield record
+            del record
         if summary["state"] == "running":
             for falsifier in summary["plan"]["selected"]:
                 name = f"{falsifier}.json"
@@ -219,8 +239,8 @@ class _Reader:
                     data = (self.path / name).read_bytes()
                     digest = hashlib.sha256(data).hexdigest()
                     record = self._record(name, falsifier, summary, data, owner=None, digest=digest)
-                    records.extend([record] if record is not None else [])
-        return records
+                    if record is not None:
+                        yield record
 
     def _owner(self, summary: Mapping[str, Any], index: int, entry: Mapping[str, Any]) -> str:
         """Whose finding it is: this run's, or that of the run it was taken over from."""

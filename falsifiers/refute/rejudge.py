@@ -63,13 +63,13 @@ class Rejudge:
         rule = self._rule(contract, finding.falsifier)
         if rule is None:
             return [("/falsifier", finding.falsifier, "a falsifier of its contract")], ""
-        copied = [
-            each
-            for key, value in rule.copied.items()
-            for each in _compare(f"/{key}", getattr(finding, key), value)
-        ]
-        if copied:
-            return copied, ""
+        stored = {key: getattr(finding, key) for key in rule.copied}
+        written = repr(stored)  # tells 1 from True, which `==` does not
+        if written != rule.written:
+            copied = list(_compare("", stored, rule.copied))
+            if copied:
+                return copied, ""
+            rule.written = written
         if rule.kind_type is None:
             return [], rule.unknown
         changed = _changed(finding, rule.kind_type)
@@ -93,6 +93,7 @@ class Rejudge:
 class _Rule:
     """How one falsifier of one contract is judged. copied: what findings repeat of it.
 
+    written: how the last of them that does so has it, so that the next ones need not be gone through.
     kind: made with the first finding, as parameters may be refused. contract: kept, as its id is the key.
     """
 
@@ -102,6 +103,7 @@ class _Rule:
     kind_type: type[Kind[Any]] | None
     unknown: str
     kind: Kind[Any] | None = None
+    written: str = ""
 
     @classmethod
     def of(cls, contract: Contract, falsifier: Falsifier, kinds: Kinds) -> "_Rule":
@@ -224,6 +226,8 @@ def _judged(pointer: str, found: Judgement, expected: Judgement) -> Iterator[Dif
 
 def _compare(pointer: str, found: Any, expected: Any) -> Iterator[Difference]:
     """Yield each innermost difference of plain data; tuples and lists are the same."""
+    if type(found) is type(expected) and isinstance(found, str | int | float) and found == expected:
+        return
     if isinstance(found, Mapping) and isinstance(expected, Mapping) and found.keys() == expected.keys():
         for key in found:
             yield from _compare(f"{pointer}/{key}", found[key], expected[key])

@@ -3,11 +3,13 @@
 import argparse
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refute.reader import Run, folders_by_run, read_run
+from refute.locks import locked
+from refute.reader import CONTRACT, Run, folders_by_run, read_run
 from refute.report.words import shown
 
 _FROM_RECORD = ("target", "backend", "device", "endpoint", "model_name", "dialect", "seed")
@@ -58,6 +60,20 @@ def find(trees: Sequence[Path], name: str) -> Interrupted:
         if any((part.summary.get("resumes") or {}).get("run") == run for part in _parts(runs[later])):
             raise CannotResume(f"{run} was resumed already, by {later}: if that is not complete, resume it")
     return _interrupted(run, parts)
+
+
+@contextmanager
+def alone(interrupted: Interrupted) -> Iterator[Interrupted]:
+    """Be the only process that goes on with a run, in here; gives it as it is by now.
+
+    Raises `CannotResume` where another does, or has done so meanwhile.
+    """
+    with ExitStack() as stack:
+        # Never replaced, as the listing is; the folder itself is locked by whoever seals it.
+        for file in filter(Path.is_file, (part.path / CONTRACT for part in interrupted.parts)):
+            if not stack.enter_context(locked(file, wait=False)):
+                raise CannotResume(f"{interrupted.run} is being resumed by another process at this moment")
+        yield find([interrupted.tree], interrupted.run)
 
 
 def options_of(

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from refute.locks import lock, locked
+
 _PREFIX = "refute-"
 _OWNER = ".owner"
 
@@ -45,25 +47,12 @@ def sweep() -> None:
 
 def hold(path: Path) -> int:
     """Make a file and lock it until the descriptor is closed, or this process ends in whatever way."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    with suppress(ImportError):  # a system without such locks: its folders are never swept
-        import fcntl  # noqa: PLC0415
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+    lock(descriptor)
     return descriptor
 
 
 def held(path: Path) -> bool:
     """Whether a process holds the file. Raises OSError."""
-    try:
-        import fcntl  # noqa: PLC0415
-    except ImportError:
-        return True
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+    with locked(path, wait=False) as ours:
+        return not ours

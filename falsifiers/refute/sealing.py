@@ -4,13 +4,13 @@ What the process finished is listed as it lies there. When it ended nobody knows
 is written down. Half-written files were never part of the record, and are removed.
 """
 
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from refute.locks import locked
 from refute.reader import CONTRACT, SIGNATURE, SUMMARY, TELEMETRY, Run, listing, read_run
 from refute.record import FileSystem, place
 from refute.strict_json import dump_strict, load_strict
@@ -26,7 +26,7 @@ def seal_interrupted(path: Path, files: FileSystem | None = None) -> Run:
     Raises `CannotSeal` where it lives, has no list, or is not as it was written; OSError.
     """
     files = files or FileSystem()
-    with _locked(path):
+    with locked(path):
         run = read_run(path)
         if run.problems:
             raise CannotSeal(f"{run.problems[0]}")
@@ -76,19 +76,3 @@ def _cut_to_lines(path: Path) -> None:
     with suppress(FileNotFoundError), path.open("r+b") as stream:
         data = stream.read()
         stream.truncate(data.rfind(b"\n") + 1)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Let no two processes close the same run."""
-    try:
-        import fcntl  # noqa: PLC0415 (not on every system)
-    except ImportError:
-        yield
-        return
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -5,15 +5,15 @@ The rows of one falsifier (see `rows`) make its `Claim`. Where a waiver covers w
 """
 
 import dataclasses
-import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from refute.attempts import RANK, Attempt, Attempts, Key, Present, read_attempts
-from refute.contract import Contract, Falsifier
+from refute.attempts import RANK, Attempts, Key, Present, read_attempts
+from refute.clearing import cure
+from refute.contract import Contract
 from refute.kinds import kind_named
 from refute.policy import WORST_FIRST, Policy, Waiver, no_policy
 from refute.reader import Discrepancy
@@ -29,8 +29,9 @@ class Claim:
     """One falsifier over all its rows.
 
     level: the highest at which it holds. verdict, figure: of the newest run. reason: why it is not
-    discharged, and command: what clears that; both empty where it is. waiver: the one that makes it
-    `waived`, and beneath: its status without. flags: what somebody decided or moved, and has to be seen.
+    discharged; command: what clears that, once the remedy is done, if there is one; empty where it is.
+    waiver: the one that makes it `waived`, and beneath: its status without. flags: what somebody decided or
+    moved, and has to be seen.
     """
 
     contract: str
@@ -44,6 +45,7 @@ class Claim:
     figure: str
     reason: str
     command: str
+    remedy: str
     rows: tuple[Row, ...]
     waiver: Waiver | None
     beneath: Status | None
@@ -169,6 +171,15 @@ def _claim(key: Key, ground: Ground) -> Claim:
     behind = next((each for each in counting if decisive is not None and each.run == decisive.run), None)
     moved = (flag for row in rows for flag in row.flags)
     taken_out = (str(invalidation) for _, invalidation in ground.invalidated[key])
+    cured = cure(
+        contract,
+        falsifier,
+        state,
+        reason,
+        declared=ground.declared,
+        behind=behind,
+        discrepancies=discrepancies,
+    )
     return Claim(
         contract=contract.id,
         falsifier=falsifier.id,
@@ -180,7 +191,8 @@ def _claim(key: Key, ground: Ground) -> Claim:
         verdict=newest.verdict if newest else None,
         figure=newest.carried.figure if newest else "",
         reason=reason,
-        command=_command(contract, falsifier, state, reason, behind=behind, discrepancies=discrepancies),
+        command=cured.command,
+        remedy=cured.remedy,
         rows=tuple(rows),
         waiver=None,
         beneath=None,
@@ -204,35 +216,6 @@ def _decisive(rows: Sequence[Row]) -> Row | None:
                 choice, key=lambda row: (WORST_FIRST[row.status], row.verdict is Verdict.NOT_APPLICABLE)
             )
     return None
-
-
-def _command(
-    contract: Contract,
-    falsifier: Falsifier,
-    state: Status,
-    reason: str,
-    *,
-    behind: Attempt | None,
-    discrepancies: Sequence[Discrepancy],
-) -> str:
-    """The command that clears the first blocking reason; empty where nothing is to be done."""
-    run = f"refute run {contract.path} -k {falsifier.id}"
-    if state is Status.DISCHARGED:
-        return ""
-    if state is Status.TAMPERED:
-        return f"git log --stat -- {discrepancies[0].where}"
-    if state is Status.FALSIFIED and behind is not None and behind.finding.counterexample is not None:
-        return f"refute replay {behind.path / falsifier.id}.json"
-    model = None if behind is None else behind.finding.target.get("model_path")
-    if state is Status.FALSIFIED and behind is not None and behind.level is not Level.EMBEDDED and model:
-        return f"{run} --model {shlex.quote(str(model))}"  # another model would show nothing of this one
-    if state is Status.OPEN:
-        need = next((need for need in falsifier.needs if f"needs {need}," in reason), None)
-        if need is not None:
-            return f"refute run -k {need.partition('/')[2]}"
-        if falsifier.discharge is Level.FULL_MODEL:
-            return f"{run} --model {contract.model.name}.gguf"
-    return run
 
 
 def worst(statuses: Iterable[Status]) -> Status | None:

@@ -1,5 +1,8 @@
 """How steady a host is: derived from raw probes, alike for everybody."""
 
+import math
+import statistics
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -100,3 +103,11 @@ def test_ticks_that_count_back_are_none(monkeypatch, tmp_path):
     listener = noise.Listener()
     (tmp_path / "stat").write_text("cpu  9 2 3 4 5 6 7 7 0 0\n")
     assert listener.heard().ticks == {"all": 7, "stolen": 0}
+
+
+@given(st.lists(st.integers(0, 2**53), min_size=20, max_size=60))
+def test_the_variation_is_that_of_the_standard_library_without_the_slowest_twentieth(times):
+    kept = sorted(times)[: len(times) - math.ceil(len(times) / 20)]
+    mean = statistics.fmean(kept)
+    expected = statistics.pstdev(kept) / mean if mean else 0.0
+    assert noise.score(Probe(tuple(times), (0,), (), None)).variation == pytest.approx(expected, abs=1e-12)

@@ -35,7 +35,7 @@ def test_what_the_profile_lacks_is_planned_attacked_and_then_lacks_no_more(proje
     assert done.returncode == Exit.MISSING, done.stderr  # the other one is not there yet
     plan, _, rest = done.stdout.partition("refute 0.1.0 attacks")
     assert "sha256" in plan
-    assert "1 falsifier to attack, about" in plan
+    assert "1 falsifier to attack, at least" in plan
     assert "passes now  small-v1/cached" in rest
     assert "$ refute run contracts/small-v1.yaml -k repeats" in rest
     (summary,) = project.glob("evidence/*/*/findings.json")
@@ -52,6 +52,19 @@ def test_what_the_profile_lacks_is_planned_attacked_and_then_lacks_no_more(proje
     assert "0 falsifiers to attack" in done.stdout
     assert "gate pr: open; 2 of 2 claims pass" in done.stdout
     assert len(list(project.glob("evidence/*/*/findings.json"))) == 2
+
+
+def test_as_json_the_decision_is_there(project):
+    done = refute("run", "--target=fake", "--profile=pr", "--json")
+    document = json.loads(done.stdout)
+    assert document["schema"] == "urn:refute:schema:run:1"
+    assert len(document["findings"]) == 2
+    decision = document["decision"]
+    assert (decision["profile"], decision["passes"], document["exit"]) == ("pr", False, done.returncode)
+    assert [each["outcome"] for each in decision["rulings"]] == ["fails", "fails"]  # a simulated engine
+    nothing = json.loads(refute("run", "--target=fake", "--profile=pr", "--json", "-k", "none").stdout)
+    assert (nothing["planned"], nothing["decision"]["passes"]) == ([], False)
+    assert "decision" not in json.loads(refute("run", "--target=fake", "--json").stdout)
 
 
 @pytest.mark.parametrize(

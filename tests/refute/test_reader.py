@@ -45,6 +45,21 @@ def test_a_finished_finding_that_is_not_listed_counts_while_running(tree, contra
     assert run.problems == ()
 
 
+def test_findings_that_are_taken_as_they_are_read_are_those_of_the_run(tree, contract):
+    path = write_run(tree, contract, ["exact", "small"])
+    edit(path / "findings.json", lambda d: d["plan"]["falsifiers"].append("more"), rehash=False)
+    edit(path / "small.json", lambda d: d.update(seed=7), rehash=False)
+    (path / "left.txt").touch()
+    taken = []
+    run = read_run(path, take=lambda opened, record: taken.append((opened, record)))
+    whole = read_run(path)
+    assert run.records == ()
+    assert run.problems == whole.problems
+    assert tuple(record for _, record in taken) == whole.records
+    # By then it is known whether the run as a whole is what it says.
+    assert {each for each in whole.problems if each.falsifier is None} <= set(taken[0][0].problems)
+
+
 # --- what a reader notices
 
 

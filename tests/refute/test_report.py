@@ -1,5 +1,6 @@
 """Status and decisions as text: complete at every width, plain where the output is no terminal."""
 
+import dataclasses
 import io
 import re
 
@@ -61,7 +62,7 @@ def test_a_table_fits_its_terminal_and_loses_nothing_that_blocks(contract, tree,
     assert "(exact)" in text
     assert "(floor, small)" in text
     commands = [line for line in text.splitlines() if "$ refute" in line]
-    assert [line.rstrip().endswith("--model Big-Model.gguf") for line in commands] == [True, False]
+    assert [line.rstrip().endswith("--model /path/to/Big-Model.gguf") for line in commands] == [True, False]
 
 
 @pytest.mark.parametrize("color", [True, False])
@@ -129,3 +130,18 @@ def test_verdicts_are_not_mistaken_for_statuses(contract, tree, monkeypatch):
     text = shown(overview(contract, tree), show_status, monkeypatch, terminal=False)
     assert text.startswith("open")
     assert Verdict.SURVIVED.value not in text.split("  ")[0]
+
+
+def test_a_group_is_told_with_a_command_that_clears_all_of_it(contract, tree, monkeypatch):
+    text = plain(shown(overview(contract, tree), show_status, monkeypatch, terminal=True, width=300))
+    assert "unobserved: no run has given a verdict yet (exact, floor, small)" in text
+    assert f"    $ refute run {contract.path} -k 'exact or floor or small'" in text
+
+
+def test_where_no_command_clears_a_group_that_is_said(contract, tree, monkeypatch):
+    whole = overview(contract, tree)
+    first, *others = whole.claims
+    whole = dataclasses.replace(whole, claims=(dataclasses.replace(first, command="git log"), *others))
+    text = plain(shown(whole, show_status, monkeypatch, terminal=True, width=300))
+    assert "    $ git log" in text
+    assert "    clears the first of them; for the others: refute status CLAIM" in text

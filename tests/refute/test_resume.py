@@ -16,11 +16,13 @@ from small_contract import falsifier
 from waiting import until
 
 from refute import takeover
+from refute.cli import main
+from refute.contract import load_contract
 from refute.ledger import Ledger
 from refute.reader import read_run, read_runs
 from refute.record import Sealed
 from refute.recordable import Requested
-from refute.resume import CannotResume, find, options_of
+from refute.resume import CannotResume, alone, find, options_of
 from refute.sealing import CannotSeal, seal_interrupted
 from refute.select import Selection
 from refute.takeover import take_over
@@ -164,6 +166,38 @@ def test_what_cannot_be_resumed_is_a_sentence(tree, contract, name, sentence):
     unfinished(tree, contract, number=4, over=False)
     with pytest.raises(CannotResume, match=sentence.format(pid=os.getpid())):
         find([tree], name)
+
+
+def test_only_one_process_goes_on_with_a_run(tree, contract):
+    unfinished(tree, contract, "exact")
+    interrupted = find([tree], "")
+    told = pytest.raises(CannotResume, match="being resumed by another process")
+    with alone(interrupted), told, alone(interrupted):
+        pytest.fail("two of them")
+    with alone(interrupted) as again:
+        assert again.run == interrupted.run
+
+
+def test_one_that_was_resumed_while_it_was_looked_for_is_not_resumed_again(tree, contract):
+    unfinished(tree, contract, "exact")
+    interrupted = find([tree], "")
+    unfinished(tree, contract, number=2, resumes={"run": run_id(1), "sha256": "0" * 64})
+    with pytest.raises(CannotResume, match=f"was resumed already, by {run_id(2)}"), alone(interrupted):
+        pytest.fail("twice")
+
+
+def test_the_second_of_two_commands_is_told_so(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "contracts").mkdir()
+    path = tmp_path / "contracts/small-v1.yaml"
+    path.write_text(small_contract(falsifier("repeats")))
+    writer = opened(tmp_path / "evidence", load_contract(path), ["repeats"])
+    edit(writer.path / "findings.json", die, rehash=False)
+    with alone(find([tmp_path / "evidence"], "")):
+        assert main(["run", "--resume"]) == Exit.USAGE
+    told = f"refute: {writer.run} is being resumed by another process at this moment\n"
+    assert capfd.readouterr().err == told
+    assert len(list(tmp_path.glob("evidence/*/*"))) == 1
 
 
 def test_without_an_interrupted_run_there_is_nothing(tree, contract):

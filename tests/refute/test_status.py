@@ -68,9 +68,22 @@ def test_verdicts_without_samples_have_their_status(contract, tree, verdict, abo
     assert states(contract, tree)["exact"] is state
 
 
-def test_a_falsified_claim_says_how_to_run_its_counterexample(contract, tree):
-    path = write_run(tree, contract, ["exact"], values=RED)
-    assert claims(contract, tree)["exact"].command == f"refute replay {path}/exact.json"
+def test_a_falsified_claim_says_what_clears_it(contract, tree):
+    write_run(tree, contract, ["exact"], values=RED)
+    claim = claims(contract, tree)["exact"]
+    assert claim.remedy.startswith("mend the engine and attack its new build; or, ")
+    assert f"invalidate run {run_id(1)} in [tool.refute] of pyproject.toml" in claim.remedy
+    assert claim.command == f"refute run {contract.path} -k exact"
+    write_run(tree, contract, ["exact"], number=2)
+    assert states(contract, tree)["exact"] is Status.FALSIFIED  # the same build again is no remedy
+
+
+def test_a_tampered_claim_is_not_cleared_by_looking(contract, tree):
+    path = write_run(tree, contract, ["exact"])
+    (path / "exact.json").unlink()
+    claim = claims(contract, tree)["exact"]
+    assert claim.remedy.startswith("restore the record as it was written")
+    assert claim.command.startswith("git log --stat -- ")
 
 
 def test_levels_follow_from_what_was_attacked(contract, tree):
@@ -109,7 +122,7 @@ def test_a_lower_level_leaves_a_claim_open_and_says_what_to_run(contract, tree):
     write_run(tree, contract)
     claim = claims(contract, tree)["exact"]
     assert (claim.status, claim.level) == (Status.OPEN, Level.EMBEDDED)
-    assert claim.command == f"refute run {contract.path} -k exact --model Big-Model.gguf"
+    assert claim.command == f"refute run {contract.path} -k exact --model /path/to/Big-Model.gguf"
 
 
 def test_a_need_that_does_not_hold_leaves_a_claim_open(contract, tree):
@@ -117,7 +130,7 @@ def test_a_need_that_does_not_hold_leaves_a_claim_open(contract, tree):
     claim = claims(contract, tree)["floor"]
     assert claim.status is Status.OPEN
     assert claim.level is None
-    assert claim.command == "refute run -k exact"
+    assert claim.command == f"refute run {contract.path} -k exact --model /path/to/model.gguf"
 
 
 @pytest.mark.parametrize(
@@ -158,7 +171,7 @@ def test_a_claim_that_was_falsified_on_another_model_names_it(contract, tree):
     write_run(tree / "other", contract, ["floor"], values=RED, model="0" * 64)
     write_run(tree / "embedded", contract, ["floor"], values=RED)
     command = f"refute run {contract.path} -k floor"
-    assert claims(contract, tree / "other")["floor"].command == f"{command} --model model.gguf"
+    assert claims(contract, tree / "other")["floor"].command == f"{command} --model /path/to/model.gguf"
     assert claims(contract, tree / "embedded")["floor"].command == command
 
 

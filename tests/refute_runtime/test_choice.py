@@ -19,11 +19,11 @@ class Compiled(ArrayBackend):
     """Stands in for the compiled backend: what it computes is not the matter here."""
 
     name = "cpu"
-    lacks: str | None = None
+    lacking: str | None = None
 
     @classmethod
-    def supports(cls, weights) -> str | None:
-        return cls.lacks
+    def lacks(cls, weights) -> str | None:
+        return cls.lacking
 
     def __init__(self, config, weights, xp, threads) -> None:
         super().__init__(config, weights, xp, threads or 4)
@@ -36,7 +36,7 @@ def compiled(monkeypatch):
     module = ModuleType("refute_runtime.backends.cpu")
     module.CpuBackend = Compiled
     monkeypatch.setitem(sys.modules, "refute_runtime.backends.cpu", module)
-    monkeypatch.setattr(Compiled, "lacks", None)
+    monkeypatch.setattr(Compiled, "lacking", None)
     monkeypatch.setattr(build, "compile_all", lambda progress: progress and progress(0, 1, "a kernel"))
     return monkeypatch
 
@@ -54,7 +54,7 @@ def test_the_fastest_is_taken_that_can_run_the_model(compiled, path):
 
 
 def test_a_type_that_it_does_not_have_leaves_array_and_is_told(compiled, path):
-    compiled.setattr(Compiled, "lacks", REASON)
+    compiled.setattr(Compiled, "lacking", REASON)
     with Engine.load(path, device="cpu") as engine:
         assert (engine.backend.name, engine.settings["weights"]) == ("array", "mmap")
         assert engine.notes == (f"computing on the backend array: {REASON}",)
@@ -117,6 +117,6 @@ def test_what_there_is_not_is_refused(path, backend, device, sentence):
 
 
 def test_another_backend_on_the_same_weights_keeps_what_was_told(compiled, path):
-    compiled.setattr(Compiled, "lacks", REASON)
+    compiled.setattr(Compiled, "lacking", REASON)
     with Engine.load(path, device="cpu") as engine:
         assert engine.with_threads(3).notes == engine.notes

@@ -5,10 +5,19 @@ import json
 import re
 import shlex
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refute.commands.choosing import decided, expected_of, planned, processes, refuse_together, resumed
+from refute.commands.choosing import (
+    decided,
+    expected_of,
+    least_of,
+    planned,
+    processes,
+    refuse_together,
+    resumed,
+)
 from refute.commands.shared import (
     HOME_HELP,
     Refused,
@@ -89,6 +98,11 @@ def add(commands: "Commands") -> None:
 
 
 def _run(arguments: argparse.Namespace) -> Exit:
+    with ExitStack() as until_the_end:
+        return _attack(arguments, until_the_end)
+
+
+def _attack(arguments: argparse.Namespace, until_the_end: ExitStack) -> Exit:
     from refute.matrix import Matrix
     from refute.report.live import Live
     from refute.report.plan import show_outcome
@@ -110,7 +124,7 @@ def _run(arguments: argparse.Namespace) -> Exit:
     console = console_on(sys.stderr if arguments.json else sys.stdout)
     takeover = plan = before = None
     if arguments.resume is not None:
-        arguments, takeover = resumed(arguments, contracts, console)
+        arguments, takeover = resumed(arguments, contracts, console, until_the_end)
         arguments.profile = takeover.requested["profile"]
     if arguments.profile is not None:
         before = decided(arguments, contracts)
@@ -118,7 +132,7 @@ def _run(arguments: argparse.Namespace) -> Exit:
     if plan is not None and (arguments.plan or not plan.planned):
         return _only_planned(arguments, plan, before, console)
     files = [contract.path for contract in contracts]
-    live = Live(console, expected=expected_of(plan), workers=processes(workers))
+    live = Live(console, expected=expected_of(plan), least=least_of(plan), workers=processes(workers))
     if takeover is not None and not takeover.left:
         outcome = finished(takeover, live)
     else:
@@ -141,7 +155,7 @@ def _run(arguments: argparse.Namespace) -> Exit:
         ended = (code,) if code in (Exit.INTERRUPTED, Exit.INTERNAL, Exit.USAGE) else ()
         code = worst_exit((after.code, *ended, *outcome.ledger.codes()))
     if arguments.json:
-        print(json.dumps(as_data(outcome.ledger, code), indent=2))
+        print(json.dumps(as_data(outcome.ledger, code, after), indent=2))
     else:
         show(outcome.ledger, console, faults_only=arguments.faults)
     if outcome.code is Exit.INTERRUPTED and outcome.ledger.folders:
@@ -180,7 +194,8 @@ def _only_planned(
     from refute.report.plan import show_outcome
 
     if arguments.json:
-        print(json.dumps(plan.to_json(), indent=2))
+        decided = {} if arguments.plan or decision is None else {"decision": decision.to_json()}
+        print(json.dumps({**plan.to_json(), **decided}, indent=2))
     if arguments.plan or decision is None:
         return Exit.OK
     show_outcome(decision, decision, console)

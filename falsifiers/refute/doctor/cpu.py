@@ -17,11 +17,9 @@ def look_at_kernels() -> Iterator[Check]:
         yield Check("numba", "warn", found, "pip install 'refute[cpu]'")
         return
     yield Check("numba", "ok", numba.__version__)
-    found = build.processor()
-    told = (
-        "with AVX512-VNNI" if found.path == "vnni" else "without AVX512-VNNI, on which they would be faster"
-    )
-    yield Check("instructions", "ok", f"{found.name}: kernels {found.path}, {told}")
+    processor = build.processor()
+    without = "" if processor.path == "vnni" else ", as AVX512-VNNI is missing, with which they are faster"
+    yield Check("instructions", "ok", f"{processor.name}: kernels {processor.path}{without}")
     layer, slow = build.threading_layer(), build.slow_layer()
     if slow is None:
         yield Check("threads", "ok", f"up to {build.most_threads()}, by {layer}")

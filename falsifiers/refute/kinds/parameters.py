@@ -59,5 +59,10 @@ def within(error: float | None, bound: float) -> bool:
 
 def finite(values: Collection[float | None]) -> bool:
     """Whether all are numbers; records hold null where an engine gave none."""
+    try:
+        if math.isfinite(math.fsum(values)):  # type: ignore[arg-type]  # no sum is finite where one of them is not
+            return True
+    except (TypeError, ValueError, OverflowError):
+        pass  # nulls; opposite infinities; a sum that no float holds
     known = [value for value in values if value is not None]
     return len(known) == len(values) and all(map(math.isfinite, known))

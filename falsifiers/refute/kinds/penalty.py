@@ -2,8 +2,8 @@
 
 The reference logits come from one prefill of prompt and answer: what follows a position does not change
 its logits. The law is applied to them here, and with it each position says which tokens could be drawn:
-the best (greedy), or the best k of a sampled request with top-k. A law that an engine might follow instead,
-the rival, says which cases could have shown it: where both laws allow the same tokens, nothing is learned.
+the best (greedy), or the best k of a sampled request with top-k. Laws that an engine might follow instead,
+the rivals, say which cases could have shown it: where one allows no other tokens, nothing is learned of it.
 Letters: V vocabulary.
 """
 
@@ -39,7 +39,8 @@ class PenaltyParameters(Lengths):
     has said itself is what it would say again.
     ranks: how many of the best tokens may be drawn: 1 is greedy, more are drawn with top-k, `50 %` is of
     the vocabulary. temperature: of the sampled requests. margin: a token that lies less than this below
-    the last allowed one is a tie. rival: which other law a case must tell apart in order to count.
+    the last allowed one is a tie. rivals: which other laws a case must tell apart, all of them, in order to
+    count.
     """
 
     penalties: tuple[float, ...]
@@ -48,7 +49,7 @@ class PenaltyParameters(Lengths):
     repeats: int
     own_tokens: int
     margin: str
-    rival: str
+    rivals: tuple[str, ...]
 
     def __post_init__(self) -> None:
         Lengths.__post_init__(self)
@@ -67,15 +68,16 @@ class PenaltyParameters(Lengths):
         whole_number("repeats", self.repeats, 1)
         whole_number("own_tokens", self.own_tokens, 0)
         in_unit("margin", self.margin, "logit")
-        if self.rival not in _RIVALS:
-            raise ValueError(f"rival is {self.rival!r}, expected one of {', '.join(_RIVALS)}")
+        object.__setattr__(self, "rivals", several("rivals", self.rivals))
+        if not self.rivals or any(rival not in _RIVALS for rival in self.rivals):
+            raise ValueError(f"rivals is {list(self.rivals)}, expected one or more of {', '.join(_RIVALS)}")
 
 
 class RepetitionPenalty(Searched[PenaltyParameters]):
     """Tokens are drawn from logits whose tokens in prompt and answer were penalised once each."""
 
     name = "repetition-penalty"
-    rule_version = "1"
+    rule_version = "2"
     requires = frozenset({"token_ids", "seed", "logits"})
     tries = 5
     parameters_type = PenaltyParameters
@@ -98,7 +100,7 @@ class RepetitionPenalty(Searched[PenaltyParameters]):
     def observe(self, target: Target, case: Case) -> Observation:
         """Generate, and say of each token how far it lies below the last one that the law allows.
 
-        rival: how far the worst token that the rival law allows lies below it.
+        rivals: how far the worst token that each rival law allows lies below it.
         """
         import numpy as np  # noqa: PLC0415 (keeps NumPy out of collection)
 
@@ -113,24 +115,26 @@ class RepetitionPenalty(Searched[PenaltyParameters]):
         logits = target.logits([*prompt, *tokens])[len(prompt) - 1 : -1]
         if not np.isfinite(logits).all():
             raise TargetError("the reference logits are not finite, so they say nothing about a penalty")
-        below, rivals = [], []
+        below: list[float] = []
+        rivals: dict[str, list[float]] = {rival: [] for rival in self.parameters.rivals}
         for index, (row, token) in enumerate(zip(logits, tokens, strict=True)):
             past = [*prompt, *tokens[:index]]
             scores = penalised(row, past, len(prompt), penalty)
             last = np.partition(scores, -rank)[-rank]
-            rival = _RIVALS[self.parameters.rival](row, past, len(prompt), penalty)
-            allowed = scores[np.argpartition(rival, -rank)[-rank:]]
             below.append(_kept(last - scores[token]))
-            rivals.append(_kept(last - allowed.min()))
-        return Observation(case, {"prompt": prompt, "tokens": tokens, "below": below, "rival": rivals})
+            for rival, distances in rivals.items():
+                others = _RIVALS[rival](row, past, len(prompt), penalty)
+                allowed = scores[np.argpartition(others, -rank)[-rank:]]
+                distances.append(_kept(last - allowed.min()))
+        return Observation(case, {"prompt": prompt, "tokens": tokens, "below": below, "rivals": rivals})
 
     def refutes(self, observation: Observation) -> bool:
         """A token that the law does not allow, beyond a tie."""
         return any(below > self._margin for below in observation.samples["below"])
 
     def informative(self, observation: Observation) -> bool:
-        """A case counts when the rival law would have allowed a token that this one does not."""
-        return any(below > self._margin for below in observation.samples["rival"])
+        """A case counts when each rival law would have allowed a token that this one does not."""
+        return all(max(below, default=0.0) > self._margin for below in observation.samples["rivals"].values())
 
     @property
     def _margin(self) -> float:
@@ -166,6 +170,7 @@ def _law(
 
 _RIVALS: dict[str, Law] = {
     "ignored": lambda logits, _past, _prompt, _p: _law(logits, (), lambda _: 1, lambda _: 1),
+    "twice": lambda logits, past, _, p: _law(logits, past, lambda _: p * p, lambda _: p * p),
     "never-neutral": lambda logits, past, _, p: _law(
         logits, past, lambda _: p * _PROBE, lambda _: p * _PROBE
     ),

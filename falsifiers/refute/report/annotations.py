@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from refute.contract import Contract
-from refute.gate import Decision
+from refute.gate import Decision, Ruling
 from refute.report.escape import command_property, command_text
 
 MOST = 10  # of one kind, for each step
@@ -20,7 +20,7 @@ def annotations(decision: Decision, contracts: Sequence[Contract], root: Path) -
     """Return the lines of workflow commands. root: the checkout, to which files are relative."""
     places = dict(_places(contracts, root.resolve()))
     errors = [
-        (ruling.claim.name, f"{ruling.claim.name} fails", f"{ruling.reason}{_clear(ruling.command)}")
+        (ruling.claim.name, f"{ruling.claim.name} fails", f"{ruling.reason}{_clear(ruling)}")
         for ruling in decision.rulings
         if ruling.outcome == "fails"
     ]
@@ -60,5 +60,6 @@ def _lines(kind: str, notes: Sequence[_Note], places: Mapping[str, Place]) -> It
         yield f"::{kind} title=refute gate::and {more} more; the log and the job's summary have them all"
 
 
-def _clear(command: str) -> str:
-    return f"; clear it with: {command}" if command else ""
+def _clear(ruling: Ruling) -> str:
+    told = f"{ruling.remedy}: {ruling.command}" if ruling.remedy else ruling.command
+    return f"; clear it with: {told}" if told else ""

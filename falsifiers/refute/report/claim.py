@@ -41,8 +41,12 @@ def show_claim(detail: Detail, console: Console) -> None:
     line = Text(str(claim.status), STATUS_STYLES[claim.status])
     line.append(f": {one_line(claim.reason)}" if claim.reason else "", "")
     console.print(line, soft_wrap=True)
+    if claim.remedy:
+        _say(console, f"{claim.remedy}:", indent=4)
     if claim.command and claim.status is not Status.DISCHARGED:
         _say(console, f"$ {claim.command}", indent=4, style="bold")
+    if claim.unwaived is Status.FALSIFIED:
+        _refuted(console, claim.name, [tried for tried in detail.tried if tried.refutes])
     for flag in claim.flags:
         _say(console, f"flagged: {flag}", style="bold yellow")
     for discrepancy in claim.discrepancies[1:]:
@@ -56,6 +60,21 @@ def show_claim(detail: Detail, console: Console) -> None:
         _say(console, f"run {detail.drawn_run}, one figure for each {detail.drawn.each}")
         for each in picture(detail.drawn, detail.bound):
             console.print(Text(f"  {each}".rstrip()), soft_wrap=True)
+
+
+def _refuted(console: Console, claim: str, attempts: Sequence[Tried]) -> None:
+    """Print how a counterexample is seen again, and the lines of a policy that take attempts out."""
+    for each in attempts:
+        if each.replay:
+            _say(console, "to see it again:", indent=4)
+            _say(console, f"$ {each.replay}", indent=4, style="bold")
+    if attempts:
+        _say(console, "to invalidate, in pyproject.toml:", indent=4)
+    for each in attempts:
+        for line in ("[[tool.refute.invalidations]]", f'claim = "{claim}"', f'run = "{each.run}"'):
+            _say(console, line, indent=6)
+        _say(console, 'owner = "who answers for it"', indent=6)
+        _say(console, 'reason = "what of harness or host erred"', indent=6)
 
 
 def _attempt(console: Console, tried: Tried) -> None:

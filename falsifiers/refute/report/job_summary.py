@@ -80,16 +80,17 @@ def _row(ruling: Ruling) -> str:
     if ruling.outcome in ("fails", "waived"):
         status = str(ruling.status or "")
         why = ruling.reason.removeprefix(f"{status}: ")
-        cells = (f"`{claim.name}`", status, markdown(why), _command(ruling.command))
+        cells = (f"`{claim.name}`", status, markdown(why), _cure(ruling))
     else:
         said = markdown(ruling.reason or ruling.note)
         cells = (f"`{claim.name}`", markdown(claim.figure), str(claim.level or "none"), said)
     return f"| {' | '.join(cells)} |\n"
 
 
-def _command(command: str) -> str:
-    """A command as it is typed: code, in which entities are read and marks are not."""
-    return f"<code>{markdown(command, 1_000)}</code>" if command else ""
+def _cure(ruling: Ruling) -> str:
+    """What to do, and a command as it is typed: code, in which entities are read and marks are not."""
+    command = f"<code>{markdown(ruling.command, 1_000)}</code>" if ruling.command else ""
+    return f"{markdown(ruling.remedy)}: {command}" if ruling.remedy else command
 
 
 def _size(parts: Sequence[str]) -> int:

@@ -45,6 +45,7 @@ def _case(suite: Element, ruling: Ruling) -> None:
     elif ruling.outcome == "fails":
         kind = "error" if ruling.code is Exit.INVALID else "failure"
         why = SubElement(case, kind, type=str(ruling.status), message=said)
-        why.text = xml_text(f"clear it with: {ruling.command}", 1_000) if ruling.command else None
-    told = [xml_text(each) for each in (claim.claim, claim.figure, ruling.note, *claim.flags) if each]
-    SubElement(case, "system-out").text = "\n".join(told)
+        told = filter(None, (ruling.remedy, ruling.command))
+        why.text = xml_text(f"clear it with: {': '.join(told)}", 1_000) if ruling.command else None
+    said_too = [xml_text(each) for each in (claim.claim, claim.figure, ruling.note, *claim.flags) if each]
+    SubElement(case, "system-out").text = "\n".join(said_too)

@@ -5,6 +5,7 @@ import errno
 import io
 import os
 import sys
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, TextIO
@@ -31,7 +32,9 @@ class Stream(io.TextIOWrapper):
 
     def __init__(self, stream: TextIO) -> None:
         codecs.register_error(_ERRORS, _plain)
-        raw = os.fdopen(os.dup(stream.fileno()), "wb")
+        own = os.dup(stream.fileno())
+        weakref.finalize(self, os.close, own)
+        raw = os.fdopen(own, "wb", closefd=False)
         super().__init__(raw, stream.encoding or "utf-8", errors=_ERRORS, line_buffering=True)
         self._failed: OSError | None = None
 

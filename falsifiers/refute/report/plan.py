@@ -29,7 +29,7 @@ def show_plan(plan: Plan, console: Console) -> None:
                 contract = each.contract
                 rows.add_row(Text(contract, "bold"))
             taken = each.estimate.seconds
-            told = "unknown" if taken is None else seconds(taken)
+            told = "unknown" if taken is None else _told(taken, least=each.estimate.least)
             rows.add_row(f"  {each.falsifier}", each.level, told, each.estimate.basis)
         console.print(rows)
     for level, why in _DISCHARGES_NOTHING.items():
@@ -42,8 +42,19 @@ def show_plan(plan: Plan, console: Console) -> None:
         counts[reason] = counts.get(reason, 0) + 1
     for reason, count in counts.items():
         console.print(Text(f"left out  {counted(count, 'falsifier')}: {reason}", "dim"), soft_wrap=True)
-    total = "unknown" if plan.seconds is None else f"about {seconds(plan.seconds)}"
-    console.print(Text(f"{counted(len(plan.planned), 'falsifier')} to attack, {total} in all"))
+    console.print(Text(f"{counted(len(plan.planned), 'falsifier')} to attack, {_total(plan)} in all"))
+
+
+def _told(taken: float, *, least: bool) -> str:
+    return f"at least {seconds(taken)}" if least else seconds(taken)
+
+
+def _total(plan: Plan) -> str:
+    """All estimates together, as far as something is known."""
+    known = [each.estimate.seconds for each in plan.planned if each.estimate.seconds is not None]
+    if plan.planned and not known:
+        return "unknown"
+    return f"{'at least' if plan.least else 'about'} {seconds(sum(known))}"
 
 
 def show_outcome(before: Decision, after: Decision, console: Console) -> None:
@@ -69,10 +80,12 @@ def show_outcome(before: Decision, after: Decision, console: Console) -> None:
     )
     _named(console, "discharged", discharged, "green")
     _named(console, "passes now", [each for each in new if each not in discharged], "green")
-    for (reason, command), names in _grouped(failing, after.profile).items():
+    for (reason, remedy, command), names in _grouped(failing, after.profile).items():
         shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if names[_NAMED:] else "")
         head = f"open        {short(reason, _SHOWN)} ({shown})"
         console.print(Text(head, "yellow"), soft_wrap=True)
+        if remedy:
+            console.print(Text(f"            {remedy}:"), soft_wrap=True)
         if command:
             console.print(Text(f"            $ {command}"), soft_wrap=True)
     verdict = "open" if after.passes else "closed"
@@ -86,19 +99,19 @@ def _named(console: Console, what: str, rulings: Iterable[Ruling], style: str) -
         console.print(Text(f"{what:<12}{', '.join(names)}", style), soft_wrap=True)
 
 
-def _grouped(rulings: Iterable[Ruling], profile: str) -> dict[tuple[str, str], list[str]]:
+def _grouped(rulings: Iterable[Ruling], profile: str) -> dict[tuple[str, str, str], list[str]]:
     """Claims that share a reason are told together, with a command that clears it.
 
     That of one claim; where runs clear several, the run of what the profile lacks on the same model.
     """
-    groups: dict[tuple[str, str], list[Ruling]] = {}
+    groups: dict[tuple[str, str, str], list[Ruling]] = {}
     for ruling in rulings:
         model = ruling.command.partition(" --model ")[2]
-        groups.setdefault((ruling.reason, model), []).append(ruling)
+        groups.setdefault((ruling.reason, ruling.remedy, model), []).append(ruling)
     told = {}
-    for (reason, model), members in groups.items():
+    for (reason, remedy, model), members in groups.items():
         command = members[0].command
         if len(members) > 1 and command.startswith("refute run "):
             command = f"refute run --profile {profile}" + (f" --model {model}" if model else "")
-        told[reason, command] = [member.claim.name for member in members]
+        told[reason, remedy, command] = [member.claim.name for member in members]
     return told

@@ -16,6 +16,7 @@ from refute.verdict import Verdict
 
 if TYPE_CHECKING:
     from refute.finding import Finding
+    from refute.gate import Decision
     from refute.ledger import Ledger
 
 _QUIET = (Verdict.SURVIVED, Verdict.NOT_APPLICABLE)
@@ -80,8 +81,11 @@ def record_folders(ledger: "Ledger") -> list[Path]:
     return [folder for folder in ledger.folders if folder.is_dir()]  # none where none could be written
 
 
-def as_data(ledger: "Ledger", code: int) -> dict[str, Any]:
-    """The run as JSON data; all that it found is in the records that it names, or in the matrix of faults."""
+def as_data(ledger: "Ledger", code: int, decision: "Decision | None" = None) -> dict[str, Any]:
+    """The run as JSON data; all that it found is in the records that it names, or in the matrix of faults.
+
+    decision: the gate's, after the run.
+    """
     matrix = {} if ledger.evidence is not None else {"matrix": Matrix.of(ledger.findings).to_json()}
     return {
         "schema": "urn:refute:schema:run:1",
@@ -103,6 +107,7 @@ def as_data(ledger: "Ledger", code: int) -> dict[str, Any]:
         "unobserved": [
             {"contract": contract, "falsifier": falsifier} for contract, falsifier in ledger.unobserved
         ],
+        **({} if decision is None else {"decision": decision.to_json()}),
         **matrix,
     }
 

@@ -1,6 +1,6 @@
 """Status and decisions: tables on a terminal, one line per claim where the output is none.
 
-Lines are stable, for grep and logs: status, claim, level, figure, reason, command, with two spaces
+Lines are stable, for grep and logs: status, claim, level, figure, reason, remedy, command, with two spaces
 between. Nothing that comes from a record is read as markup, and control characters are shown, not sent.
 """
 
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from refute.clearing import together
 from refute.gate import Decision, Ruling
 from refute.report.escape import one_line
 from refute.status import Claim, Overview, by_status
@@ -31,6 +32,7 @@ STATUS_STYLES = {
 }
 _RULING_STYLES = {"passes": "green", "waived": "yellow", "outside": "dim", "fails": "bold red"}
 _WIDE = 100
+_LONG = 1_000  # characters of a field: commands that name several contracts
 
 
 def show_status(overview: Overview, console: Console) -> None:
@@ -46,7 +48,7 @@ def show_status(overview: Overview, console: Console) -> None:
                 table.add_row(f"  {claim.falsifier}", status, claim.level or "-", claim.discharge, figure)
         console.print(table)
         blocked = [claim for claim in overview.claims if claim.status is not Status.DISCHARGED]
-        _say_why(console, ((each.status, each.reason, each.falsifier, each.command) for each in blocked))
+        _say_why(console, ((each.status, each.reason, each) for each in blocked))
     else:
         for claim in overview.claims:
             _line(console, _status_fields(claim))
@@ -74,7 +76,7 @@ def show_decision(decision: Decision, console: Console) -> None:
                 table.add_row(f"  {claim.falsifier}", outcome, status, Text(one_line(ruling.note)))
         console.print(table)
         noted = [ruling for ruling in decision.rulings if ruling.reason]
-        _say_why(console, ((each.outcome, each.reason, each.claim.falsifier, each.command) for each in noted))
+        _say_why(console, ((each.outcome, each.reason, each) for each in noted))
     else:
         for ruling in decision.rulings:
             _line(console, _ruling_fields(ruling))
@@ -96,13 +98,13 @@ _WORDS = (("passes", "pass"), ("waived", "waived"), ("outside", "do not apply"),
 
 
 def _status_fields(claim: Claim) -> list[str]:
-    name = f"{claim.contract}/{claim.falsifier}"
-    return [claim.status, name, claim.level or "none", claim.figure, claim.reason, claim.command]
+    level = claim.level or "none"
+    return [claim.status, claim.name, level, claim.figure, claim.reason, claim.remedy, claim.command]
 
 
 def _ruling_fields(ruling: Ruling) -> list[str]:
     name = f"{ruling.claim.contract}/{ruling.claim.falsifier}"
-    return [ruling.outcome, name, ruling.reason, ruling.command, ruling.note]
+    return [ruling.outcome, name, ruling.reason, ruling.remedy, ruling.command, ruling.note]
 
 
 def _table(columns: Sequence[str], *, wide: bool) -> Table:
@@ -120,18 +122,29 @@ def _by_contract(claims: Iterable[Claim]) -> list[tuple[str, list[Claim]]]:
     return list(grouped.items())
 
 
-def _say_why(console: Console, rows: Iterable[tuple[str, str, str, str]]) -> None:
-    """Print label and reason once for all claims that share them, and the command for the first of them.
+def _say_why(console: Console, rows: Iterable[tuple[str, str, Claim | Ruling]]) -> None:
+    """Print label and reason once for all claims that share them, and one command that clears them all.
 
     Lines are not wrapped, so that commands can be copied.
     """
-    groups: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    for label, reason, falsifier, command in rows:
-        groups.setdefault((label, reason), []).append((falsifier, command))
-    for (label, reason), members in groups.items():
-        _line(console, [f"{label}: {reason} ({', '.join(falsifier for falsifier, _ in members)})"])
-        if members[0][1]:
-            _line(console, [f"    $ {members[0][1]}"], style="bold")
+    groups: dict[tuple[str, str, str], list[Claim | Ruling]] = {}
+    for label, reason, each in rows:
+        groups.setdefault((label, reason, each.remedy), []).append(each)
+    for (label, reason, remedy), members in groups.items():
+        names = ", ".join(_claim_of(each).falsifier for each in members)
+        _line(console, [f"{label}: {reason} ({names})"])
+        if remedy:
+            _line(console, [f"    {remedy}:"])
+        command = together([each.command for each in members])
+        if command:
+            _line(console, [f"    $ {command}"], style="bold")
+        else:
+            _line(console, [f"    $ {members[0].command}"], style="bold")
+            _line(console, ["    clears the first of them; for the others: refute status CLAIM"])
+
+
+def _claim_of(each: Claim | Ruling) -> Claim:
+    return each.claim if isinstance(each, Ruling) else each
 
 
 def _say_flags(console: Console, claims: Iterable[Claim], unused: Iterable[str]) -> None:
@@ -144,5 +157,5 @@ def _say_flags(console: Console, claims: Iterable[Claim], unused: Iterable[str])
 
 
 def _line(console: Console, fields: Iterable[str], *, style: str = "") -> None:
-    text = "  ".join(one_line(field) for field in fields if field)
+    text = "  ".join(one_line(field, _LONG) for field in fields if field)
     console.print(Text(text, style), soft_wrap=True)

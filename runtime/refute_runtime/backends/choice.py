@@ -68,7 +68,7 @@ def open_backend(
     if xp is not np:
         raise UnsupportedError(f"the backend cpu has device 'cpu' only, expected no device {device!r}")
     made = _cpu()
-    why = made if isinstance(made, str) else made.supports(weights)
+    why = made if isinstance(made, str) else made.lacks(weights)
     if why is not None or isinstance(made, str):
         if name == "cpu":
             raise UnsupportedError(f"{file.path}: the backend cpu cannot compute: {why}")

@@ -1,15 +1,19 @@
 """Parameters of kinds: a list is a list, and which way a number asks for more is said or left open."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from refute.contract import load_contract
 from refute.contract_files import find_contracts
 from refute.kinds import BUILT_IN, kind_named
+from refute.kinds.parameters import finite
 from refute.units import parse_quantity
 
 GIVEN: dict[str, Mapping[str, Any]] = {}
@@ -123,3 +127,8 @@ def test_what_is_no_list_is_said_to_be_none(kind: str, name: str, value: object)
 def test_a_wrong_entry_is_one_sentence(kind: str, name: str, value: object, sentence: str) -> None:
     with pytest.raises((TypeError, ValueError), match=sentence):
         kind_named(kind).of({**GIVEN[kind], name: value})
+
+
+@given(st.lists(st.none() | st.floats() | st.just(1e308), max_size=6))
+def test_values_are_finite_where_each_one_is(values: list[float | None]) -> None:
+    assert finite(values) is all(value is not None and math.isfinite(value) for value in values)

@@ -19,16 +19,16 @@ PARAMETERS = PenaltyParameters(
     ranks=(1, "30 %"),
     temperature=20.0,
     margin="0.001 logit",
-    rival="ignored",
+    rivals=("ignored",),
 )
 KIND = RepetitionPenalty(PARAMETERS)
 CASE = {"prompt": list(range(40, 56)), "penalty": 1.3, "rank": 77, "seed": 5, "max_tokens": 28}
 
 
-def seen(**samples: list[float]) -> Observation:
-    return Observation(
-        CASE, {"prompt": [1], "tokens": [2, 3], "below": [0.0, 0.0], "rival": [0.0, 0.0], **samples}
-    )
+def seen(below: list[float] | None = None, **rivals: list[float]) -> Observation:
+    quiet = [0.0, 0.0]
+    samples = {"below": below or quiet, "rivals": rivals or {"ignored": quiet}}
+    return Observation(CASE, {"prompt": [1], "tokens": [2, 3], **samples})
 
 
 def test_the_law_penalises_each_token_of_the_past_once() -> None:
@@ -46,9 +46,11 @@ def test_a_token_below_the_last_allowed_one_refutes_beyond_a_tie() -> None:
     assert not KIND.refutes(seen(below=[0.0, 0.001]))
 
 
-def test_a_case_counts_where_the_rival_law_would_have_shown() -> None:
-    assert KIND.informative(seen(rival=[0.0, 0.0011]))
-    assert not KIND.informative(seen(rival=[0.0, 0.001]))
+def test_a_case_counts_where_every_rival_law_would_have_shown() -> None:
+    assert KIND.informative(seen(ignored=[0.0, 0.0011]))
+    assert not KIND.informative(seen(ignored=[0.0, 0.001]))
+    assert KIND.informative(seen(ignored=[0.0, 0.0011], twice=[0.0011, 0.0]))
+    assert not KIND.informative(seen(ignored=[0.0, 0.0011], twice=[0.001, 0.0]))
 
 
 @pytest.mark.parametrize("rank", [1, 77, 257])
@@ -64,6 +66,7 @@ def test_where_every_token_is_allowed_nothing_is_learned() -> None:
 
 RIVALS = [
     ("penalty-ignored", 1.0, "ignored", {}),
+    ("penalty-twice", 1.0, "twice", {}),
     ("penalty-window", 1000.0, "answer-only", {}),
     ("penalty-per-occurrence", 1.0, "per-occurrence", {"prompt": [40, 41, 42, 43] * 4}),
     ("penalty-sign", 1.0, "always-divided", {"rank": 220, "penalty": 5.0}),
@@ -75,7 +78,7 @@ RIVALS = [
 def test_each_rival_law_is_told_apart_and_the_engine_that_follows_it_is_refuted(
     fault: str, dose: float, rival: str, changes: dict[str, float]
 ) -> None:
-    kind = RepetitionPenalty(replace(PARAMETERS, max_tokens=64, rival=rival))
+    kind = RepetitionPenalty(replace(PARAMETERS, max_tokens=64, rivals=(rival,)))
     case = {**CASE, **changes}
     with FakeTarget(0).plant(Fault(fault, dose)) as faulty:
         observation = kind.observe(faulty, case)
@@ -94,7 +97,9 @@ def test_each_rival_law_is_told_apart_and_the_engine_that_follows_it_is_refuted(
         ({"ranks": ()}, "at least one"),
         ({"penalties": ()}, "at least one"),
         ({"margin": "1 %"}, "quantity in logit"),
-        ({"rival": "nobody"}, "expected one of ignored"),
+        ({"rivals": ("nobody",)}, "expected one or more of ignored"),
+        ({"rivals": ()}, "expected one or more of ignored"),
+        ({"rivals": "ignored"}, "expected a list"),
         ({"repeats": 0}, "repeats"),
         ({"own_tokens": -1}, "own_tokens"),
     ],

@@ -2,6 +2,7 @@
 
 import io
 import json
+from datetime import date
 
 import pytest
 from hypothesis import given
@@ -26,6 +27,7 @@ from refute.contract import Bound, load_contract
 from refute.detail import UnknownClaim, claim_named, details
 from refute.kinds.base import Drawn
 from refute.policy import Invalidation, Policy, digest_of
+from refute.policy_file import read_policy
 from refute.report.claim import picture, show_claim
 from refute.verdict import Exit, Verdict
 
@@ -80,7 +82,23 @@ def test_it_says_the_claim_what_blocks_it_and_what_clears_that(contract, tree):
     )
     assert "  needs          demo-v1/exact: unobserved" in text
     assert "open: needs demo-v1/exact, which has not survived on this engine and model" in text
-    assert "    $ refute run -k exact\n" in text
+    assert f"    $ refute run {contract.path} -k exact\n" in text
+
+
+def test_a_falsified_claim_is_told_with_its_replay_and_with_lines_that_invalidate_it(contract, tree):
+    path = write_run(tree, contract, ["exact"], values=RED)
+    write_run(tree, contract, ["exact"], number=2, values=RED)
+    lines = [line.strip() for line in told(contract, tree, "exact").splitlines()]
+    assert f"$ refute replay {path}/exact.json" in lines
+    start = lines.index("to invalidate, in pyproject.toml:") + 1
+    pasted = "\n".join(lines[start : start + 10])
+    (tree.parent / "pyproject.toml").write_text(pasted)
+    given = read_policy(tree.parent, ["demo-v1/exact"], date(2026, 12, 1))
+    assert given.problems == ()
+    assert given.policy is not None
+    after = told(contract, tree, "exact", given.policy)
+    assert "unobserved: every attempt was invalidated" in after
+    assert "to invalidate" not in after
 
 
 def test_attempts_come_in_order_with_what_keeps_each_from_counting(contract, tree):

@@ -114,7 +114,8 @@ def test_a_summary_says_what_fails_first_and_how_to_clear_it(decision):
     assert "### 1 claim: fail" in text
     row = next(line for line in text.splitlines() if line.startswith("| `demo-v1/exact`"))
     assert "| falsified | " in row
-    assert "refute replay " in row.replace("&#47;", "/")
+    assert "| mend the engine and attack its new build; or, " in row
+    assert "<code>refute run " in row
     assert "the host &#124; is slow" in text
     assert text.index("`demo-v1/exact`") < text.index("`demo-v1/floor`") < text.index("`demo-v1/small`")
 
@@ -123,7 +124,8 @@ def test_annotations_stand_beside_the_claim_in_its_contract(decision, contract):
     error, warning = annotations(decision, [contract], contract.path.parent.parent)
     folder = contract.path.parent.name
     assert error.startswith(f"::error file={folder}/demo-v1.yaml,line=9,title=demo-v1/exact fails::")
-    assert "clear it with: refute replay" in error
+    assert "clear it with: mend the engine" in error
+    assert ": refute run " in error
     assert warning.startswith(f"::warning file={folder}/demo-v1.yaml,line=19,title=demo-v1/floor is waived::")
 
 

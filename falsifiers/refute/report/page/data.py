@@ -152,6 +152,7 @@ class ClaimPart:
     figure: str
     reason: str
     command: str
+    remedy: str
     notes: tuple[str, ...]
     needs: tuple[Need, ...]
     caught: str
@@ -184,11 +185,15 @@ class ContractPart:
 
 @dataclass(frozen=True, slots=True)
 class Blocker:
-    """One reason why claims are not discharged, and the command that clears it for the first of them."""
+    """One reason why claims are not discharged, and what clears it for all of them: remedy, then command.
+
+    command: empty where no single one does.
+    """
 
     status: Status
     reason: str
     command: str
+    remedy: str
     claims: tuple[Need, ...]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from refute.attempts import Attempt
+from refute.clearing import how
 from refute.contract import Bound, Contract, Falsifier
 from refute.counterexample import SUFFIX
 from refute.faults import FAULTS
@@ -19,7 +20,6 @@ from refute.report.page.data import CounterexamplePart, Dose, Evidence, FaultPar
 from refute.report.page.pictures import Cases, Strip, cases, percent, strip
 from refute.report.words import counted, seconds
 from refute.units import format_quantity
-from refute.verdict import Level
 
 _DIGITS = 12
 _VALUE = 400  # characters of one value
@@ -266,18 +266,8 @@ def _asked(setting: Setting) -> str:
 
 def _command(attempt: Attempt, contract: Contract) -> str:
     """What attacks the same claim again, as far as the record says how it was attacked."""
-    finding, target = attempt.finding, attempt.finding.target
+    finding = attempt.finding
     words = ["refute", "run", str(contract.path), "-k", finding.falsifier]
     if finding.seed:
         words += ["--seed", str(finding.seed)]
-    if target.get("name") not in (None, "", "bundled"):
-        words += ["--target", str(target["name"])]
-    if target.get("name") == "openai":
-        words += ["--endpoint", "URL"]
-    elif target.get("model_path") and attempt.level is not Level.EMBEDDED:
-        words += ["--model", str(target["model_path"])]
-    settings = target.get("settings", {})
-    if target.get("name") == "bundled":
-        for name, usual in (("backend", None), ("device", "cpu")):
-            words += [f"--{name}", str(settings[name])] if settings.get(name, usual) != usual else []
-    return shlex.join(words)
+    return shlex.join([*words, *how(attempt.finding.target, attempt.level)])

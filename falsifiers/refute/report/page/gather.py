@@ -9,6 +9,7 @@ import refute
 from refute.attempts import Attempt, Attempts, Present, read_attempts
 from refute.audit.examine import Report as Audit
 from refute.audit.rule import Severity
+from refute.clearing import together
 from refute.contract import Bound, Contract, Falsifier, declared
 from refute.finding import RUN_ID, Finding, demanded, timestamp
 from refute.gate import Decision, decide
@@ -172,6 +173,7 @@ def _claim(
         figure=decisive.carried.figure if decisive else "",
         reason=told(claim.reason, STORY),
         command=claim.command,
+        remedy=claim.remedy,
         notes=tuple(told(flag, STORY) for flag in claim.flags),
         needs=tuple(Need(need, _anchor(need) if need in ground.known else "") for need in falsifier.needs),
         caught=_caught(decisive),
@@ -274,21 +276,20 @@ def _gate(decision: Decision) -> GateLine:
 
 def _blockers(claims: Iterable[Claim]) -> list[Blocker]:
     """Why claims are not discharged, worst first, each reason once."""
-    groups: dict[tuple[Status, str], list[str]] = defaultdict(list)
-    commands: dict[tuple[Status, str], str] = {}
+    groups: dict[tuple[Status, str, str], list[Claim]] = defaultdict(list)
     for claim in claims:
         if claim.status is not Status.DISCHARGED:
-            groups[claim.status, claim.reason].append(claim.name)
-            commands.setdefault((claim.status, claim.reason), claim.command)
+            groups[claim.status, claim.reason, claim.remedy].append(claim)
     order = list(Status)
     found = [
         Blocker(
             status=status,
             reason=told(reason, STORY),
-            command=commands[status, reason],
-            claims=tuple(Need(name, _anchor(name)) for name in names),
+            command=together([claim.command for claim in members]),
+            remedy=remedy,
+            claims=tuple(Need(claim.name, _anchor(claim.name)) for claim in members),
         )
-        for (status, reason), names in groups.items()
+        for (status, reason, remedy), members in groups.items()
     ]
     return sorted(found, key=lambda each: order.index(each.status))
 

@@ -7,7 +7,7 @@ references, so that neither Markdown nor HTML nor a mention or an address can co
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from refute.report.page.data import ClaimPart, ContractPart, Problem, Report
+from refute.report.page.data import Blocker, ClaimPart, ContractPart, Problem, Report
 from refute.report.page.visible import visible
 from refute.report.words import counted, short
 from refute.verdict import Status
@@ -128,7 +128,7 @@ def _blockers(report: Report) -> str:
         names = [code(need.name) for need in each.claims[:_NAMED]]
         more = len(each.claims) - len(names)
         claims = ", ".join(names) + (f" and {more} more" if more else "")
-        rows.append((f"{_SIGNS[each.status]} {each.status}", text(each.reason), claims, code(each.command)))
+        rows.append((f"{_SIGNS[each.status]} {each.status}", text(each.reason), claims, _cure(each)))
     return table(
         f"### What is not discharged{_of(len(report.blockers), _BLOCKERS)}",
         ("Status", "Why", "Claims", "What clears it"),
@@ -173,8 +173,13 @@ def _story(part: ClaimPart) -> str:
                 f"- Again: {code(found.command, 400)}",
             ]
     if part.command:
-        lines.append(f"- What clears it: {code(part.command, 400)}")
+        lines.append(f"- What clears it: {_cure(part)}")
     return "\n".join([*lines, ""])
+
+
+def _cure(part: ClaimPart | Blocker) -> str:
+    """What is to be done before the command that clears it, and the command."""
+    return ": ".join(filter(None, (text(part.remedy), code(part.command, 400))))
 
 
 def _runs(report: Report) -> str:

@@ -217,7 +217,7 @@ def test_the_command_that_repeats_an_attempt_names_its_model_unless_it_is_the_em
     assert embedded is not None
     assert other is not None
     assert embedded.command == f"refute run {contract.path} -k exact"
-    assert other.command == f"refute run {contract.path} -k exact --model model.gguf"
+    assert other.command == f"refute run {contract.path} -k exact --model /path/to/model.gguf"
 
 
 def test_runs_of_contracts_that_were_not_given_are_named(tmp_path: Path) -> None:
