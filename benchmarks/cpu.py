@@ -8,7 +8,7 @@ repacked weights, flash attention, huge pages. In a round every engine is asked 
 other, and each round begins with another engine; where memory does not hold all of them, one process at a
 time loads the file and goes through all figures. Ratios are of one round, and their median and extremes are
 told; so is the share of what memory gives to plain reading, measured in every round. Files that are not
-there are made in --models.
+there are made in --models. All of it takes an hour, most of that the largest file.
 
 Wanted: a machine without other work. Writes OUT.json (every sample) and OUT.svg, and prints tables. Needs
 refute[cpu]; without llama-cpp-python (refute[peer]) refute is measured alone.
@@ -22,6 +22,7 @@ import importlib.util
 import json
 import os
 import platform
+import resource
 import shlex
 import subprocess
 import sys
@@ -33,7 +34,7 @@ from typing import Any
 
 from cpu_report import Measured, plot, tables
 from make_gguf import EMBEDDED, SIZES, make
-from rounds import Job, Rounds, opened, say
+from rounds import PEER, REFUTE, Job, Rounds, opened, say
 from workers import Setting, WorkerError
 
 from refute.host import facts, meminfo
@@ -41,7 +42,6 @@ from refute_runtime.config import ModelConfig
 from refute_runtime.weights import GgufFile
 
 TOKENS = {"embedded": 256, "medium": 48, "30b": 32}  # decoded in a sample
-PEER = "llama"
 SCANNED = (PEER, "llama+no-mmap+huge", "llama+no-repack", "llama+no-mmap+no-repack+huge")
 _COPIES = 2.2  # of the file in memory at most, for an engine that maps it and repacks it too
 _MOST_OF_MEMORY = 0.7
@@ -66,10 +66,10 @@ def scan(job: Job) -> dict[str, dict[str, float]]:
     return found
 
 
-def measure(job: Job, *, peer: bool, best: Sequence[str]) -> Measured:
+def measure(job: Job, *, peer: bool, best: Sequence[str], apart: bool) -> Measured:
     """All figures of one file. best: settings to measure instead of those that a scan finds."""
     say(f"{job.size}: {job.path}, {job.path.stat().st_size / 1e9:.3f} GB")
-    wanted: dict[str, set[str]] = {"refute": set(job.metrics)}
+    wanted: dict[str, set[str]] = {REFUTE: set(job.metrics)}
     scanned: dict[str, dict[str, float]] = {}
     if peer:
         wanted[PEER] = set(job.metrics)
@@ -81,9 +81,8 @@ def measure(job: Job, *, peer: bool, best: Sequence[str]) -> Measured:
                 wanted.setdefault(max(rates, key=lambda name: rates[name]), set()).add(metric)
     rounds = Rounds(job, wanted)
     needed = job.path.stat().st_size * _COPIES * len(wanted)
-    apart = needed > _MOST_OF_MEMORY * (meminfo("MemAvailable") or 0)
-    if apart:
-        say(f"{job.size}: memory does not hold {len(wanted)} engines at once: one process at a time")
+    if apart := apart or needed > _MOST_OF_MEMORY * (meminfo("MemAvailable") or 0):
+        say(f"{job.size}: one process at a time, as for {len(wanted)} of them memory is short")
         rounds.apart()
     else:
         rounds.together()
@@ -103,6 +102,7 @@ def measure(job: Job, *, peer: bool, best: Sequence[str]) -> Measured:
         memory=rounds.memory,
         opened=rounds.opened,
         bandwidth=rounds.bandwidth,
+        failures=rounds.failures,
     )
 
 
@@ -162,6 +162,7 @@ def arguments() -> argparse.Namespace:
         metavar="SETTING",
         help="of llama.cpp, for no scan: llama+no-mmap+huge",
     )
+    parser.add_argument("--apart", action="store_true", help="one process at a time, whatever memory holds")
     given = parser.parse_args()
     try:
         given.best = [str(Setting.parsed(name)) for name in given.best]
@@ -196,26 +197,42 @@ def about() -> dict[str, Any]:
     }
 
 
+def busy() -> float:
+    """Seconds of processor time that others than this run have taken, the host's own share included."""
+    fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:]
+    user, nice, system, _idle, _wait, interrupts, soft, steal = map(int, fields[:8])
+    everyone = (user + nice + system + interrupts + soft + steal) / os.sysconf("SC_CLK_TCK")
+    mine = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return everyone - sum(usage.ru_utime + usage.ru_stime for usage in mine)
+
+
+def written(out: Path, document: dict[str, Any], measured: Sequence[Measured]) -> None:
+    out.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    out.with_suffix(".svg").write_text(plot(measured), encoding="utf-8")
+
+
 def main() -> None:
     given = arguments()
     peer = importlib.util.find_spec("llama_cpp") is not None
     if not peer:
         say("llama-cpp-python is not installed (pip install 'refute[peer]'): refute is measured alone")
-    document = about()
-    began = time.monotonic()
+    document, measured = about(), []
+    before, began = busy(), time.monotonic()
     try:
-        with opened(job_of("embedded", given), "refute") as session:
+        with opened(job_of("embedded", given), REFUTE) as session:
             session.warm()  # compiles, once for all processes that follow
-        measured = [measure(job_of(size, given), peer=peer, best=given.best) for size in given.sizes]
+        for size in given.sizes:
+            measured.append(measure(job_of(size, given), peer=peer, best=given.best, apart=given.apart))
+            took = time.monotonic() - began
+            document |= {
+                "seconds": round(took),
+                "busy_elsewhere": round((busy() - before) / took / (os.cpu_count() or 1), 4),
+                "sizes": [dataclasses.asdict(each) for each in measured],
+            }
+            written(given.out, document, measured)  # after each size, as the next one may take long
     except (WorkerError, OSError) as error:
         sys.exit(f"cpu: {error}")
-    document |= {
-        "seconds": round(time.monotonic() - began),
-        "load_average_after": os.getloadavg(),
-        "sizes": [dataclasses.asdict(each) for each in measured],
-    }
-    given.out.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    given.out.with_suffix(".svg").write_text(plot(measured), encoding="utf-8")
+    say(f"other processes took {document['busy_elsewhere']:.1%} of the processor")
     print(tables(measured))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-REFUTE, PEER = "refute", "llama"
+from rounds import PEER, REFUTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Measured:
     memory: dict[str, dict[str, int]]
     opened: dict[str, Any]
     bandwidth: list[dict[str, float]]
+    failures: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +157,8 @@ def _parts(measured: Measured) -> Iterator[str]:
             for name, found in measured.memory.items()
         ],
     )
+    for name, why in measured.failures.items():
+        yield f"Left out: {name}: {why}"
     yield _table(
         ["memory read, GB/s", "median (extremes)"],
         [

@@ -4,7 +4,6 @@
 the same for all engines, as an answer of a model with random weights soon repeats itself and its experts.
 """
 
-import contextlib
 import ctypes
 import importlib
 import json
@@ -107,6 +106,8 @@ class Llama(_Engine):
         begun = time.perf_counter()
         self._llama = llama = importlib.import_module("llama_cpp")
         imported = time.perf_counter()
+        self._quiet = llama.llama_log_callback(lambda *_: None)  # kept, as C calls it
+        llama.llama_log_set(self._quiet, ctypes.c_void_p(0))
         params = llama.llama_model_default_params()
         params.n_gpu_layers = 0
         if not options.get("mmap", True):
@@ -232,11 +233,6 @@ def main() -> None:
     """Serve calls until the input ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints is no answer
-    if sys.argv[1] == "llama":
-        with contextlib.suppress(ImportError, AttributeError):
-            llama = importlib.import_module("llama_cpp")
-            sink = llama.llama_log_callback(lambda *_: None)
-            llama.llama_log_set(sink, ctypes.c_void_p(0))
     driven = ENGINES[sys.argv[1]]()
     for line in sys.stdin:
         asked = json.loads(line)

@@ -3,14 +3,15 @@
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from workers import Setting, Worker, WorkerError
 
+REFUTE, PEER = "refute", "llama"  # the settings that are their defaults
 _BUFFER = 1 << 30  # bytes read to measure memory
 
 
@@ -94,18 +95,21 @@ class Session:
     def close(self) -> None:
         self._worker.close()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
     def _rewind(self, length: int) -> None:
         self._worker.ask("rewind", length=length)
         self._length = length
 
 
-@contextmanager
-def opened(job: Job, name: str) -> Iterator[Session]:
-    session = Session(job, Setting.parsed(name))
-    try:
-        yield session
-    finally:
-        session.close()
+def opened(job: Job, name: str) -> Session:
+    return Session(job, Setting.parsed(name))
 
 
 def say(text: str) -> None:
@@ -128,6 +132,7 @@ class Rounds:
     memory: dict[str, dict[str, int]] = field(default_factory=dict)
     opened: dict[str, Any] = field(default_factory=dict)
     bandwidth: list[dict[str, float]] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
 
     def add(self, figure: str, name: str, value: float) -> None:
         self.samples.setdefault(figure, {}).setdefault(name, []).append(value)
@@ -140,17 +145,26 @@ class Rounds:
 
     def load(self, name: str, state: str) -> Session:
         """Open a session and keep its times."""
-        session = Session(self.job, Setting.parsed(name))
+        session = opened(self.job, name)
         for part in ("load_s", "first_token_s"):
             self.add(f"{part}, {state}", name, session.opened[part])
         self.opened[name] = session.opened
         return session
 
-    def finish(self, name: str, session: Session) -> None:
+    def drop(self, name: str, error: WorkerError) -> None:
+        """Leave out a setting of llama.cpp that fails, with all that it gave; refute has to work."""
+        if name == REFUTE:
+            raise error
+        say(f"{self.job.size}: {name} is left out: {error}")
+        self.failures[name] = str(error)
+        for kept in (self.wanted, self.memory, self.opened, *self.samples.values()):
+            kept.pop(name, None)
+
+    def keep_memory(self, name: str, session: Session) -> None:
+        """Of the round that took most."""
         now = session.memory()
         if now["peak"] > self.memory.get(name, {"peak": 0})["peak"]:
             self.memory[name] = now
-        session.close()
 
     def machine(self, *, reading: str = "") -> None:
         """What memory, and where a state of the page cache is named the disk, give now."""
@@ -170,14 +184,15 @@ class Rounds:
             for name in self.order(number):
                 say(f"{self.job.size}: round {number + 1} of {self.job.runs}, {name}")
                 forget(self.job.path)
-                session = self.load(name, "cold")
                 try:
-                    session.warm()
-                    for metric in self.job.metrics:
-                        if metric in self.wanted[name]:
-                            self.add(metric, name, session.rate(metric, number))
-                finally:
-                    self.finish(name, session)
+                    with self.load(name, "cold") as session:
+                        session.warm()
+                        for metric in self.job.metrics:
+                            if metric in self.wanted[name]:
+                                self.add(metric, name, session.rate(metric, number))
+                        self.keep_memory(name, session)
+                except WorkerError as error:
+                    self.drop(name, error)
 
     def together(self) -> None:
         """Loading in rounds of its own, then all engines loaded and asked in turns."""
@@ -188,7 +203,10 @@ class Rounds:
                 for name in self.order(number):
                     if state == "cold":
                         forget(self.job.path)
-                    self.finish(name, self.load(name, state))
+                    try:
+                        self.load(name, state).close()
+                    except WorkerError as error:
+                        self.drop(name, error)
         with ExitStack() as stack:
             sessions = {name: stack.enter_context(opened(self.job, name)) for name in self.wanted}
             for session in sessions.values():
@@ -203,4 +221,4 @@ class Rounds:
                             time.sleep(0.05)  # threads of the engine before may still spin
                             self.add(metric, name, sessions[name].rate(metric, number))
             for name, session in sessions.items():
-                self.finish(name, session)
+                self.keep_memory(name, session)

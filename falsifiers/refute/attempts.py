@@ -224,7 +224,7 @@ class _Weighed:
             return
         attempt = _attempt(run, record, self._contract, source, present=self._present, judge=self._judge)
         if not self._samples and record.whole:
-            attempt = replace(attempt, finding=without_samples(attempt.finding))
+            attempt = replace(attempt, finding=self._judge.small(attempt.finding))
         self.attempts.append(attempt)
 
 
@@ -292,6 +292,7 @@ class _Judge:
         self._rejudge = Rejudge(kinds)
         self._changes: dict[tuple[str, str, str], Since | None] = {}
         self._known: dict[tuple[int, bytes], tuple[str, Carried]] = {}  # by source and material
+        self._small: dict[Key, Finding] = {}
 
     def remembers(self, record: Record, source: Contract) -> bool:
         """Whether a finding of this material was judged."""
@@ -316,6 +317,12 @@ class _Judge:
         if record.material is not None:
             self._known[key] = rejudged.unjudged, carried
         return (), rejudged.unjudged, carried
+
+    def small(self, finding: Finding) -> Finding:
+        """What is kept of a finding that was judged."""
+        key = (finding.contract, finding.falsifier)
+        small = self._small[key] = without_samples(finding, self._small.get(key))
+        return small
 
     def _since(self, old: Contract, new: Contract, name: str) -> Since | None:
         """How a falsifier of `old` changed; None where nothing did that matters, or `new` gave it up."""

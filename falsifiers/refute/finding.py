@@ -181,11 +181,26 @@ def missed(trials: Iterable[FaultTrial]) -> list[FaultTrial]:
     return [trial for trial in demanded(trials) if not trial.caught]
 
 
-def without_samples(finding: Finding) -> Finding:
-    """Return what is left of a finding once it was judged: all but its observations."""
+def without_samples(finding: Finding, like: Finding | None = None) -> Finding:
+    """Return what is left of a finding once it was judged: all but its observations and probes of the host.
+
+    like: one of the same falsifier, whose equal parts are taken, so that thousands of findings share them.
+    """
     control = finding.control and dataclasses.replace(finding.control, observations=())
     faults = tuple(dataclasses.replace(trial, observations=()) for trial in finding.faults)
-    return dataclasses.replace(finding, observations=(), control=control, faults=faults)
+    target, settings = finding.target, finding.settings
+    if like is not None:
+        target = like.target if like.target == target else target
+        settings = like.settings if like.settings == settings else settings
+    return dataclasses.replace(
+        finding,
+        observations=(),
+        noise=None,
+        control=control,
+        faults=faults,
+        target=target,
+        settings=settings,
+    )
 
 
 def timestamp() -> str:

@@ -8,18 +8,18 @@ from counting; a waiver lets a claim pass that fails, as far as it covers what b
 
 import dataclasses
 import hashlib
-import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from refute.attempts import Attempts, Present, read_attempts
 from refute.clearing import attacking, on_embedded
 from refute.contract import Contract
+from refute.counting import Counting
 from refute.kinds import kind_named
-from refute.policy import PROFILES, Policy, Profile, ProfilePolicy, no_policy
+from refute.policy import PROFILES, Policy, Profile, no_policy
 from refute.rejudge import Kinds
 from refute.rows import Row, is_testbed, reaches
 from refute.status import Claim, overview, waives, worst
@@ -29,7 +29,6 @@ __all__ = ["PROFILES", "Decision", "Profile", "Ruling", "gate"]
 
 SCHEMA = "urn:refute:schema:decision:1"
 Outcome = Literal["passes", "waived", "outside", "fails"]
-_AHEAD = timedelta(days=1)  # how far the clocks of two hosts may be apart
 
 EXIT_OF_STATUS: dict[Status, Exit] = {
     Status.TAMPERED: Exit.INVALID,
@@ -166,9 +165,8 @@ class _Rule:
     def __init__(self, profile: Profile, policy: Policy, now: datetime) -> None:
         self._profile = profile
         self._now = now
-        self._besides = policy.of(profile)
+        self._counting = Counting(profile, policy, now)
         self._waivers = {waiver.claim: waiver for waiver in policy.waivers}
-        self._signatures = _Signatures(policy) if self._besides.signatures else None
 
     def on(self, claim: Claim) -> Ruling:
         """Rule on one claim, then see whether a waiver covers what blocks it."""
@@ -189,15 +187,15 @@ class _Rule:
             return Ruling(claim, "fails", EXIT_OF_STATUS[state], state, reason, *cure, "")
         everywhere = self._profile == "release" and claim.discharge is not Level.EMBEDDED
         embedded = [row for row in claim.rows if row.level is Level.EMBEDDED]
-        wanted = dataclasses.replace(self._besides, testbeds={}) if everywhere else self._besides
-        first = self._at(claim, Level.EMBEDDED, embedded, wanted)
+        testbeds = self._counting.wants.testbeds
+        first = self._at(claim, Level.EMBEDDED, embedded, {} if everywhere else testbeds)
         if first.outcome == "fails" or not everywhere:
             return first
         rows = [row for row in claim.rows if reaches(row.level, claim.discharge)]
-        return self._at(claim, claim.discharge, rows, self._besides)
+        return self._at(claim, claim.discharge, rows, testbeds)
 
-    def _at(self, claim: Claim, level: Level, rows: Sequence[Row], wanted: ProfilePolicy) -> Ruling:
-        """Rule on what is known at one level, whatever the claim's other rows say."""
+    def _at(self, claim: Claim, level: Level, rows: Sequence[Row], testbeds: Mapping[str, str]) -> Ruling:
+        """Rule on what is known at one level, whatever the claim's other rows say. testbeds: all it needs."""
         state = claim.unwaived
         note = "" if state is Status.DISCHARGED else f"{claim.discharge}: {_full(claim)}"
         command, remedy = claim.command or attacking((), [claim.falsifier]), claim.remedy
@@ -206,88 +204,27 @@ class _Rule:
         counting = [row for row in rows if row.holds]
         if level is not Level.EMBEDDED:
             counting = [row for row in counting if row.status is Status.DISCHARGED]
-        refused = {row: self._refused(row, wanted) for row in counting}
-        able = [row for row in counting if refused[row] is None]
+        refused = [self._counting.refuses(row) for row in counting]
+        able = [row for row, refusal in zip(counting, refused, strict=True) if refusal is None]
         fresh = [row for row in rows if row.status is not Status.STALE]
         if able:
             lacking = [
                 name
-                for name, fingerprint in wanted.testbeds.items()
+                for name, fingerprint in testbeds.items()
                 if not any(is_testbed(fingerprint, row.testbed) for row in able)
             ]
             if not lacking:
                 return Ruling(claim, "passes", Exit.OK, None, "", "", "", note)
             found, reason = Status.UNOBSERVED, f"nothing that counts on testbed {', '.join(lacking)}"
-        elif counting:
-            found, reason = refused[counting[-1]] or (Status.UNOBSERVED, "")
-            command = self._signing(counting[-1], reason) or command
+        elif refused and refused[-1] is not None:
+            found, reason = refused[-1].status, refused[-1].reason
+            command = refused[-1].command or command
         elif fresh and all(row.verdict is Verdict.NOT_APPLICABLE for row in fresh):
             return Ruling(claim, "outside", Exit.OK, None, f"does not apply: {fresh[0].reason}", "", "", note)
         else:
             found, reason = _blocking(claim, level, fresh or rows)
         told = f"{found}: {reason}"
         return Ruling(claim, "fails", EXIT_OF_STATUS[found], found, told, command, remedy, note)
-
-    def _refused(self, row: Row, wanted: ProfilePolicy) -> tuple[Status, str] | None:
-        """What a row counts as, that does not count, and why; None of one that does."""
-        old = self._too_old(row, wanted)
-        if old:
-            return Status.STALE, old
-        unsigned = "" if self._signatures is None else self._signatures.missing(row)
-        return (Status.UNOBSERVED, unsigned) if unsigned else None
-
-    def _signing(self, row: Row, reason: str) -> str:
-        """What clears a row that lacks nothing but a signature; empty where that is not so."""
-        if self._signatures is None or not self._signatures.usable or reason != self._signatures.missing(row):
-            return ""
-        return f"{shlex.join(['refute', 'sign', row.path])} --key KEY"
-
-    def _too_old(self, row: Row, wanted: ProfilePolicy) -> str:
-        """Why a row's age rules it out; empty if it does not."""
-        if wanted.max_age_days is None:
-            return ""
-        try:
-            age = self._now - datetime.fromisoformat(row.started)
-        except ValueError:  # a leap second is a time to the schema
-            return f"run {row.run} started at {row.started}, which is no time here"
-        if age < -_AHEAD:
-            return f"run {row.run} says it started {-age.days} days from now"
-        if age <= timedelta(days=wanted.max_age_days):
-            return ""
-        return f"run {row.run} is {age.days} days old; {self._profile} wants at most {wanted.max_age_days}"
-
-
-class _Signatures:
-    """Which runs one of a policy's keys signed; each envelope is verified once."""
-
-    def __init__(self, policy: Policy) -> None:
-        from refute.signing import SigningError, load_public_key  # noqa: PLC0415 (only where it is asked for)
-
-        self._known: dict[str, str] = {}
-        self._broken = ""
-        try:
-            self._keys = [load_public_key(path) for path in policy.keys.values()]
-        except SigningError as error:
-            self._broken = str(error)
-
-    @property
-    def usable(self) -> bool:
-        """Whether they can be checked at all."""
-        return not self._broken
-
-    def missing(self, row: Row) -> str:
-        """Why the run of a row counts as unsigned; empty if it is signed."""
-        from refute.signing import SigningError, verify  # noqa: PLC0415
-
-        if self._broken:
-            return f"signatures cannot be checked: {self._broken}"
-        if row.path not in self._known:
-            try:
-                verify(Path(row.path), self._keys)
-                self._known[row.path] = ""
-            except SigningError as error:
-                self._known[row.path] = f"its run is not signed as it has to be: {error}"
-        return self._known[row.path]
 
 
 def _blocking(claim: Claim, level: Level, rows: Sequence[Row]) -> tuple[Status, str]:

@@ -125,7 +125,7 @@ def _proven(around: list[bytes], document: Mapping[str, Any]) -> bool:
 
 def _small(document: Mapping[str, Any]) -> dict[str, Any]:
     """A document without its samples."""
-    small = {**document, "observations": []}
+    small = {**document, "observations": [], "noise": None}
     if small["control"] is not None:
         small["control"] = {**small["control"], "observations": []}
     small["faults"] = [{**trial, "observations": []} for trial in small["faults"]]

@@ -3,9 +3,8 @@
 The gate decides on all records; here each claim is either planned, or left out for a reason that is shown.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +16,13 @@ from refute.verdict import Level, Status, Verdict
 
 if TYPE_CHECKING:
     from refute.contract import Contract, Falsifier
+    from refute.counting import Counting
     from refute.gate import Decision
-    from refute.policy import Profile, ProfilePolicy
+    from refute.policy import Profile
     from refute.rows import Row
     from refute.status import Claim
 
 SCHEMA = "urn:refute:schema:plan:1"
-_DONE = (Verdict.SURVIVED, Verdict.NOT_APPLICABLE)
 Estimator = Callable[["Claim", "Falsifier"], Estimate]
 
 
@@ -82,6 +81,11 @@ class Plan:
         return sum(known) if len(known) == len(each) else None
 
     @property
+    def least(self) -> bool:
+        """Whether it may well take several times as long."""
+        return any(planned.estimate.least for planned in self.planned)
+
+    @property
     def chosen(self) -> list[tuple[Path, str]]:
         """The planned falsifiers, with the files of their contracts."""
         return [(planned.path, planned.falsifier) for planned in self.planned]
@@ -97,6 +101,7 @@ class Plan:
             "target": dict(self.subject.target),
             "testbed": self.subject.testbed,
             "seconds": self.seconds,
+            "least": self.least,
             "planned": planned,
             "left_out": [asdict(each) for each in self.left_out],
         }
@@ -107,14 +112,13 @@ def plan(
     contracts: Sequence["Contract"],
     subject: Subject,
     *,
-    besides: "ProfilePolicy",
+    counting: "Counting",
     present: Present,
     estimate: Estimator,
     wanted: Callable[["Contract", "Falsifier"], bool] = lambda *_: True,
 ) -> Plan:
-    """Choose among all claims. besides: what the policy wants of the profile. wanted: the -k of the user."""
+    """Choose among all claims. counting: what the gate counts. wanted: the -k of the user."""
     known = declared(contracts)
-    now = datetime.now(UTC)
     planned, left_out = [], []
     for ruling in decision.rulings:
         claim = ruling.claim
@@ -124,7 +128,7 @@ def plan(
         reason = reason or _elsewhere(claim, level, decision.profile)
         if not reason:
             here = [row for row in claim.rows if (row.engine, row.model) == (subject.engine, subject.model)]
-            reason = _settled(claim, here) or _held(here, subject.testbed, besides, now)
+            reason = _settled(claim, here) or _held(here, subject.testbed, counting)
         if not reason and ruling.outcome == "waived":
             reason = "waived"
         if reason:
@@ -177,32 +181,20 @@ def _settled(claim: "Claim", rows: Sequence["Row"]) -> str:
     return "" if refuted is None else f"falsified on this engine and model: {refuted.reason}"
 
 
-def _held(rows: Sequence["Row"], testbed: str, besides: "ProfilePolicy", now: datetime) -> str:
-    """Why nothing is lacking: it holds here already, fresh enough and on the testbed that counts."""
-    for row in _counting(rows, testbed, besides, now):
+def _held(rows: Sequence["Row"], testbed: str, counting: "Counting") -> str:
+    """Why another attack gives the gate nothing: it holds here already, on the testbed that counts."""
+    # A floor is of a host, and a policy may name hosts: then only evidence from this one counts.
+    named = any(is_testbed(each, testbed) for each in counting.wants.testbeds.values())
+    for row in rows:
+        if row.status is Status.STALE or (named and row.testbed != testbed):
+            continue
         if row.verdict is Verdict.NOT_APPLICABLE:
             return "does not apply, as was found already"
-        return f"survived already, in run {row.run}"
+        if row.verdict is not Verdict.SURVIVED:
+            continue
+        refusal = counting.refuses(row)
+        if refusal is None:
+            return f"survived already, in run {row.run}"
+        if refusal.command:
+            return f"survived already; {refusal.reason}: {refusal.command}"
     return ""
-
-
-def _counting(
-    rows: Sequence["Row"], testbed: str, besides: "ProfilePolicy", now: datetime
-) -> Iterator["Row"]:
-    for row in rows:
-        if row.status is Status.STALE or row.verdict not in _DONE:
-            continue
-        # A floor is of a host, and a policy may name hosts: then only evidence from this one counts.
-        named = [each for each in besides.testbeds.values() if is_testbed(each, testbed)]
-        if named and row.testbed != testbed:
-            continue
-        if besides.max_age_days is not None and _age(row, now) > timedelta(days=besides.max_age_days):
-            continue
-        yield row
-
-
-def _age(row: "Row", now: datetime) -> timedelta:
-    try:
-        return now - datetime.fromisoformat(row.started)
-    except ValueError:
-        return timedelta.max

@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from cpu_report import Measured, Spread, plot, rows, share, tables
 from make_gguf import EMBEDDED
-from rounds import Job
+from rounds import Job, Rounds
 from workers import Setting, Worker, WorkerError
 
 
@@ -23,6 +23,7 @@ def measured(**changed):
         "memory": {"refute": {"peak": 3, "now": 2, "anonymous": 1}},
         "opened": {"refute": {"row_bytes": 10**6}},
         "bandwidth": [{"plain-1": 9e9, "plain-2": 1e10, "prefetch-2": 1.01e10}] * 3,
+        "failures": {},
     }  # fmt: skip
     return Measured(**told | changed)
 
@@ -108,3 +109,41 @@ def test_an_engine_decodes_from_where_it_was_filled():
         assert worker.ask("fill", count=30, seed=1) > 0
         assert len(worker.ask("decode", count=10, seed=1)) == 10
         assert len(worker.ask("decode", count=10, seed=1)) == 10  # the first ten are forgotten
+
+
+JOB = Job("embedded", EMBEDDED, "array", 1, 2, 4, (0, 8), (8,))
+
+
+@pytest.fixture
+def rounds(monkeypatch):
+    """Rounds of refute, and of one setting of llama.cpp that cannot be opened."""
+    monkeypatch.setattr(Rounds, "machine", lambda _self, reading="": None)
+    return Rounds(JOB, {"refute": set(JOB.metrics), "llama+no-mmap": set(JOB.metrics)})
+
+
+@pytest.mark.parametrize("mode", ["apart", "together"])
+def test_a_setting_that_fails_is_left_out_and_refute_is_measured(mode, rounds, monkeypatch):
+    real = rounds.load
+
+    def load(name, state):
+        if name.startswith("llama"):
+            raise WorkerError("no room")
+        return real(name, state)
+
+    monkeypatch.setattr(rounds, "load", load)
+    getattr(rounds, mode)()
+    assert rounds.failures == {"llama+no-mmap": "no room"}
+    assert {metric: len(rounds.samples[metric]["refute"]) for metric in JOB.metrics} == {
+        "decode@0": 2, "prefill@8": 2, "decode@8": 2,
+    }  # fmt: skip
+    assert rounds.memory["refute"]["peak"] > 0
+
+
+def test_refute_that_fails_ends_the_run(rounds, monkeypatch):
+    def load(name, state):
+        raise WorkerError(name)
+
+    monkeypatch.setattr(rounds, "load", load)
+    rounds.wanted.pop("llama+no-mmap")
+    with pytest.raises(WorkerError, match="refute"):
+        rounds.apart()

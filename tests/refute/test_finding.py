@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from records import changed, finding, run_id
 
-from refute.finding import Finding, Noise, Probe, Setting
+from refute.finding import Finding, Noise, Probe, Setting, without_samples
 from refute.reader import schema_faults
 from refute.strict_json import dump_strict, load_strict
 
@@ -40,3 +40,18 @@ def test_a_key_that_is_missing_or_unknown_is_an_error(contract, key):
     del document[key]
     with pytest.raises(TypeError, match=f"{key}: unknown, or missing"):
         Finding.from_json(document)
+
+
+def test_what_is_left_of_a_finding_shares_what_is_equal(contract):
+    probe = Probe((1,), (1,), (1,), None)
+    first, second = (
+        changed(finding(contract, "exact", run_id(number)), noise=Noise(probe, probe)) for number in (1, 2)
+    )
+    elsewhere = changed(second, target={**second.target, "model_name": "another"})
+    kept = without_samples(first)
+    small, other = without_samples(second, kept), without_samples(elsewhere, kept)
+    assert small == without_samples(second)
+    assert small.target is kept.target
+    assert other.target["model_name"] == "another"
+    assert (small.observations, small.control.observations, small.noise) == ((), (), None)
+    assert not any(trial.observations for trial in small.faults)

@@ -1,25 +1,45 @@
 """What a profile lacks and a target can give: planned; all else is left out for a reason."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from records import EMBEDDED, FULL, OTHER, PRESENT, RED, kinds, target, write_run
 
+from refute.attempts import read_attempts
+from refute.counting import Counting
 from refute.estimate import Estimate
 from refute.gate import gate
 from refute.plan import Subject, matches, plan
-from refute.policy import ProfilePolicy, no_policy
+from refute.policy import Policy, ProfilePolicy, digest_of
+from refute.signing import keygen, load_signer, sign
 from refute.verdict import Level
 
 HOST = "a" * 64
 
 
-def made(contract, tree, *, profile="pr", model=EMBEDDED, besides=None, testbed=HOST, wanted=None):
-    policy = no_policy()
-    decision = gate([contract], [tree], profile=profile, present=PRESENT, kinds=kinds, policy=policy)
+NOW = datetime(2026, 11, 30, tzinfo=UTC)
+
+
+def made(
+    contract,
+    tree,
+    *,
+    profile="pr",
+    model=EMBEDDED,
+    besides=None,
+    testbed=HOST,
+    wanted=None,
+    keys=None,
+    now=NOW,
+):
+    profiles = {} if besides is None else {profile: besides}
+    policy = Policy(digest_of({}), profiles=profiles, keys=keys or {})
+    decision = gate([contract], [tree], profile=profile, present=PRESENT, kinds=kinds, policy=policy, now=now)
     return plan(
         decision,
         [contract],
         Subject(target(model), testbed),
-        besides=besides or ProfilePolicy(),
+        counting=Counting(profile, policy, now),
         present=PRESENT,
         estimate=lambda claim, falsifier: Estimate(2.0, "a record"),
         wanted=wanted or (lambda *_: True),
@@ -89,9 +109,30 @@ def test_where_the_policy_names_this_host_only_evidence_from_it_counts(contract,
     assert len(made(contract, tree, besides=besides, testbed=testbed).planned) == planned
 
 
-def test_what_is_too_old_is_attacked_again(contract, tree):
+@pytest.mark.parametrize(("after", "planned"), [(9, 0), (11, 3), (-2, 3)])
+def test_what_does_not_count_for_its_age_is_attacked_again(contract, tree, after, planned):
+    """Also what a clock that is ahead dated: the gate does not count it."""
     write_run(tree, contract)
-    assert len(made(contract, tree, besides=ProfilePolicy(max_age_days=0)).planned) == 3
+    (started,) = {
+        each.finding.started
+        for each in read_attempts([contract], [tree], present=PRESENT, kinds=kinds).of["demo-v1", "exact"]
+    }
+    now = datetime.fromisoformat(started) + timedelta(days=after)
+    found = made(contract, tree, besides=ProfilePolicy(max_age_days=10), now=now)
+    assert len(found.planned) == planned
+
+
+def test_what_only_lacks_a_signature_is_left_out_with_the_command_that_signs(contract, tree):
+    path = write_run(tree, contract)
+    pair = tree.parent / "ana.key"
+    keygen(pair)
+    keys = {"ana": tree.parent / "ana.key.pub"}
+    found = made(contract, tree, besides=ProfilePolicy(signatures=True), keys=keys)
+    assert names(found) == []
+    assert found.left_out[0].reason.endswith(f": refute sign {path} --key KEY")
+    sign(path, load_signer(pair))
+    found = made(contract, tree, besides=ProfilePolicy(signatures=True), keys=keys)
+    assert found.left_out[0].reason == f"survived already, in run {path.name}"
 
 
 @pytest.mark.parametrize(
@@ -114,5 +155,5 @@ def test_a_wrong_keyword_is_a_sentence():
 
 def test_as_json_it_is_plain(contract, tree):
     told = made(contract, tree).to_json()
-    assert told["planned"][0]["estimate"] == {"seconds": 2.0, "basis": "a record"}
+    assert told["planned"][0]["estimate"] == {"seconds": 2.0, "basis": "a record", "least": False}
     assert (told["profile"], told["seconds"], told["left_out"]) == ("pr", 6.0, [])

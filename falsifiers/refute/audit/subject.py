@@ -111,13 +111,17 @@ class Library:
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """What is known where the audit is made. contracts: those of today, by id; None: none to ask."""
+    """What is known where the audit is made. contracts: those of today, by id; None: none to ask.
+
+    keys: whose signatures count. unsigned: runs need none, as long as those that are there hold.
+    """
 
     present: Present
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     contracts: Mapping[str, Contract] | None = None
     harness: str | None = None
     keys: Sequence["PublicKey"] = ()
+    unsigned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refute.commands.shared import DEFAULT_TREES, Refused, add_model, choose, count, policy_of
+from refute.commands.shared import DEFAULT_TREES, Refused, add_model, choose, count, keys_of, policy_of
 from refute.verdict import Exit, worst_exit
 
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from refute.audit.rule import Rule
     from refute.audit.subject import Here
     from refute.commands.shared import Commands
+    from refute.policy import Policy
     from refute.select import Selection
 
 
@@ -40,7 +41,8 @@ def add(commands: "Commands") -> None:
         type=Path,
         default=[],
         metavar="FILE",
-        help="public keys (of refute keygen); every sealed run must be signed by one of them",
+        help="public keys (of refute keygen); every sealed run must be signed by one of them (default, where "
+        "no TREE is named: [tool.refute.keys], and what is signed must be by one of those)",
     )
     parser.add_argument("--rules", action="store_true", help="only list the rules")
     parser.add_argument("--json", action="store_true", help="as JSON")
@@ -77,6 +79,7 @@ def _audit(arguments: argparse.Namespace) -> Exit:
 
     from refute.audit.examine import audit
     from refute.audit.rules import OF_RUNS, OF_TREES
+    from refute.policy import no_policy
     from refute.report.audit import Progress, rules_as_data, show_audit, show_engine, show_rules
 
     console = Console(highlight=False)
@@ -87,10 +90,12 @@ def _audit(arguments: argparse.Namespace) -> Exit:
         else:
             show_rules(rules, console)
         return Exit.OK
-    if arguments.trees is DEFAULT_TREES:  # whoever names trees may be anywhere
-        arguments.trees = policy_of([]).evidence
+    own = arguments.trees is DEFAULT_TREES  # whoever names trees may be anywhere
+    policy = policy_of([]) if own else no_policy()
+    if own:
+        arguments.trees = policy.evidence
     selection = choose(arguments, "bundled")
-    here = _here(arguments)
+    here = _here(arguments, policy)
     with Progress(Console(stderr=True)) as progress:
         report = audit(arguments.trees, here, progress=progress)
     wanted = arguments.challenge is not None or arguments.reproduce
@@ -149,7 +154,7 @@ def _percent(text: str) -> float:
     return value / 100
 
 
-def _here(arguments: argparse.Namespace) -> "Here":
+def _here(arguments: argparse.Namespace, policy: "Policy") -> "Here":
     """What is here to compare records with."""
     from refute.attempts import Present
     from refute.audit.subject import Here
@@ -158,7 +163,6 @@ def _here(arguments: argparse.Namespace) -> "Here":
     from refute.kinds import ANY
     from refute.marked_yaml import ContractError
     from refute.provenance import harness_digest
-    from refute.signing import SigningError, load_public_key
 
     named = arguments.contracts or ([Path("contracts")] if Path("contracts").is_dir() else [])
     contracts = None
@@ -168,8 +172,6 @@ def _here(arguments: argparse.Namespace) -> "Here":
         except ContractError as error:
             raise Refused(Exit.USAGE, error) from None
         contracts = {contract.id: contract for contract in loaded}
-    try:
-        keys = [load_public_key(path) for path in arguments.keys]
-    except SigningError as error:
-        raise Refused(Exit.USAGE, f"refute: {error}") from None
-    return Here(Present.here(), contracts=contracts, harness=harness_digest(), keys=keys)
+    keys = keys_of(arguments.keys or policy.keys.values())
+    unsigned = not arguments.keys
+    return Here(Present.here(), contracts=contracts, harness=harness_digest(), keys=keys, unsigned=unsigned)

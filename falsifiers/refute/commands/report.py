@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refute.commands.shared import Refused, add_paths, add_trees, contracts_of, policy_of, trees_of
+from refute.commands.shared import (
+    DEFAULT_TREES,
+    Refused,
+    add_paths,
+    add_trees,
+    contracts_of,
+    keys_of,
+    policy_of,
+    trees_of,
+)
 from refute.report.words import counted
 from refute.verdict import Exit
 
@@ -81,7 +90,13 @@ def _whole(arguments: argparse.Namespace) -> _Made:
     contracts = contracts_of(arguments.paths, foreign=True)
     policy = policy_of(contracts)
     trees, present = trees_of(arguments, policy), Present.here()
-    here = Here(present, contracts={each.id: each for each in contracts}, harness=harness_digest())
+    here = Here(
+        present,
+        contracts={each.id: each for each in contracts},
+        harness=harness_digest(),
+        keys=keys_of(policy.keys.values() if arguments.evidence is DEFAULT_TREES else ()),
+        unsigned=True,
+    )
     found = audit([tree for tree in trees if tree.exists()], here)
     report = gather(contracts, trees, policy=policy, audit=found, present=present)
     data = page(report) if arguments.format == "html" else markdown(report).encode()

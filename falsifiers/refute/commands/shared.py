@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from refute.contract import Contract
     from refute.policy import Policy
     from refute.select import Engine, Named, Selection
+    from refute.signing import PublicKey
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 (it has no other name)
 
@@ -169,6 +170,16 @@ def policy_of(contracts: "Sequence[Contract]") -> "Policy":
     if reading.policy is None:
         raise Refused(Exit.USAGE, *reading.problems)
     return reading.policy
+
+
+def keys_of(paths: "Iterable[Path]") -> "list[PublicKey]":
+    """Read public keys. Raises `Refused`."""
+    from refute.signing import SigningError, load_public_key
+
+    try:
+        return [load_public_key(path) for path in paths]
+    except SigningError as error:
+        raise Refused(Exit.USAGE, f"refute: {error}") from None
 
 
 def trees_of(arguments: argparse.Namespace, policy: "Policy") -> Sequence[Path]:

@@ -1,6 +1,7 @@
 """A signed tree, checked with the key that signed it, with another one, and after an edit."""
 
 import dataclasses
+import json
 import shutil
 
 import pytest
@@ -64,3 +65,42 @@ def test_a_key_that_is_none_is_a_usage_error(tmp_path, monkeypatch, capsys):
     (tmp_path / "key.pub").write_text("no key")
     assert main(["audit", "--keys", "key.pub"]) == Exit.USAGE
     assert "key.pub: not a public key" in capsys.readouterr().err
+
+
+# --- the keys of a project's policy
+
+
+@pytest.fixture
+def project(audited, signed, tmp_path, monkeypatch, capsys):
+    """A project with the signed tree and a key in its policy; what its audit finds, by rule and severity."""
+    (tmp_path / "pyproject.toml").write_text('[tool.refute]\nkeys = {ana = "key.pub"}\n')
+    monkeypatch.chdir(tmp_path)
+
+    def found(*arguments):
+        code = main(["audit", "--json", *arguments])
+        objections = json.loads(capsys.readouterr().out)["objections"]
+        return code, {each["rule"] for each in objections if each["rule"].startswith("signature-")}
+
+    return found
+
+
+def test_the_keys_of_the_policy_check_the_signatures_that_are_there(project, signed):
+    assert project() == (Exit.OK, set())
+    (max((signed[0] / "audited-v1").iterdir()) / "findings.dsse.json").unlink()
+    assert project() == (Exit.OK, set())
+
+
+def test_a_signature_by_no_key_of_the_policy_is_an_error(project, tmp_path):
+    keygen(tmp_path / "other")
+    (tmp_path / "pyproject.toml").write_text('[tool.refute]\nkeys = {ana = "other.pub"}\n')
+    assert project() == (Exit.INVALID, {"signature-trusted"})
+    assert project("--keys", "key.pub") == (Exit.OK, set())
+
+
+def test_keys_that_are_given_must_have_signed_every_run(project, signed):
+    (max((signed[0] / "audited-v1").iterdir()) / "findings.dsse.json").unlink()
+    assert project("--keys", "key.pub") == (Exit.INVALID, {"signature-trusted"})
+
+
+def test_whoever_names_trees_may_be_anywhere_and_reads_no_policy(project):
+    assert project("evidence") == (Exit.OK, {"signature-checked"})
