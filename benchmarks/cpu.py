@@ -50,13 +50,14 @@ _MOST_OF_MEMORY = 0.7
 def scan(job: Job) -> dict[str, dict[str, float]]:
     """Rates by metric and setting of llama.cpp, the better of two short samples."""
     found: dict[str, dict[str, float]] = {metric: {} for metric in job.metrics}
+    variants = [("", True, job.threads), ("+no-flash", False, job.threads), ("+one-thread", True, 1)]
     for base in SCANNED:
         say(f"{job.size}: scanning {base}")
         try:
             with opened(job, base) as session:
-                for suffix in ("", "+no-flash"):
+                for suffix, flash, threads in variants:
                     if suffix:
-                        session.plain_attention()
+                        session.again(flash=flash, threads=threads)
                     session.warm()
                     for metric in job.metrics:
                         rates = [session.rate(metric, seed, max(8, job.tokens // 2)) for seed in (1, 2)]
@@ -94,7 +95,7 @@ def measure(job: Job, *, peer: bool, best: Sequence[str], apart: bool) -> Measur
         active_bytes=read,
         runs=job.runs,
         tokens=job.tokens,
-        threads=job.threads,
+        threads=rounds.opened[REFUTE]["engine"]["threads"],
         one_at_a_time=apart,
         metrics=job.metrics,
         scan=scanned,
@@ -153,7 +154,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--contexts", type=numbers, default=[0, 512, 2048])
     parser.add_argument("--prompts", type=numbers, default=[128, 512])
     parser.add_argument("--tokens", type=int, help="decoded in a sample (by size)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of every engine")
+    parser.add_argument("--threads", type=int, help="of every engine (its own choice)")
     parser.add_argument("--backend", default="cpu", help="of refute")
     parser.add_argument(
         "--best",

@@ -206,11 +206,11 @@ def plot(every: Sequence[Measured]) -> str:
         return _LEFT + (_WIDTH - _LEFT - 30) * value / right
 
     bottom = height - 34
-    for mark in (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0):
-        if mark <= right:
-            colour = "#333" if mark == 1 else "#ddd"
-            parts.append(f'<path d="M{x(mark):.1f} {_TOP}V{bottom}" stroke="{colour}"/>')
-            parts.append(_text(x(mark) - 8, bottom + 16, f"{mark:g}"))
+    step = next(step for step in (0.5, 1, 2, 5, 10, 50, 1e9) if right / step <= 10)
+    for mark in sorted({1.0, *(step * i for i in range(int(right / step) + 1))}):
+        colour = "#333" if mark == 1 else "#ddd"
+        parts.append(f'<path d="M{x(mark):.1f} {_TOP}V{bottom}" stroke="{colour}"/>')
+        parts.append(_text(x(mark) - 4, bottom + 16, f"{mark:g}"))
     y = _TOP + 4
     for measured in every:
         y += _LINE

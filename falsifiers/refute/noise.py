@@ -25,6 +25,7 @@ VARIATION = 2.0
 STOLEN = 0.2
 LATE_US = 10_000.0
 SLOWDOWN = 3.0
+_MOST_WAITING = 0.95  # of the time; beyond, a probe of a tenth of a second says nothing
 _ENOUGH, _ENOUGH_SLEEPS, _ENOUGH_TICKS = 20, 10, 100
 _STAT = Path("/proc/stat")
 
@@ -98,6 +99,12 @@ def score(probe: Probe) -> Score:
         stolen=None if ticks is None or ticks["all"] < _ENOUGH_TICKS else ticks["stolen"] / ticks["all"],
         late_us=statistics.median(probe.late_ns) / 1000 if len(probe.late_ns) >= _ENOUGH_SLEEPS else None,
     )
+
+
+def crowding(probe: Probe) -> float:
+    """How many times as long work took as it computed, since it waited for a processor; at least 1."""
+    waiting = score(probe).waiting
+    return 1.0 if waiting is None else 1 / (1 - min(waiting, _MOST_WAITING))
 
 
 def slowdown(noise: Noise) -> float | None:

@@ -81,6 +81,11 @@ class Plan:
         return sum(known) if len(known) == len(each) else None
 
     @property
+    def least(self) -> bool:
+        """Whether it may well take several times as long."""
+        return any(planned.estimate.least for planned in self.planned)
+
+    @property
     def chosen(self) -> list[tuple[Path, str]]:
         """The planned falsifiers, with the files of their contracts."""
         return [(planned.path, planned.falsifier) for planned in self.planned]
@@ -96,6 +101,7 @@ class Plan:
             "target": dict(self.subject.target),
             "testbed": self.subject.testbed,
             "seconds": self.seconds,
+            "least": self.least,
             "planned": planned,
             "left_out": [asdict(each) for each in self.left_out],
         }

@@ -155,5 +155,5 @@ def test_a_wrong_keyword_is_a_sentence():
 
 def test_as_json_it_is_plain(contract, tree):
     told = made(contract, tree).to_json()
-    assert told["planned"][0]["estimate"] == {"seconds": 2.0, "basis": "a record"}
+    assert told["planned"][0]["estimate"] == {"seconds": 2.0, "basis": "a record", "least": False}
     assert (told["profile"], told["seconds"], told["left_out"]) == ("pr", 6.0, [])

@@ -35,7 +35,7 @@ def test_what_the_profile_lacks_is_planned_attacked_and_then_lacks_no_more(proje
     assert done.returncode == Exit.MISSING, done.stderr  # the other one is not there yet
     plan, _, rest = done.stdout.partition("refute 0.1.0 attacks")
     assert "sha256" in plan
-    assert "1 falsifier to attack, about" in plan
+    assert "1 falsifier to attack, at least" in plan
     assert "passes now  small-v1/cached" in rest
     assert "$ refute run contracts/small-v1.yaml -k repeats" in rest
     (summary,) = project.glob("evidence/*/*/findings.json")

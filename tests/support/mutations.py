@@ -166,7 +166,7 @@ def derived_again(finding: Finding, contract: Contract) -> Finding:
         said = "turned red" if caught else f"stayed green over {len(trial.observations)} cases"
         trials.append(dataclasses.replace(trial, caught=caught, reason=said))
     judgement = kind.judge(finding.judged, bound)
-    invalid = invalidity(finding)
+    invalid = invalidity(finding, paired=kind.paired)
     verdict = conclude(
         judgement, faults_caught=not missed(trials), control_green=control.green, valid=not invalid
     )

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,6 +89,7 @@ def planned(
 
     from refute.attempts import Present
     from refute.commands.estimating import Estimates
+    from refute.contract import declared
     from refute.counting import Counting
     from refute.plan import matches, plan
     from refute.report.plan import show_plan
@@ -101,7 +102,9 @@ def planned(
         wanted = matches(arguments.keyword) if arguments.keyword is not None else lambda *_: True
     except ValueError as error:
         raise Refused(Exit.USAGE, f"refute: {error}") from None
-    estimates = Estimates(selection, console)
+    known = declared(contracts)
+    claims = [(each.claim, known[each.claim.contract, each.claim.falsifier][1]) for each in decision.rulings]
+    estimates = Estimates(selection, claims, console)
     made = plan(
         decision,
         contracts,
@@ -120,6 +123,12 @@ def expected_of(plan: "Plan | None") -> Mapping[tuple[str, str], float | None]:
     if plan is None:
         return {}
     return {(each.contract, each.falsifier): each.estimate.seconds for each in plan.planned}
+
+
+def least_of(plan: "Plan | None") -> Collection[tuple[str, str]]:
+    """Those of which only what they take at least is known."""
+    planned = () if plan is None else plan.planned
+    return {(each.contract, each.falsifier) for each in planned if each.estimate.least}
 
 
 def processes(workers: str | None) -> int:

@@ -9,7 +9,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refute.commands.choosing import decided, expected_of, planned, processes, refuse_together, resumed
+from refute.commands.choosing import (
+    decided,
+    expected_of,
+    least_of,
+    planned,
+    processes,
+    refuse_together,
+    resumed,
+)
 from refute.commands.shared import (
     HOME_HELP,
     Refused,
@@ -124,7 +132,7 @@ def _attack(arguments: argparse.Namespace, until_the_end: ExitStack) -> Exit:
     if plan is not None and (arguments.plan or not plan.planned):
         return _only_planned(arguments, plan, before, console)
     files = [contract.path for contract in contracts]
-    live = Live(console, expected=expected_of(plan), workers=processes(workers))
+    live = Live(console, expected=expected_of(plan), least=least_of(plan), workers=processes(workers))
     if takeover is not None and not takeover.left:
         outcome = finished(takeover, live)
     else:

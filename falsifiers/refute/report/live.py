@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -27,7 +27,7 @@ class Live:
     """Lines on a console; on a terminal also a moving one, which nothing that a falsifier prints disturbs.
 
     Elsewhere a line comes now and then that says how far it is. period: seconds between two of them.
-    expected: what each falsifier may take, in seconds.
+    expected: what each falsifier may take, in seconds; least: those that take that at least.
     """
 
     def __init__(
@@ -35,12 +35,14 @@ class Live:
         console: Console,
         *,
         expected: Mapping[Key, float | None] | None = None,
+        least: Collection[Key] = (),
         workers: int = 1,
         period: float = 30.0,
     ) -> None:
         self.console = console
         self._status: Status | None = None
         self._expected = expected or {}
+        self._least = least
         self._workers = workers
         self._period = period
         self._advance = Advance({}, workers)
@@ -85,7 +87,7 @@ class Live:
         self._total = len(keys) - len(done)
         typical = sum(finding.seconds for finding in taken_over) / len(done) if done else None
         expected = {key: self._expected.get(key, typical) for key in keys if key not in done}
-        self._advance = Advance(expected, self._workers)
+        self._advance = Advance(expected, self._workers, self._least)
         told = f"{counted(len(keys), 'falsifier')} of {counted(len(contracts), 'contract')}"
         self.console.print(f"{told}{f', {len(done)} of them taken over' if done else ''}\n")
 
@@ -113,7 +115,9 @@ class Live:
 
     def _left(self) -> str:
         left = self._advance.left()
-        return "" if left is None else f", about {seconds(left)} left"
+        if left is None:
+            return ""
+        return f", {'at least' if self._advance.at_least else 'about'} {seconds(left)} left"
 
     def finding(self, finding: "Finding", *, faults_only: bool) -> None:
         """Show a verdict; where only faults were planted, how many were caught."""

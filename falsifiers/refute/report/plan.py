@@ -29,7 +29,7 @@ def show_plan(plan: Plan, console: Console) -> None:
                 contract = each.contract
                 rows.add_row(Text(contract, "bold"))
             taken = each.estimate.seconds
-            told = "unknown" if taken is None else seconds(taken)
+            told = "unknown" if taken is None else _told(taken, least=each.estimate.least)
             rows.add_row(f"  {each.falsifier}", each.level, told, each.estimate.basis)
         console.print(rows)
     for level, why in _DISCHARGES_NOTHING.items():
@@ -42,8 +42,19 @@ def show_plan(plan: Plan, console: Console) -> None:
         counts[reason] = counts.get(reason, 0) + 1
     for reason, count in counts.items():
         console.print(Text(f"left out  {counted(count, 'falsifier')}: {reason}", "dim"), soft_wrap=True)
-    total = "unknown" if plan.seconds is None else f"about {seconds(plan.seconds)}"
-    console.print(Text(f"{counted(len(plan.planned), 'falsifier')} to attack, {total} in all"))
+    console.print(Text(f"{counted(len(plan.planned), 'falsifier')} to attack, {_total(plan)} in all"))
+
+
+def _told(taken: float, *, least: bool) -> str:
+    return f"at least {seconds(taken)}" if least else seconds(taken)
+
+
+def _total(plan: Plan) -> str:
+    """All estimates together, as far as something is known."""
+    known = [each.estimate.seconds for each in plan.planned if each.estimate.seconds is not None]
+    if plan.planned and not known:
+        return "unknown"
+    return f"{'at least' if plan.least else 'about'} {seconds(sum(known))}"
 
 
 def show_outcome(before: Decision, after: Decision, console: Console) -> None:

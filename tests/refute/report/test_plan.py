@@ -24,14 +24,14 @@ def lines(show, *arguments):
     return out.getvalue().splitlines()
 
 
-def planned(contract, tree, model, seconds=90.0):
+def planned(contract, tree, model, seconds=90.0, *, least=False):
     made = plan(
         decided(contract, tree, "release"),
         [contract],
         Subject(target(model), "a" * 64),
         counting=Counting("release", no_policy(), datetime.now(UTC)),
         present=PRESENT,
-        estimate=lambda claim, falsifier: Estimate(seconds, "sizes"),
+        estimate=lambda claim, falsifier: Estimate(seconds, "sizes", least),
     )
     return lines(show_plan, made)
 
@@ -49,8 +49,14 @@ def test_what_discharges_nothing_is_said(contract, tree):
     assert not any("note" in line for line in planned(contract, tree, EMBEDDED))
 
 
-def test_an_estimate_that_is_missing_makes_the_sum_unknown(contract, tree):
+def test_without_any_estimate_the_sum_is_unknown(contract, tree):
     assert planned(contract, tree, EMBEDDED, None)[-1] == "3 falsifiers to attack, unknown in all"
+
+
+def test_a_lower_bound_makes_the_sum_one(contract, tree):
+    shown = planned(contract, tree, EMBEDDED, least=True)
+    assert any(line.split() == ["floor", "embedded", "at", "least", "90", "s", "sizes"] for line in shown)
+    assert shown[-1] == "3 falsifiers to attack, at least 4 m 30 s in all"
 
 
 def test_what_a_run_changed_is_told_apart_from_what_is_open(contract, tree):

@@ -57,6 +57,24 @@ def test_workers_share_the_rest(clock):
     assert Advance({A: 10.0, B: 20.0}, 2, clock=clock).left() == 15.0
 
 
+def test_lower_bounds_are_corrected_by_those_like_them_and_said_until_some_are_done(clock):
+    exact, least = [("x", f"a{n}") for n in range(4)], [("x", f"b{n}") for n in range(5)]
+    advance = Advance(dict.fromkeys([*exact, *least], 10.0), least=set(least), clock=clock)
+    for key in exact[:3]:
+        advance.done(key, 10.0)
+    assert (advance.left(), advance.at_least) == (60.0, True)
+    for place, key in enumerate(least[:3]):
+        assert advance.at_least, place
+        advance.done(key, 50.0)
+    assert (advance.left(), advance.at_least) == (110.0, False)  # one of 10 s, two of 50 s
+
+
+def test_where_only_records_are_left_nothing_is_a_lower_bound(clock):
+    advance = Advance({A: 1.0, B: 2.0}, least={A}, clock=clock)
+    advance.done(A, 3.0)
+    assert not advance.at_least
+
+
 class Heard(io.StringIO):
     """Says when a line came that begins so."""
 
@@ -79,6 +97,13 @@ def test_where_there_is_no_terminal_a_line_comes_now_and_then():
         assert heard.came.wait(20)
     line = next(line for line in heard.getvalue().splitlines() if line.startswith(heard.beginning))
     assert "s since the start, about 2 m 00 s left" in line
+
+
+def test_a_lower_bound_is_shown_as_one():
+    out = io.StringIO()
+    live = Live(Console(file=out, width=200), expected={A: 60.0}, least={A})
+    live.plan({"x": ["a"]})
+    assert live.heartbeat().endswith("at least 60 s left")
 
 
 def test_no_line_comes_after_the_run():

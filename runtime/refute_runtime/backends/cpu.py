@@ -1,0 +1,344 @@
+"""The `cpu` backend: quantized blocks as they lie in the file, multiplied by kernels that Numba compiles.
+
+Its numerics are `q8` (see `simd.products`), bit for bit the same whatever the chunks of a prefill, the number
+of threads or the processor. Letters as in `backends/base.py`; F is the width of an expert or a feed-forward.
+"""
+
+import copy
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from gguf import GGMLQuantizationType as TensorType
+
+from refute_runtime.backends.base import Array
+from refute_runtime.backends.simd import build, layers, products
+from refute_runtime.cache import KVCache
+from refute_runtime.config import ModelConfig
+from refute_runtime.errors import RuntimeFailure
+from refute_runtime.quant import dequantize
+from refute_runtime.weights import Weights
+
+TYPES = (
+    TensorType.F32, TensorType.F16, TensorType.BF16, TensorType.Q8_0, TensorType.Q4_0,
+    TensorType.Q4_K, TensorType.Q5_K, TensorType.Q6_K,
+)  # fmt: skip
+_FLOATS = (TensorType.F32, TensorType.F16, TensorType.BF16)
+_TOKENS = 512  # computed at once by the experts: bounds the workspace
+_QUERIES = 32 << 20  # bytes: parts of attention that are put together later
+_HALVES = frozenset({"f16c", "fma"})  # without these, LLVM calls functions that are not there
+_SMALL = 64 << 20  # bytes of weights
+_EMPTY = np.empty(0, np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Matrices:
+    """Matrices of the same columns that are multiplied with the same panels.
+
+    table: (M, 6) int64, see `products`. rows: of all together. floats: whether one of them is of floats.
+    held: the weights, which the table names by address.
+    """
+
+    table: np.ndarray
+    columns: int
+    rows: int
+    floats: bool
+    held: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Panels:
+    """Tokens side by side, see `products`: slots (S, 4), panels (P, 4), groups (G + 1,)."""
+
+    slots: np.ndarray
+    panels: np.ndarray
+    groups: np.ndarray
+
+    @property
+    def count(self) -> int:
+        """Slots, those without a token included."""
+        return len(self.slots)
+
+
+class CpuBackend:
+    """Runs the operations by compiled kernels, on `threads` threads of the host."""
+
+    name = "cpu"
+    numerics = "q8"
+    device = "cpu"
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        weights: Weights,
+        xp: Any = np,  # noqa: ARG002 (arrays of the host)
+        threads: int | None = None,
+        path: build.CodePath | None = None,
+    ) -> None:
+        """Compile the kernels, where that was not done yet.
+
+        threads: by default all that there are, or one for a small model, whose products take less time than
+        threads need to meet. path: the kernels to run, by default the fastest that the processor has.
+        """
+        self._config = config
+        self._weights = weights
+        small = sum(weights.raw(name).nbytes for name in weights.types()) < _SMALL
+        self.threads = threads or (1 if small else build.most_threads())
+        self.path = path or build.processor().path
+        self._matrices: dict[tuple[str, ...], Matrices] = {}
+        self._vectors: dict[str, np.ndarray] = {}
+        half = config.head_dim // 2
+        self._frequencies = config.rope_base ** (-np.arange(half) / half)  # (D / 2,) float64
+        self._rotation_of: tuple[bytes, np.ndarray, np.ndarray] = (b"", _EMPTY, _EMPTY)
+        build.compile_all()
+
+    @staticmethod
+    def lacks(weights: Weights) -> str | None:
+        """Why this backend cannot run a model on this machine, or None."""
+        for name, kind in weights.types().items():
+            if kind not in TYPES:
+                known = ", ".join(each.name for each in TYPES)
+                return f"the tensor {name} has type {kind.name}, expected one of {known}"
+        lacking = _HALVES - build.processor().features if platform.machine() in ("x86_64", "AMD64") else ()
+        return f"the processor lacks {', '.join(sorted(lacking))}" if lacking else None
+
+    def with_threads(self, threads: int) -> Self:
+        """Return a backend on the same weights that computes on this many threads."""
+        other = copy.copy(self)
+        other.threads = threads
+        return other
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Let no other thread of this process compute meanwhile."""
+        with build.alone(self.threads):
+            yield
+
+    def new_cache(self, capacity: int) -> KVCache:
+        """Make an empty cache for one sequence of up to `capacity` tokens."""
+        config = self._config
+        return KVCache(config.layers, config.kv_heads, config.head_dim, capacity)
+
+    def memory(self, tokens: int, rows: int) -> tuple[int, int]:
+        """Bytes of weights beside the mapped file, and of workspace.
+
+        Workspace: the experts' packed inputs and their results, or attention's parts, or the logits' input.
+        """
+        config = self._config
+        slots = 2 * min(tokens, _TOKENS) * max(config.experts_per_token, 1)
+        width = max(config.expert_ffn, config.dense_ffn)
+        packed = 3 * (config.hidden + width)  # two copies of int8, sums and steps
+        experts = slots * (packed + 4 * (2 * width + config.hidden)) if config.moe else 0
+        dense = 2 * tokens * (packed + 4 * (2 * width + config.hidden))
+        heads = tokens * 4 * config.head_dim * (2 * config.heads + 3 * config.kv_heads)
+        parts = -(-max(rows, 1) // layers.SPLIT) * config.heads * (config.head_dim + 2) * 4
+        return self._weights.resident, max(experts, dense) + 2 * heads + max(_QUERIES, parts)
+
+    def embed(self, tokens: Sequence[int]) -> Array:
+        """Rows of the embedding: (T, H)."""
+        return np.array(self._weights.rows("token_embd.weight", tokens))
+
+    def norm(self, x: Array, weight: str) -> Array:
+        """RMSNorm over the last axis: (T, H) -> (T, H)."""
+        x = _plain(x)
+        out = np.empty_like(x)
+        layers.norm(x, self._vector(weight), np.float32(self._config.rms_eps), out)
+        return out
+
+    def qkv(self, layer: int, x: Array, positions: np.ndarray) -> tuple[Array, Array, Array]:
+        """Projections, per-head QK-norm, RoPE: q (T, N, D), k and v (T, G, D)."""
+        config, name, T = self._config, f"blk.{layer}", len(x)
+        both = self._times(x, *(f"{name}.attn_{part}.weight" for part in "qkv"))  # (T, (N + 2 G) D)
+        q = np.empty((T, config.heads, config.head_dim), np.float32)
+        k, v = (np.empty((T, config.kv_heads, config.head_dim), np.float32) for _ in range(2))
+        norms = (self._vector(f"{name}.attn_{part}_norm.weight") for part in "qk")
+        layers.heads_of(both, q, k, v, *norms, *self._rotation(positions), np.float32(config.rms_eps))
+        return q, k, v
+
+    def _rotation(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Cosine and sine (T, D / 2), computed once for all layers of a forward, from float64 angles."""
+        key = positions.tobytes()
+        if self._rotation_of[0] != key:
+            angle = positions[:, None] * self._frequencies
+            self._rotation_of = (key, np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32))
+        return self._rotation_of[1], self._rotation_of[2]
+
+    def attention(self, q: Array, k: Array, v: Array) -> Array:
+        """Causal GQA of T queries over R rows, query t sees rows <= R - T + t: (T, N * D).
+
+        A query that would see no row at all (the cache lost that many) sees the first one.
+        """
+        q, k, v = _plain(q), _plain(k), _plain(v)
+        T, N, D = q.shape
+        R = len(k)
+        if R == 0:
+            raise RuntimeFailure("the cache returned no rows, not even those just appended")
+        splits = -(-R // layers.SPLIT)
+        out = np.empty((T, N, D), np.float32)
+        step = max(1, _QUERIES // (N * splits * (D + 2) * 4))
+        for start in range(0, T, step):
+            block = q[start : start + step]
+            B = len(block)
+            rows = max(R - T + start + B, 1)  # that its last query sees
+            sums = np.empty((B, N, splits, 2), np.float32)
+            parts = np.empty((B, N, splits, D), np.float32)
+            scale, results = np.float32(D**-0.5), out[start : start + B]
+            layers.attend(block, k[:rows], v[:rows], scale, sums, parts, results)
+        return out.reshape(T, N * D)
+
+    def project(self, x: Array, weight: str) -> Array:
+        """Multiply by a weight (out, in): (T, in) -> (T, out)."""
+        return self._times(x, weight)
+
+    def routed(self, layer: int) -> bool:  # noqa: ARG002 (in these architectures all layers are alike)
+        """Whether the layer has a router and experts."""
+        return self._config.moe
+
+    def route(self, layer: int, x: Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Experts (T, K), ascending; their weights (T, K), summing to 1; gap (T,)."""
+        scores = self._times(x, f"blk.{layer}.ffn_gate_inp.weight")  # (T, E)
+        T, K = len(x), self._config.experts_per_token
+        chosen, shares = np.empty((T, K), np.int64), np.empty((T, K), np.float32)
+        gaps = np.empty(T, np.float32)
+        layers.route(scores, chosen, shares, gaps)
+        return chosen, shares, gaps
+
+    def experts(self, layer: int, x: Array, chosen: np.ndarray, weights: np.ndarray) -> Array:
+        """SwiGLU experts, weighted sum: (T, H)."""
+        x, out = _plain(x), np.empty(x.shape, np.float32)
+        chosen, weights = np.array(chosen, np.int64), np.array(weights, np.float32)
+        for start in range(0, len(x), _TOKENS):
+            part = slice(start, start + _TOKENS)
+            self._experts(layer, x[part], chosen[part], weights[part], out[part])
+        return out
+
+    def _experts(
+        self, layer: int, x: np.ndarray, chosen: np.ndarray, weights: np.ndarray, out: np.ndarray
+    ) -> None:
+        name = f"blk.{layer}.ffn"
+        both = self._table(f"{name}_gate_exps.weight", f"{name}_up_exps.weight")
+        down = self._table(f"{name}_down_exps.weight")
+        panels, places = _by_expert(chosen, self._config.experts)
+        packed = _room(panels.count, both)
+        once = panels
+        if len(x) == 1:  # all experts read the one token
+            once = Panels(np.array([[0, 0, 1, 0]]), panels.panels.copy(), panels.groups)
+            once.panels[:, 1] = 0
+        products.pack(x, once.slots, packed, both.floats)
+        gate_up = np.empty((panels.count, both.rows), np.float32)
+        self._multiply(both, once, packed, gate_up)
+        packed = _room(panels.count, down)
+        products.pack_swiglu(gate_up, panels.slots, packed, down.floats)
+        results = np.empty((panels.count, down.rows), np.float32)
+        self._multiply(down, panels, packed, results)
+        layers.weighted_sum(results, places, weights, out)
+
+    def dense(self, layer: int, x: Array) -> Array:
+        """SwiGLU feed-forward of a dense layer: (T, H)."""
+        name = f"blk.{layer}.ffn"
+        panels = _in_order(len(x))
+        gate_up = self._times(x, f"{name}_gate.weight", f"{name}_up.weight", padded=True)
+        down = self._table(f"{name}_down.weight")
+        packed = _room(panels.count, down)
+        products.pack_swiglu(gate_up, panels.slots, packed, down.floats)
+        out = np.empty((panels.count, down.rows), np.float32)
+        self._multiply(down, panels, packed, out)
+        return out[: len(x)]
+
+    def logits(self, x: Array) -> np.ndarray:
+        """Output layer on normed x: (T, V); the embedding where the file ties them."""
+        return self._times(x, "token_embd.weight" if self._config.tied else "output.weight")
+
+    def _times(self, x: Array, *names: str, padded: bool = False) -> np.ndarray:
+        """Multiply by matrices of the same columns: (T, C) -> (T, all their rows); padded: (S, those)."""
+        x, matrices, panels = _plain(x), self._table(*names), _in_order(len(x))
+        packed = _room(panels.count, matrices)
+        products.pack(x, panels.slots, packed, matrices.floats)
+        out = np.empty((panels.count, matrices.rows), np.float32)
+        self._multiply(matrices, panels, packed, out)
+        return out if padded else out[: len(x)]
+
+    def _multiply(
+        self, matrices: Matrices, panels: Panels, packed: tuple[np.ndarray, ...], out: np.ndarray
+    ) -> None:
+        # few chunks where many experts are computed anyway, so that a thread reads long stretches of memory
+        tasks = 8 * self.threads
+        chunk = -(-matrices.rows * (len(panels.groups) - 1) // tasks)
+        products.multiply(
+            matrices.table, matrices.columns, panels.panels, panels.groups, packed, out,
+            min(max(chunk, 8), 64), self.path == "portable",
+        )  # fmt: skip
+
+    def _table(self, *names: str) -> Matrices:
+        """Tensors (rows, columns), or (E, rows, columns), one after the other."""
+        found = self._matrices.get(names)
+        if found is None:
+            raws = tuple(self._weights.raw(name) for name in names)
+            kinds = [self._weights.type_of(name) for name in names]
+            table, rows = [], 0
+            for name, raw, kind in zip(names, raws, kinds, strict=True):
+                height, row_bytes = self._weights.shape(name)[-2], raw.shape[-1]
+                table.append((raw.ctypes.data, kind.value, height, row_bytes, height * row_bytes, rows))
+                rows += height
+            columns = self._weights.shape(names[0])[-1]
+            floats = any(kind in _FLOATS for kind in kinds)
+            found = Matrices(np.array(table, np.int64), columns, rows, floats, raws)
+            self._matrices[names] = found
+        return found
+
+    def _vector(self, name: str) -> np.ndarray:
+        """A norm's weights, dequantized."""
+        found = self._vectors.get(name)
+        if found is None:
+            values = dequantize(self._weights.raw(name), self._weights.type_of(name))
+            found = np.array(values, np.float32).reshape(-1)
+            self._vectors[name] = found
+        return found
+
+
+def _plain(x: Array) -> np.ndarray:
+    """In one piece, writeable float32: compiled code takes no other array."""
+    if x.dtype == np.float32 and x.flags.c_contiguous and x.flags.writeable:
+        return x  # type: ignore[no-any-return]
+    return np.array(x, np.float32, order="C")
+
+
+def _room(slots: int, matrices: Matrices) -> tuple[np.ndarray, ...]:
+    """Arrays for the packed values of so many slots, see `products.pack`."""
+    blocks = -(-matrices.columns // products.BLOCK)
+    size = slots * blocks
+    return (
+        np.empty(size * 256, np.int8),
+        np.empty(size * 256, np.int8),
+        np.empty(size * 16, np.int16),
+        np.empty(size * 8, np.int16),
+        np.empty(size, np.float32),
+        np.empty(slots * matrices.columns, np.float32) if matrices.floats else _EMPTY,
+    )
+
+
+def _in_order(tokens: int) -> Panels:
+    """Panels of tokens one after the other."""
+    panels, slots, done = [], [], 0
+    while done < tokens:
+        left = tokens - done
+        width = 1 if left == 1 else 4 if left <= 4 else 8
+        panels.append((0, done, done, width))
+        slots += [(done, lane, width, done + lane if lane < left else -1) for lane in range(width)]
+        done += width
+    return Panels(np.array(slots, np.int64), np.array(panels, np.int64), np.array([0, len(panels)]))
+
+
+def _by_expert(chosen: np.ndarray, experts: int) -> tuple[Panels, np.ndarray]:
+    """Panels of tokens that chose the same expert, and the slot of each choice (T, K)."""
+    choices = chosen.size
+    slots = np.empty((2 * choices + 8, 4), np.int64)
+    panels = np.empty((choices, 4), np.int64)
+    groups = np.empty(experts + 1, np.int64)
+    places, counts = np.empty_like(chosen), np.empty(3, np.int64)
+    layers.arrange(chosen, experts, slots, places, panels, groups, counts)
+    s, p, g = counts.tolist()
+    return Panels(slots[:s], panels[:p], groups[: g + 1]), places

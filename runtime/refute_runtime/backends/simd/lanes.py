@@ -1,0 +1,142 @@
+"""Loops over float32 in fixed lanes: the same additions in the same order on every processor.
+
+Arguments are addresses and numbers. LLVM splits a vector that is wider than the processor's; what it adds to
+what stays as written here. Counts need not be multiples of the lanes: the rest is added one by one.
+"""
+
+from collections.abc import Callable
+
+from numba.core import types
+
+from refute_runtime.backends.simd.emit import FLOAT, HALF, I16, I32, Emitter, Value, kernel, vector
+
+LANES = 16
+_WIDE = vector(FLOAT, LANES)
+
+
+def _floats(e: Emitter, base: Value, offset: Value, kind: object) -> Value:
+    """Floats at an address: stored as float32, float16 (HALF) or bfloat16 (I16)."""
+    value = e.load(base, kind, offset)
+    element = getattr(kind, "element", kind)
+    if element is FLOAT:
+        return value
+    lanes = getattr(kind, "count", 0)
+    if element is HALF:
+        return e.b.fpext(value, vector(FLOAT, lanes) if lanes else FLOAT)
+    bits = e.b.zext(value, vector(I32, lanes) if lanes else I32)
+    shift = e.every(I32, lanes, 16) if lanes else I32(16)
+    return e.b.bitcast(e.b.shl(bits, shift), vector(FLOAT, lanes) if lanes else FLOAT)
+
+
+def _dot(stored: object, size: int) -> Callable[[Emitter, Value, Value, Value], Value]:
+    """Dot product of `count` elements as they are stored with as many float32."""
+
+    def write(e: Emitter, a: Value, b: Value, count: Value) -> Value:
+        first, second, rest = e.variable(_WIDE), e.variable(_WIDE), e.variable(FLOAT)
+        pairs = e.b.lshr(count, e.number(5))
+        with e.loop(pairs) as index:
+            at = e.b.shl(index, e.number(5))
+            for half, total in ((0, first), (16, second)):
+                start = e.b.add(at, e.number(half))
+                x = _floats(e, a, e.b.mul(start, e.number(size)), vector(stored, LANES))
+                y = e.load(b, _WIDE, e.b.mul(start, e.number(4)))
+                e.b.store(e.fma(x, y, e.b.load(total)), total)
+        done = e.b.shl(pairs, e.number(5))
+        with e.loop(e.b.sub(count, done)) as index:
+            at = e.b.add(done, index)
+            x = _floats(e, a, e.b.mul(at, e.number(size)), stored)
+            y = e.load(b, FLOAT, e.b.mul(at, e.number(4)))
+            e.b.store(e.fma(x, y, e.b.load(rest)), rest)
+        lanes = e.b.fadd(e.b.load(first), e.b.load(second))
+        return e.b.fadd(e.float_total(lanes), e.b.load(rest))
+
+    return write
+
+
+# (a, b, count) -> float32
+dot_f32, dot_f16, dot_bf16 = (
+    kernel(3, _dot(stored, size), types.float32) for stored, size in ((FLOAT, 4), (HALF, 2), (I16, 2))
+)
+
+
+def _highest(e: Emitter, x: Value, count: Value) -> Value:
+    """Largest of `count` >= 1 floats."""
+    least = e.same(_WIDE, float("-inf"))
+    found, rest = e.variable(_WIDE), e.variable(FLOAT)
+    e.b.store(least, found)
+    e.b.store(FLOAT(float("-inf")), rest)
+    wide = e.b.lshr(count, e.number(4))
+    with e.loop(wide) as index:
+        value = e.load(x, _WIDE, e.b.shl(index, e.number(6)))
+        e.b.store(_larger(e, value, e.b.load(found)), found)
+    done = e.b.shl(wide, e.number(4))
+    with e.loop(e.b.sub(count, done)) as index:
+        value = e.load(x, FLOAT, e.b.shl(e.b.add(done, index), e.number(2)))
+        e.b.store(_larger(e, value, e.b.load(rest)), rest)
+    lanes = e.halves(e.b.load(found), plus=lambda a, b: _larger(e, a, b))
+    return _larger(e, lanes, e.b.load(rest))
+
+
+def _larger(e: Emitter, a: Value, b: Value) -> Value:
+    return e.b.select(e.b.fcmp_ordered(">", a, b), a, b)
+
+
+highest = kernel(2, _highest, types.float32)  # (x, count)
+
+
+def _exponentials(e: Emitter, x: Value, count: Value, top: Value) -> Value:
+    """Replace `count` floats by e ** (x - top); `top` is an address. Gives their total."""
+    total, rest = e.variable(_WIDE), e.variable(FLOAT)
+    top = e.load(top, FLOAT)
+    wide = e.b.lshr(count, e.number(4))
+    with e.loop(wide) as index:
+        at = e.b.shl(index, e.number(6))
+        value = e.exp(e.b.fsub(e.load(x, _WIDE, at), e.splat(top, LANES)))
+        e.store(value, x, at)
+        e.b.store(e.b.fadd(e.b.load(total), value), total)
+    done = e.b.shl(wide, e.number(4))
+    with e.loop(e.b.sub(count, done)) as index:
+        at = e.b.shl(e.b.add(done, index), e.number(2))
+        value = e.exp(e.b.fsub(e.load(x, FLOAT, at), top))
+        e.store(value, x, at)
+        e.b.store(e.b.fadd(e.b.load(rest), value), rest)
+    return e.b.fadd(e.float_total(e.b.load(total)), e.b.load(rest))
+
+
+exponentials = kernel(3, _exponentials, types.float32)  # (x, count, top)
+
+
+def _weigh(
+    e: Emitter, rows: Value, stride: Value, count: Value, shares: Value, lanes: Value, out: Value
+) -> None:
+    """Sum of share * row over `count` rows, `stride` bytes apart, row by row: `lanes` floats to out."""
+    for size, done, chunks in _chunks(e, lanes):
+        with e.loop(chunks) as index:
+            start = e.b.shl(e.b.add(done, e.b.mul(index, e.number(size))), e.number(2))
+            kinds = [_WIDE] * (size // LANES) or [FLOAT]
+            totals = [e.variable(kind) for kind in kinds]
+            for kind, total in zip(kinds, totals, strict=True):  # a loop inside a loop begins anew
+                e.b.store(e.zero(kind), total)
+            base = e.b.add(rows, start)
+            with e.loop(count) as row:
+                at = e.b.mul(row, stride)
+                share = e.load(shares, FLOAT, e.b.shl(row, e.number(2)))
+                wide = share if size == 1 else e.splat(share, LANES)
+                for i, (kind, total) in enumerate(zip(kinds, totals, strict=True)):
+                    value = e.load(base, kind, e.b.add(at, e.number(64 * i)))
+                    e.b.store(e.fma(wide, value, e.b.load(total)), total)
+            for i, total in enumerate(totals):
+                e.store(e.b.load(total), out, e.b.add(start, e.number(64 * i)))
+
+
+def _chunks(e: Emitter, lanes: Value) -> list[tuple[int, Value, Value]]:
+    """Cut a row into chunks of 128, 16 and 1: (size, where they begin, how many)."""
+    found, done = [], e.number(0)
+    for size, shift in ((128, 7), (16, 4), (1, 0)):
+        chunks = e.b.lshr(e.b.sub(lanes, done), e.number(shift))
+        found.append((size, done, chunks))
+        done = e.b.add(done, e.b.shl(chunks, e.number(shift)))
+    return found
+
+
+weigh = kernel(6, _weigh)  # (rows, stride, count, shares, lanes, out)

@@ -1,0 +1,212 @@
+"""Products of weight matrices with panels of tokens: the numerics `q8`, and who computes which row.
+
+**q8.** Activations are rounded to int8 in blocks of 256 of their row: step d = max|x| / 127, q = x / d to the
+nearest. A quantized weight block times a block of activations is an exact integer, whatever the order of its
+additions; its worth is that integer times (weight scale * d), added to the row's total by a fused
+multiply-add, block after block. So the bits do not depend on the processor, its vectors, the panel that a
+token is in, nor on the number of threads. Matrices of floats are multiplied with the float32 activations, in
+the fixed lanes of `lanes.dot_*`.
+
+**Panels.** Tokens are multiplied by 1, 4 or 8, so that a weight is unpacked once for all of them. A panel
+begins at a slot; block by block it holds the values of its tokens side by side. A slot without token is zero
+and its result is not read. The arrays of `pack` hold all panels one after the other.
+"""
+
+import numpy as np
+from numba import njit, prange
+
+from refute_runtime.backends.simd import portable
+from refute_runtime.backends.simd.build import kernel, processor
+from refute_runtime.backends.simd.lanes import dot_bf16, dot_f16, dot_f32
+from refute_runtime.backends.simd.scalars import address, exp, rint, store_float
+
+_portable_row = portable.row
+if processor().path == "vnni":
+    from refute_runtime.backends.simd.vnni import row as _fast_row
+else:  # its instructions would end the process when they are compiled
+    _fast_row = portable.row
+
+F32, F16, BF16 = 0, 1, 30  # as GGUF numbers its types
+Q8_0, Q4_0 = 8, 2
+BLOCK = 256
+SMALLEST = np.float32(
+    2.0**-100
+)  # a block with nothing larger is rounded to zero: 127 / max|x| would overflow
+
+# Columns of a table of matrices, int64, a row each: where the matrix lies, its type, its rows, the bytes of a
+# row, the bytes of a matrix (experts follow one another) and the column of `out` where its results begin.
+ADDRESS, KIND, ROWS, ROW_BYTES, MATRIX_BYTES, COLUMN = range(6)
+
+Packed = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+_ARRAYS = "Tuple((int8[::1],int8[::1],int16[::1],int16[::1],float32[::1],float32[::1]))"
+
+
+@njit(nogil=True, error_model="numpy")
+def _pack_row(x: np.ndarray, slot: int, lane: int, width: int, packed: Packed, floats: bool) -> None:
+    """Round one row (C,) into its lane of the panel at `slot`."""
+    plain, shuffled, halves, wholes, steps, copy = packed
+    columns = x.size
+    if floats:
+        start = (slot + lane) * columns
+        copy[start : start + columns] = x
+    blocks = (columns + BLOCK - 1) // BLOCK
+    for block in range(blocks):
+        at = slot * blocks + block * width + lane
+        values = x[block * BLOCK : min(columns, block * BLOCK + BLOCK)]
+        q = plain[at * BLOCK : at * BLOCK + BLOCK]
+        top, sound = np.float32(0), np.float32(0)
+        for i in range(values.size):
+            top = max(top, abs(values[i]))
+            sound += values[i] - values[i]  # 0, or no number if one is none or infinite
+        if sound != 0:
+            steps[at] = np.nan  # and so is everything that is computed of it
+            q[:] = 0
+        elif top < SMALLEST:
+            steps[at] = 0
+            q[:] = 0
+        else:
+            steps[at] = top / np.float32(127)
+            inverse = np.float32(127) / top
+            for i in range(values.size):
+                q[i] = np.int8(rint(np.float32(values[i] * inverse)))
+            for i in range(values.size, BLOCK):
+                q[i] = 0
+        for j in range(16):
+            part, total = q[16 * j : 16 * j + 16], np.int32(0)
+            for i in range(16):
+                total = np.int32(total + np.int32(part[i]))
+            halves[at * 16 + j] = total
+        for j in range(8):
+            wholes[at * 8 + j] = halves[at * 16 + 2 * j] + halves[at * 16 + 2 * j + 1]
+        s = shuffled[at * BLOCK : at * BLOCK + BLOCK]
+        for start in (0, 128):  # sub-blocks 0, 2, 1, 3: as the nibbles of 64 bytes of Q4_K lie
+            s[start : start + 32] = q[start : start + 32]
+            s[start + 32 : start + 64] = q[start + 64 : start + 96]
+            s[start + 64 : start + 96] = q[start + 32 : start + 64]
+            s[start + 96 : start + 128] = q[start + 96 : start + 128]
+
+
+@njit(nogil=True, error_model="numpy")
+def _blank(slot: int, lane: int, width: int, columns: int, packed: Packed, floats: bool) -> None:
+    """Zero in a lane that has no token."""
+    plain, shuffled, halves, wholes, steps, copy = packed
+    if floats:
+        copy[(slot + lane) * columns : (slot + lane + 1) * columns] = 0
+    blocks = (columns + BLOCK - 1) // BLOCK
+    for block in range(blocks):
+        at = slot * blocks + block * width + lane
+        plain[at * BLOCK : at * BLOCK + BLOCK] = 0
+        shuffled[at * BLOCK : at * BLOCK + BLOCK] = 0
+        halves[at * 16 : at * 16 + 16] = 0
+        wholes[at * 8 : at * 8 + 8] = 0
+        steps[at] = 0
+
+
+@kernel(
+    f"void(float32[:,::1], int64[:,::1], {_ARRAYS}, boolean)",
+    parallel=True, nogil=True, error_model="numpy",
+)  # fmt: skip
+def pack(x: np.ndarray, slots: np.ndarray, packed: Packed, floats: bool) -> None:
+    """Round rows of x (T, C) into panels. slots (S, 4): panel's slot, lane, width, row of x or -1."""
+    columns = x.shape[1]
+    for s in prange(len(slots)):
+        if slots[s, 3] < 0:
+            _blank(slots[s, 0], slots[s, 1], slots[s, 2], columns, packed, floats)
+        else:
+            _pack_row(x[slots[s, 3]], slots[s, 0], slots[s, 1], slots[s, 2], packed, floats)
+
+
+@kernel(
+    f"void(float32[:,::1], int64[:,::1], {_ARRAYS}, boolean)",
+    parallel=True, nogil=True, error_model="numpy",
+)  # fmt: skip
+def pack_swiglu(both: np.ndarray, slots: np.ndarray, packed: Packed, floats: bool) -> None:
+    """Round silu(gate) * up into panels; both (S, 2 F) holds gate and up of each slot in `slots`."""
+    width = both.shape[1] // 2
+    for s in prange(len(slots)):
+        if slots[s, 3] < 0:
+            _blank(slots[s, 0], slots[s, 1], slots[s, 2], width, packed, floats)
+        else:
+            gate, up = both[s, :width], both[s, width:]
+            for i in range(width):
+                g = gate[i]
+                gate[i] = np.float32(np.float32(g / (np.float32(1) + exp(-g))) * up[i])
+            _pack_row(gate, slots[s, 0], slots[s, 1], slots[s, 2], packed, floats)
+
+
+@njit(nogil=True, error_model="numpy")
+def _float_row(kind: int, width: int, weights: int, columns: int, x: int, out: int, stride: int) -> None:
+    for token in range(width):
+        base = x + 4 * token * columns
+        if kind == F32:
+            store_float(out, token * stride, dot_f32(weights, base, columns))
+        elif kind == F16:
+            store_float(out, token * stride, dot_f16(weights, base, columns))
+        else:
+            store_float(out, token * stride, dot_bf16(weights, base, columns))
+
+
+@kernel(
+    f"void(int64[:,::1], int64, int64[:,::1], int64[::1], {_ARRAYS}, float32[:,::1], int64, boolean)",
+    parallel=True, nogil=True, error_model="numpy",
+)  # fmt: skip
+def multiply(
+    matrices: np.ndarray,
+    columns: int,
+    panels: np.ndarray,
+    groups: np.ndarray,
+    packed: Packed,
+    out: np.ndarray,
+    chunk: int,
+    plain_code: bool,
+) -> None:
+    """Multiply matrices of `columns` with packed panels into out (S, all their rows).
+
+    matrices: (M, 6), see the constants above. panels: (P, 4): expert, slot of its data, slot of its results,
+    width. groups: (G + 1,) panels of one expert are neighbours; where each group begins. chunk: rows that a
+    thread computes at a time. plain_code: whether to compute without vector instructions of ours.
+
+    All groups' first chunks come before all groups' second ones: threads take equal shares however unevenly
+    the experts are chosen.
+    """
+    plain, shuffled, halves, wholes, steps, copy = packed
+    blocks = (columns + BLOCK - 1) // BLOCK
+    a_plain, a_shuffled, a_halves = address(plain), address(shuffled), address(halves)
+    a_wholes, a_steps, a_copy, a_out = address(wholes), address(steps), address(copy), address(out)
+    stride, group_count = out.shape[1], len(groups) - 1
+    ends = np.empty(len(matrices), np.int64)  # chunks up to and with each matrix
+    total = 0
+    for m in range(len(matrices)):
+        total += (matrices[m, ROWS] + chunk - 1) // chunk
+        ends[m] = total
+    for task in prange(total * group_count):
+        part, group = task // group_count, task % group_count
+        m = 0
+        while ends[m] <= part:
+            m += 1
+        before = ends[m - 1] if m else 0
+        first = (part - before) * chunk
+        last = min(first + chunk, matrices[m, ROWS])
+        kind, row_bytes = matrices[m, KIND], matrices[m, ROW_BYTES]
+        whole = kind not in (F32, F16, BF16)
+        units = (columns + 31) // 32 if kind in (Q8_0, Q4_0) else blocks
+        expert = panels[groups[group], 0]
+        base = matrices[m, ADDRESS] + expert * matrices[m, MATRIX_BYTES]
+        for p in range(groups[group], groups[group + 1]):
+            at, slot, width = panels[p, 1], panels[p, 2], panels[p, 3]
+            data = at * blocks
+            for r in range(first, last):
+                weights = base + r * row_bytes
+                to = a_out + 4 * (slot * stride + matrices[m, COLUMN] + r)
+                if not whole:
+                    _float_row(kind, width, weights, columns, a_copy + 4 * at * columns, to, stride)
+                elif plain_code:
+                    _portable_row(
+                        kind, width, weights, units, a_plain + data * BLOCK, a_shuffled + data * BLOCK,
+                        a_halves + data * 32, a_wholes + data * 16, a_steps + data * 4, to, stride,
+                    )  # fmt: skip
+                else:
+                    _fast_row(
+                        kind, width, weights, units, a_plain + data * BLOCK, a_shuffled + data * BLOCK,
+                        a_halves + data * 32, a_wholes + data * 16, a_steps + data * 4, to, stride,
+                    )  # fmt: skip

@@ -1,0 +1,369 @@
+"""Rows of quantized blocks times int8 activations, on processors with AVX-512 and VNNI.
+
+The integers of a block are summed exactly, so it does not matter in which lanes; the floats that follow come
+in the one order of `q8` (see `products`). A row is multiplied with a panel of 1, 4 or 8 tokens.
+
+`dot4` multiplies bytes and adds four neighbours; what it gives fits an int16 (63 * 127 * 4), so `dot2` can
+multiply that with the scale of its sub-block, which lies in the lower half of a lane, and add the sub-blocks.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from numba import njit
+
+from refute_runtime.backends.simd.emit import (
+    FLOAT,
+    HALF,
+    I8,
+    I16,
+    I32,
+    I64,
+    Emitter,
+    Value,
+    kernel,
+    vector,
+)
+
+Q4_0, Q8_0, Q4_K, Q5_K, Q6_K = 2, 8, 12, 13, 14  # as GGUF numbers its types
+AHEAD = 2048  # bytes: how far ahead of the block under way memory is asked for
+
+
+def _merge4(e: Emitter, v: Sequence[Value]) -> Value:
+    """Four vectors of 16 x i32 to one: lane 4 i + t has a quarter of the total of vector t."""
+    low = [q * 4 + i for q in range(4) for i in (0, 16, 1, 17)]
+    high = [q * 4 + i for q in range(4) for i in (2, 18, 3, 19)]
+    ab, cd = (
+        e.b.add(e.shuffle(x, y, low), e.shuffle(x, y, high)) for x, y in ((v[0], v[1]), (v[2], v[3]))
+    )  # by four lanes: a0 + a2, b0 + b2, a1 + a3, b1 + b3
+    low = [q * 4 + i for q in range(4) for i in (0, 1, 16, 17)]
+    high = [q * 4 + i for q in range(4) for i in (2, 3, 18, 19)]
+    return e.b.add(e.shuffle(ab, cd, low), e.shuffle(ab, cd, high))
+
+
+def _totals(e: Emitter, v: Sequence[Value]) -> Value:
+    """Total of each of 1, 4 or 8 vectors of 16 x i32: (1, 4 or 8 x i32)."""
+    if len(v) == 1:
+        return e.splat(e.halves(v[0], plus=e.b.add), 1)
+    x = _merge4(e, v[:4])
+    if len(v) == 4:
+        x = e.b.add(e.part(x, 0, 8), e.part(x, 8, 8))
+        return e.b.add(e.part(x, 0, 4), e.part(x, 4, 4))
+    y = _merge4(e, v[4:])
+    lower, upper = list(range(8)), list(range(8, 16))
+    z = e.b.add(
+        e.shuffle(x, y, lower + [16 + i for i in lower]), e.shuffle(x, y, upper + [16 + i for i in upper])
+    )
+    first, second = [0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15]
+    return e.b.add(e.shuffle(z, z, first), e.shuffle(z, z, second))
+
+
+def _totals_of_quarters(e: Emitter, groups: Sequence[Value]) -> Value:
+    """Totals of four lanes each: 1 x (4 x i32), or 1 or 2 x (16 x i32), to (1, 4 or 8 x i32)."""
+    if groups[0].type.count == 4:
+        return e.splat(e.halves(groups[0], plus=e.b.add), 1)
+    first, last = groups[0], groups[-1]
+    even, odd = ([q * 4 + i for q in range(4) for i in (j, j + 2, 16 + j, 18 + j)] for j in (0, 1))
+    both = e.b.add(e.shuffle(first, last, even), e.shuffle(first, last, odd))
+    tokens = range(4 * len(groups))
+    even = [t % 4 * 4 + t // 4 * 2 for t in tokens]
+    return e.b.add(e.shuffle(both, both, even), e.shuffle(both, both, [i + 1 for i in even]))
+
+
+def _float_of_half(e: Emitter, address: Value, offset: Value) -> Value:
+    return e.b.fpext(e.load(address, HALF, offset), FLOAT)
+
+
+def _panel(e: Emitter, width: int, block: Value, kind: Any, base: Value, each: int) -> Value:
+    """Address of a block's part of a panel: `each` elements for each of its tokens."""
+    size = {I8: 1, I16: 2, FLOAT: 4}[kind] * each * width
+    return e.b.add(base, e.b.mul(block, e.number(size)))
+
+
+def _steps(e: Emitter, width: int, block: Value, d: Value, scale: Value) -> Value:
+    """What an integer of this block is worth, for each token: (width x float)."""
+    of_tokens = e.load(_panel(e, width, block, FLOAT, d, 1), vector(FLOAT, width))
+    return e.b.fmul(of_tokens, e.splat(scale, width))
+
+
+def _add(e: Emitter, total: Value, integers: Value, steps: Value) -> None:
+    """Total += integers * steps, rounded once."""
+    floats = e.b.sitofp(integers, steps.type)
+    e.b.store(e.fma(floats, steps, e.b.load(total)), total)
+
+
+def _write(e: Emitter, result: Value, out: Value, stride: Value) -> None:
+    for token in range(result.type.count):
+        e.store(e.lane(result, token), out, e.b.mul(e.number(4 * token), stride))
+
+
+def _six_bits(e: Emitter, block: Value) -> tuple[Value, Value]:
+    """The eight scales and the eight minimums of Q4_K and Q5_K, as bytes in two int64."""
+    b = e.b
+    first, second, third = (e.load(block, I32, offset) for offset in (4, 8, 12))
+
+    def word(value: Value, mask: int, shift: int = 0) -> Value:
+        return b.and_(b.lshr(value, I32(shift)) if shift else value, I32(mask))
+
+    def both(low: Value, high: Value) -> Value:
+        return b.or_(b.zext(low, I64), b.shl(b.zext(high, I64), e.number(32)))
+
+    scales = both(word(first, 0x3F3F3F3F), b.or_(word(third, 0x0F0F0F0F), word(first, 0x30303030, 2)))
+    minimums = both(word(second, 0x3F3F3F3F), b.or_(word(third, 0x0F0F0F0F, 4), word(second, 0x30303030, 2)))
+    return scales, minimums
+
+
+def _place(e: Emitter, scales: Value, first: int, second: int) -> Value:
+    """Byte `first` of eight to the lower eight lanes, `second` to the upper ones: (16 x i32)."""
+    eight = e.b.bitcast(scales, vector(I8, 8))
+    order = [byte for lane in range(16) for byte in ((first if lane < 8 else second), 8, 8, 8)]
+    return e.b.bitcast(e.shuffle(eight, e.zero(vector(I8, 8)), order), vector(I32, 16))
+
+
+def _nibbles(e: Emitter, block: Value, offset: int) -> list[Value]:
+    """128 bytes as four vectors of 64 elements: sub-blocks 0 and 2, 1 and 3, 4 and 6, 5 and 7."""
+    found = []
+    for half in (0, 64):
+        both = e.load(block, vector(I8, 64), offset + half)
+        found += [e.b.and_(both, e.every(I8, 64, 15)), e.b.lshr(both, e.every(I8, 64, 4))]
+    return found
+
+
+def _fifth_bits(e: Emitter, block: Value) -> list[Value]:
+    """Sixteen where an element of Q5_K has its fifth bit, in the order of `_nibbles`."""
+    bits = e.load(block, vector(I8, 32), 16)
+    twice = e.shuffle(bits, bits, list(range(32)) * 2)
+    one = e.every(I8, 64, 1)
+    return [
+        e.b.shl(e.b.and_(e.b.lshr(twice, e.lanes(I8, [a] * 32 + [c] * 32)), one), e.every(I8, 64, 4))
+        for a, c in ((0, 2), (1, 3), (4, 6), (5, 7))
+    ]
+
+
+def _k_row(size: int, elements: Callable[[Emitter, Value], list[Value]], width: int) -> Any:
+    """Q4_K or Q5_K: sub-blocks of 32 with a scale and a minimum each."""
+
+    def write(
+        e: Emitter,
+        weights: Value,
+        blocks: Value,
+        shuffled: Value,
+        sums: Value,
+        d: Value,
+        out: Value,
+        stride: Value,
+    ) -> None:
+        total, below = (e.variable(vector(FLOAT, width)) for _ in range(2))
+        with e.loop(blocks) as index:
+            block = e.b.add(weights, e.b.mul(index, e.number(size)))
+            for line in range(0, size, 64):
+                e.prefetch(block, AHEAD + line)
+            scales, minimums = _six_bits(e, block)
+            placed = [_place(e, scales, a, c) for a, c in ((0, 2), (1, 3), (4, 6), (5, 7))]
+            q = elements(e, block)
+            x = _panel(e, width, index, I8, shuffled, 256)
+            zero = e.zero(vector(I32, 16))
+            integers = []
+            for token in range(width):
+                v = [e.dot4(zero, q[i], e.load(x, vector(I8, 64), 256 * token + 64 * i)) for i in range(4)]
+                left = e.dot2(e.dot2(zero, v[0], placed[0]), v[2], placed[2])
+                right = e.dot2(e.dot2(zero, v[1], placed[1]), v[3], placed[3])
+                integers.append(e.b.add(left, right))
+
+            lows = e.b.zext(e.b.bitcast(minimums, vector(I8, 8)), vector(I16, 8))
+            group = min(width, 4)
+            lows = e.shuffle(lows, lows, list(range(8)) * group)
+            s = _panel(e, width, index, I16, sums, 8)
+            quarters = [
+                e.pairs(lows, e.load(s, vector(I16, 8 * group), 16 * token))
+                for token in range(0, width, group)
+            ]
+            _add(e, total, _totals(e, integers), _steps(e, width, index, d, _float_of_half(e, block, 0)))
+            _add(
+                e,
+                below,
+                _totals_of_quarters(e, quarters),
+                _steps(e, width, index, d, _float_of_half(e, block, 2)),
+            )
+        _write(e, e.b.fsub(e.b.load(total), e.b.load(below)), out, stride)
+
+    return kernel(7, write)
+
+
+def _q5_elements(e: Emitter, block: Value) -> list[Value]:
+    return [
+        e.b.or_(low, high) for low, high in zip(_nibbles(e, block, 48), _fifth_bits(e, block), strict=True)
+    ]
+
+
+def _q6_elements(e: Emitter, block: Value) -> list[Value]:
+    """256 elements of 0 to 63, in order, as four vectors of 64."""
+    found = []
+    for half in range(2):
+        low = e.load(block, vector(I8, 64), 64 * half)
+        high = e.load(block, vector(I8, 32), 128 + 32 * half)
+        twice = e.shuffle(high, high, list(range(32)) * 2)
+        for nibbles, shifts in (
+            (e.b.and_(low, e.every(I8, 64, 15)), (0, 2)),
+            (e.b.lshr(low, e.every(I8, 64, 4)), (4, 6)),
+        ):
+            by = e.lanes(I8, [shifts[0]] * 32 + [shifts[1]] * 32)
+            bits = e.b.shl(e.b.and_(e.b.lshr(twice, by), e.every(I8, 64, 3)), e.every(I8, 64, 4))
+            found.append(e.b.or_(nibbles, bits))
+    return found
+
+
+def _q6_row(width: int) -> Any:
+    """Q6_K: sub-blocks of 16 with an int8 scale each; 32 is zero."""
+
+    def write(
+        e: Emitter,
+        weights: Value,
+        blocks: Value,
+        plain: Value,
+        sums: Value,
+        d: Value,
+        out: Value,
+        stride: Value,
+    ) -> None:
+        total = e.variable(vector(FLOAT, width))
+        with e.loop(blocks) as index:
+            block = e.b.add(weights, e.b.mul(index, e.number(210)))
+            for line in range(0, 210, 64):
+                e.prefetch(block, AHEAD + line)
+            scales = e.b.sext(e.load(block, vector(I8, 16), 192), vector(I16, 16))
+            nothing = e.zero(vector(I16, 16))
+            placed = [
+                e.shuffle(scales, nothing, [word for lane in range(16) for word in (j * 4 + lane // 4, 16)])
+                for j in range(4)
+            ]
+            offset = e.b.mul(scales, e.every(I16, 16, -32))
+            q = _q6_elements(e, block)
+            x, s = _panel(e, width, index, I8, plain, 256), _panel(e, width, index, I16, sums, 16)
+            zero = e.zero(vector(I32, 16))
+            integers = []
+            for token in range(width):
+                v = [e.dot4(zero, q[i], e.load(x, vector(I8, 64), 256 * token + 64 * i)) for i in range(4)]
+                left = e.dot2(e.dot2(zero, v[0], placed[0]), v[2], placed[2])
+                right = e.dot2(e.dot2(zero, v[1], placed[1]), v[3], placed[3])
+                lower = e.pairs(offset, e.load(s, vector(I16, 16), 32 * token))  # (8 x i32)
+                lower = e.shuffle(lower, e.zero(lower.type), list(range(16)))
+                integers.append(e.b.add(e.b.add(left, right), lower))
+            _add(e, total, _totals(e, integers), _steps(e, width, index, d, _float_of_half(e, block, 208)))
+        _write(e, e.b.load(total), out, stride)
+
+    return kernel(7, write)
+
+
+def _small_row(size: int, elements: Callable[[Emitter, Value], Value], zero_point: int, width: int) -> Any:
+    """Q8_0 or Q4_0: blocks of 32 with a scale; lane i of eight holds the blocks i, i + 8 ... of the row."""
+
+    def write(
+        e: Emitter,
+        weights: Value,
+        blocks: Value,
+        plain: Value,
+        sums: Value,
+        d: Value,
+        out: Value,
+        stride: Value,
+    ) -> None:
+        """`blocks` counts those of 32; a group of eight shares a step of the activations."""
+        eight = vector(FLOAT, 8)
+        totals = [e.variable(eight) for _ in range(width)]
+        with e.loop(e.b.lshr(e.b.add(blocks, e.number(7)), e.number(3))) as index:
+            first = e.b.shl(index, e.number(3))
+            x, s = _panel(e, width, index, I8, plain, 256), _panel(e, width, index, I16, sums, 8)
+            integers = [[] for _ in range(width)]  # type: list[list[Value]]
+            scales = e.zero(eight)
+            for i in range(8):
+                there = e.b.icmp_signed("<", e.b.add(first, e.number(i)), blocks)
+                at = e.b.select(there, e.b.add(first, e.number(i)), first)  # read again, and worth nothing
+                block = e.b.add(weights, e.b.mul(at, e.number(size)))
+                e.prefetch(block, AHEAD)
+                scale = e.b.select(there, _float_of_half(e, block, 0), FLOAT(0.0))
+                scales = e.b.insert_element(scales, scale, I32(i))
+                q = elements(e, block)
+                for token in range(width):
+                    read = e.load(x, vector(I8, 32), 256 * token + 32 * i)
+                    integers[token].append(e.dot4(e.zero(vector(I32, 8)), q, read))
+            for token in range(width):
+                dots = e.zero(vector(I32, 8))
+                for i, value in enumerate(integers[token]):
+                    dots = e.b.insert_element(dots, e.halves(value, plus=e.b.add), I32(i))
+                shift = e.b.sext(e.load(s, vector(I16, 8), 16 * token), vector(I32, 8))
+                dots = e.b.sub(dots, e.b.mul(shift, e.every(I32, 8, zero_point)))
+                step = e.load(_panel(e, width, index, FLOAT, d, 1), FLOAT, 4 * token)
+                _add(e, totals[token], dots, e.b.fmul(scales, e.splat(step, 8)))
+        for token in range(width):
+            result = e.float_total(e.b.load(totals[token]))
+            e.store(result, out, e.b.mul(e.number(4 * token), stride))
+
+    return kernel(7, write)
+
+
+def _q8_elements(e: Emitter, block: Value) -> Value:
+    return e.b.xor(e.load(block, vector(I8, 32), 2), e.every(I8, 32, -128))  # 128 more, without sign
+
+
+def _q4_0_elements(e: Emitter, block: Value) -> Value:
+    both = e.load(block, vector(I8, 16), 2)
+    return e.shuffle(e.b.and_(both, e.every(I8, 16, 15)), e.b.lshr(both, e.every(I8, 16, 4)), list(range(32)))
+
+
+q4_k_1, q4_k_4, q4_k_8 = (_k_row(144, lambda e, block: _nibbles(e, block, 16), width) for width in (1, 4, 8))
+q5_k_1, q5_k_4, q5_k_8 = (_k_row(176, _q5_elements, width) for width in (1, 4, 8))
+q6_k_1, q6_k_4, q6_k_8 = (_q6_row(width) for width in (1, 4, 8))
+q8_0_1, q8_0_4, q8_0_8 = (_small_row(34, _q8_elements, 128, width) for width in (1, 4, 8))
+q4_0_1, q4_0_4, q4_0_8 = (_small_row(18, _q4_0_elements, 8, width) for width in (1, 4, 8))
+
+
+@njit(nogil=True)
+def row(
+    kind: int,
+    width: int,
+    weights: int,
+    blocks: int,
+    plain: int,
+    shuffled: int,
+    halves: int,
+    wholes: int,
+    d: int,
+    out: int,
+    stride: int,
+) -> None:
+    """Multiply one row with a panel, see `products.multiply`."""
+    if kind == Q4_K:
+        if width == 1:
+            q4_k_1(weights, blocks, shuffled, wholes, d, out, stride)
+        elif width == 4:
+            q4_k_4(weights, blocks, shuffled, wholes, d, out, stride)
+        else:
+            q4_k_8(weights, blocks, shuffled, wholes, d, out, stride)
+    elif kind == Q6_K:
+        if width == 1:
+            q6_k_1(weights, blocks, plain, halves, d, out, stride)
+        elif width == 4:
+            q6_k_4(weights, blocks, plain, halves, d, out, stride)
+        else:
+            q6_k_8(weights, blocks, plain, halves, d, out, stride)
+    elif kind == Q5_K:
+        if width == 1:
+            q5_k_1(weights, blocks, shuffled, wholes, d, out, stride)
+        elif width == 4:
+            q5_k_4(weights, blocks, shuffled, wholes, d, out, stride)
+        else:
+            q5_k_8(weights, blocks, shuffled, wholes, d, out, stride)
+    elif kind == Q8_0:
+        if width == 1:
+            q8_0_1(weights, blocks, plain, wholes, d, out, stride)
+        elif width == 4:
+            q8_0_4(weights, blocks, plain, wholes, d, out, stride)
+        else:
+            q8_0_8(weights, blocks, plain, wholes, d, out, stride)
+    elif width == 1:
+        q4_0_1(weights, blocks, plain, wholes, d, out, stride)
+    elif width == 4:
+        q4_0_4(weights, blocks, plain, wholes, d, out, stride)
+    else:
+        q4_0_8(weights, blocks, plain, wholes, d, out, stride)
