@@ -56,6 +56,14 @@ def test_loading_is_held_against_reading_the_file():
     assert "| read_s, cold | 1 thread | 2.00 (1.00 to 4.00) | 1.00 (0.50 to 2.00) |" in tables([measured()])
 
 
+def test_another_setting_of_refute_is_shown_and_is_no_peer():
+    samples = {**measured().samples, "decode@0": {"refute": [30, 40, 20], "refute+mmap": [9, 9, 9]}}
+    both = measured(samples=samples, opened={"refute": {"row_bytes": 0}, "refute+mmap": {}})
+    decode, _ = rows(both)
+    assert decode.best is None
+    assert "| decode@0 | 30.0 | 9.0 |" in tables([both])
+
+
 def test_refute_alone_has_rates_and_no_ratios():
     samples = {
         figure: {"refute": by["refute"]} for figure, by in measured().samples.items() if "refute" in by
