@@ -80,7 +80,8 @@ def mutations_of(bundle: Bundle, name: str) -> Iterator[Mutation]:
         pointer = re.sub("(?<=/packages/).*", "*", pointer)
         for changed in ("x", 1) if value is None else (other(value),):
             later = 10**12 if steps[-1:] == ("monotonic_ns",) else 0  # beyond what clocks may differ by
-            yield Mutation(name, pointer, steps, changed + later if later else changed)
+            soon = steps[-1:] == ("t_ns",)  # before the next line, however near that is
+            yield Mutation(name, pointer, steps, value + 1 if soon else changed + later if later else changed)
 
 
 def _fields(value: Any, steps: Steps) -> Iterator[tuple[Steps, Any]]:
