@@ -43,44 +43,49 @@ from refute_runtime.weights import GgufFile
 
 TOKENS = {"embedded": 256, "medium": 48, "30b": 32}  # decoded in a sample
 SCANNED = (PEER, "llama+no-mmap+huge", "llama+no-repack", "llama+no-mmap+no-repack+huge")
-_COPIES = 2.2  # of the file in memory at most, for an engine that maps it and repacks it too
+_COPY = 1.2  # of the file: what a process holds at most, beside what it maps
 _MOST_OF_MEMORY = 0.7
+_LARGE = 4 << 30  # bytes
 
 
 def scan(job: Job) -> dict[str, dict[str, float]]:
-    """Rates by metric and setting of llama.cpp, the better of two short samples."""
+    """Rates by metric and setting of llama.cpp: the better of two short samples, or one of a large file."""
     found: dict[str, dict[str, float]] = {metric: {} for metric in job.metrics}
+    variants = [("", True, job.threads), ("+no-flash", False, job.threads), ("+one-thread", True, 1)]
+    seeds = (1, 2)
+    if job.path.stat().st_size > _LARGE:  # it takes minutes, and one thread is half as fast there
+        variants, seeds = variants[:2], seeds[:1]
     for base in SCANNED:
         say(f"{job.size}: scanning {base}")
         try:
             with opened(job, base) as session:
-                for suffix in ("", "+no-flash"):
+                for suffix, flash, threads in variants:
                     if suffix:
-                        session.plain_attention()
+                        session.again(flash=flash, threads=threads)
                     session.warm()
                     for metric in job.metrics:
-                        rates = [session.rate(metric, seed, max(8, job.tokens // 2)) for seed in (1, 2)]
+                        rates = [session.rate(metric, seed, max(8, job.tokens // 2)) for seed in seeds]
                         found[metric][base + suffix] = max(rates)
         except WorkerError as error:
             say(f"{job.size}: {base} is left out: {error}")
     return found
 
 
-def measure(job: Job, *, peer: bool, best: Sequence[str], apart: bool) -> Measured:
-    """All figures of one file. best: settings to measure instead of those that a scan finds."""
+def measure(job: Job, *, peer: bool, also: Sequence[str], apart: bool) -> Measured:
+    """All figures of one file. also: further settings; those of llama.cpp instead of what a scan finds."""
     say(f"{job.size}: {job.path}, {job.path.stat().st_size / 1e9:.3f} GB")
     wanted: dict[str, set[str]] = {REFUTE: set(job.metrics)}
-    scanned: dict[str, dict[str, float]] = {}
     if peer:
         wanted[PEER] = set(job.metrics)
-        scanned = {} if best else scan(job)
-        for name in best:
-            wanted.setdefault(name, set()).update(job.metrics)
-        for metric, rates in scanned.items():
-            if rates:
-                wanted.setdefault(max(rates, key=lambda name: rates[name]), set()).add(metric)
+    wanted |= {name: set(job.metrics) for name in also if peer or Setting.parsed(name).engine == REFUTE}
+    scanned: dict[str, dict[str, float]] = {}
+    if peer and not any(Setting.parsed(name).engine == PEER for name in also):
+        scanned = scan(job)
+    for metric, rates in scanned.items():
+        if rates:
+            wanted.setdefault(max(rates, key=lambda name: rates[name]), set()).add(metric)
     rounds = Rounds(job, wanted)
-    needed = job.path.stat().st_size * _COPIES * len(wanted)
+    needed = job.path.stat().st_size * (1 + _COPY * len(wanted))  # in the page cache, and in each process
     if apart := apart or needed > _MOST_OF_MEMORY * (meminfo("MemAvailable") or 0):
         say(f"{job.size}: one process at a time, as for {len(wanted)} of them memory is short")
         rounds.apart()
@@ -94,7 +99,7 @@ def measure(job: Job, *, peer: bool, best: Sequence[str], apart: bool) -> Measur
         active_bytes=read,
         runs=job.runs,
         tokens=job.tokens,
-        threads=job.threads,
+        threads=rounds.opened[REFUTE]["engine"]["threads"],
         one_at_a_time=apart,
         metrics=job.metrics,
         scan=scanned,
@@ -153,19 +158,19 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--contexts", type=numbers, default=[0, 512, 2048])
     parser.add_argument("--prompts", type=numbers, default=[128, 512])
     parser.add_argument("--tokens", type=int, help="decoded in a sample (by size)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of every engine")
+    parser.add_argument("--threads", type=int, help="of every engine (its own choice)")
     parser.add_argument("--backend", default="cpu", help="of refute")
     parser.add_argument(
-        "--best",
+        "--also",
         nargs="*",
         default=[],
         metavar="SETTING",
-        help="of llama.cpp, for no scan: llama+no-mmap+huge",
+        help="measured too: refute+mmap; llama+no-mmap+huge, instead of a scan",
     )
     parser.add_argument("--apart", action="store_true", help="one process at a time, whatever memory holds")
     given = parser.parse_args()
     try:
-        given.best = [str(Setting.parsed(name)) for name in given.best]
+        given.also = [str(Setting.parsed(name)) for name in given.also]
     except ValueError as error:
         parser.error(str(error))
     return given
@@ -222,7 +227,7 @@ def main() -> None:
         with opened(job_of("embedded", given), REFUTE) as session:
             session.warm()  # compiles, once for all processes that follow
         for size in given.sizes:
-            measured.append(measure(job_of(size, given), peer=peer, best=given.best, apart=given.apart))
+            measured.append(measure(job_of(size, given), peer=peer, also=given.also, apart=given.apart))
             took = time.monotonic() - began
             document |= {
                 "seconds": round(took),

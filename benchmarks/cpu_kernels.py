@@ -69,6 +69,9 @@ class Tensors:
     def type_of(self, name: str) -> TensorType:
         return self._held[name][0]
 
+    def types(self) -> dict[str, TensorType]:
+        return {name: kind for name, (kind, _) in self._held.items()}
+
     def shape(self, name: str) -> tuple[int, ...]:
         return self._shapes[name]
 
@@ -156,7 +159,7 @@ def layer_operations(tensors: Tensors) -> Iterator[Operation]:
         positions = np.arange(tokens)
         unit = "GB/s" if tokens == 1 else "GMAC/s"
         yield Operation(
-            f"norm, {tokens} tokens", "us", 1, Bounds(tokens * h * 8.0, tokens * h / 16 * 4),
+            f"norm, {tokens} tokens", "us", 1, Bounds(0, tokens * h / 16 * 4, serial=True),
             lambda backend, i, x=x: backend.norm(x, f"blk.{i % LAYERS}.attn_norm.weight"),
         )  # fmt: skip
         yield Operation(
@@ -220,7 +223,7 @@ def result(operation: Operation, backend: Any, runs: int, machine: dict[str, Any
     threads = backend.threads
     limit = max(value for name, value in machine["bandwidth"].items() if int(name[-1]) <= threads)
     counted = backend.path == "vnni"  # instructions of the other path are LLVM's choice
-    expected, bound = operation.bounds.seconds(limit, machine["clock"] * threads, counted=counted)
+    expected, bound = operation.bounds.seconds(limit, machine["clock"], threads, counted=counted)
     with backend.computing():
         seconds = timed(operation, backend, runs)
 

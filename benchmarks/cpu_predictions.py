@@ -29,19 +29,23 @@ CYCLES = {
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Bytes that memory has to give, and cycles of one core."""
+    """Bytes that memory has to give, and cycles of one core. serial: whether one thread does all of it."""
 
     nbytes: float
     cycles: float
+    serial: bool = False
 
-    def seconds(self, bandwidth: float, cycles: float, *, counted: bool) -> tuple[float | None, str]:
+    def seconds(
+        self, bandwidth: float, clock: float, threads: int, *, counted: bool
+    ) -> tuple[float | None, str]:
         """The slower of the two, and which it is; None where instructions were not counted and may decide.
 
-        bandwidth: bytes per second. cycles: per second, of all cores that compute.
+        bandwidth: bytes per second of so many threads. clock: cycles per second of one core.
         """
-        reading, computing = self.nbytes / bandwidth, self.cycles / cycles
         if not counted:
             return None, "not counted"
+        reading = self.nbytes / bandwidth
+        computing = self.cycles / (clock * (1 if self.serial else threads))
         return max(reading, computing), "memory" if reading > computing else "instructions"
 
 

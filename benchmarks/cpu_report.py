@@ -70,7 +70,7 @@ def rows(measured: Measured) -> Iterator[Row]:
     for metric in measured.metrics:
         samples = measured.samples[metric]
         medians = {name: statistics.median(values) for name, values in samples.items()}
-        peers = [name for name in medians if name != REFUTE]
+        peers = [name for name in medians if name.split("+")[0] == PEER]
         best = max(peers, key=lambda name: medians[name]) if peers else ""
         yield Row(
             metric=metric,
@@ -149,6 +149,9 @@ def _parts(measured: Measured) -> Iterator[str]:
             for row in rows(measured)
         ],
     )
+    names = list(measured.opened)
+    if len(names) > 1:
+        yield _table(["tok/s, medians", *names], list(_medians(measured, names)))
     yield _table(["seconds", "what", "median (extremes)", "refute's by it"], list(_times(measured)))
     yield _table(
         ["memory, GB", "resident at most", "at the end", "without mapped files"],
@@ -166,6 +169,13 @@ def _parts(measured: Measured) -> Iterator[str]:
             for name in measured.bandwidth[0]
         ],
     )
+
+
+def _medians(measured: Measured, names: Sequence[str]) -> Iterator[list[str]]:
+    """Every setting that was measured: llama.cpp's best ones only where they were the best of the scan."""
+    for metric in measured.metrics:
+        samples = measured.samples[metric]
+        yield [metric, *(_or_dash(statistics.median(samples[n]) if n in samples else None) for n in names)]
 
 
 def _times(measured: Measured) -> Iterator[list[str]]:
@@ -206,11 +216,11 @@ def plot(every: Sequence[Measured]) -> str:
         return _LEFT + (_WIDTH - _LEFT - 30) * value / right
 
     bottom = height - 34
-    for mark in (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0):
-        if mark <= right:
-            colour = "#333" if mark == 1 else "#ddd"
-            parts.append(f'<path d="M{x(mark):.1f} {_TOP}V{bottom}" stroke="{colour}"/>')
-            parts.append(_text(x(mark) - 8, bottom + 16, f"{mark:g}"))
+    step = next(step for step in (0.5, 1, 2, 5, 10, 50, 1e9) if right / step <= 10)
+    for mark in sorted({1.0, *(step * i for i in range(int(right / step) + 1))}):
+        colour = "#333" if mark == 1 else "#ddd"
+        parts.append(f'<path d="M{x(mark):.1f} {_TOP}V{bottom}" stroke="{colour}"/>')
+        parts.append(_text(x(mark) - 4, bottom + 16, f"{mark:g}"))
     y = _TOP + 4
     for measured in every:
         y += _LINE

@@ -66,14 +66,20 @@ class _Engine:
 class Refute(_Engine):
     """The bundled runtime."""
 
-    def open(self, path: str, capacity: int, threads: int, backend: str, options: dict[str, Any]) -> Any:
-        """Load a model; seconds of imports, of loading and of the first token, and how it computes."""
+    def open(
+        self, path: str, capacity: int, threads: int | None, backend: str, options: dict[str, Any]
+    ) -> Any:
+        """Load a model; seconds of imports, of loading and of the first token, and how it computes.
+
+        threads: None for as many as the engine chooses.
+        """
         begun = time.perf_counter()
         from refute_runtime.engine import Engine  # noqa: PLC0415 (timed)
 
         imported = time.perf_counter()
-        engine = Engine.load(path, backend=backend, **options).with_threads(threads)
+        engine = Engine.load(path, backend=backend, **options)
         loaded = time.perf_counter()
+        engine = engine if threads is None else engine.with_threads(threads)
         self._model = engine.model
         self._cache = engine.new_cache(capacity)
         self.vocabulary, self.context = engine.config.vocabulary, engine.config.context
@@ -101,8 +107,9 @@ class Refute(_Engine):
 class Llama(_Engine):
     """llama.cpp through llama-cpp-python's C functions, as its defaults are but for the options."""
 
-    def open(self, path: str, capacity: int, threads: int, options: dict[str, Any]) -> Any:
+    def open(self, path: str, capacity: int, threads: int | None, options: dict[str, Any]) -> Any:
         """As of `Refute`. options: mmap, repack, flash; what is not named is llama.cpp's default."""
+        threads = threads or os.cpu_count() or 1
         begun = time.perf_counter()
         self._llama = llama = importlib.import_module("llama_cpp")
         imported = time.perf_counter()
@@ -141,9 +148,9 @@ class Llama(_Engine):
             },
         }
 
-    def sequence(self, capacity: int, threads: int, *, flash: bool) -> None:
+    def sequence(self, capacity: int, threads: int | None, *, flash: bool) -> None:
         """Begin a new sequence. flash: whether llama.cpp may choose flash attention, its default."""
-        llama = self._llama
+        llama, threads = self._llama, threads or os.cpu_count() or 1
         if self._context:
             llama.llama_free(self._context)
         params = llama.llama_context_default_params()

@@ -22,7 +22,7 @@ class Job:
     size: str
     path: Path
     backend: str
-    threads: int
+    threads: int | None  # None: what refute chooses, all processors for llama.cpp
     runs: int
     tokens: int
     contexts: tuple[int, ...]
@@ -53,9 +53,10 @@ class Session:
         told: dict[str, Any] = {"options": setting.options}
         if setting.engine == "refute":
             told["backend"] = job.backend
+        threads = 1 if setting.one_thread else job.threads
         try:
             self.opened = self._worker.ask(
-                "open", path=str(job.path), capacity=job.capacity, threads=job.threads, **told
+                "open", path=str(job.path), capacity=job.capacity, threads=threads, **told
             )
         except WorkerError:
             self.close()
@@ -83,9 +84,9 @@ class Session:
         taken = self._worker.ask("decode", count=tokens or self._job.tokens, seed=seed)
         return len(taken) / sum(taken)
 
-    def plain_attention(self) -> None:
-        """Begin a new sequence without flash attention; only llama.cpp has the choice."""
-        self._worker.ask("sequence", capacity=self._job.capacity, threads=self._job.threads, flash=False)
+    def again(self, *, flash: bool, threads: int | None) -> None:
+        """Begin a new sequence, computed otherwise; only llama.cpp has the choice."""
+        self._worker.ask("sequence", capacity=self._job.capacity, threads=threads, flash=flash)
         self._length = 0
 
     def memory(self) -> dict[str, int]:
@@ -169,7 +170,8 @@ class Rounds:
     def machine(self, *, reading: str = "") -> None:
         """What memory, and where a state of the page cache is named the disk, give now."""
         with Worker("machine") as machine:
-            for threads in (1, 2) if reading else ():
+            order = (2, 1) if len(self.bandwidth) % 2 else (1, 2)
+            for threads in order if reading else ():
                 if reading == "cold":
                     forget(self.job.path)
                 seconds = machine.ask("read", path=str(self.job.path), threads=threads)

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 _MODIFIERS = {
     "refute": {"mmap"},
-    "llama": {"no-mmap", "no-repack", "no-flash", "huge"},
+    "llama": {"no-mmap", "no-repack", "no-flash", "huge", "one-thread"},
 }
 _HUGE = "glibc.malloc.hugetlb=1"  # glibc then asks for huge pages
 
@@ -47,11 +47,14 @@ class Setting:
         return {"GLIBC_TUNABLES": _HUGE} if "huge" in self.modifiers else {}
 
     @property
+    def one_thread(self) -> bool:
+        return "one-thread" in self.modifiers
+
+    @property
     def options(self) -> dict[str, bool]:
         """What `open` of the engine is told: only what differs from its default."""
-        return {
-            name.removeprefix("no-"): not name.startswith("no-") for name in self.modifiers if name != "huge"
-        }
+        told = (name for name in self.modifiers if name not in {"huge", "one-thread"})
+        return {name.removeprefix("no-"): not name.startswith("no-") for name in told}
 
 
 class Worker:

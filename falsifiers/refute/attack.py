@@ -136,7 +136,7 @@ def _run(plan: Plan, blank: Finding, *, faults_only: bool, also: Sequence[Fault]
         return dataclasses.replace(with_controls, verdict=verdict, reason=reason, figure="faults only")
     attacked = _attacked(plan, with_controls)
     judgement = plan.kind.judge(attacked.judged, plan.falsifier.bound)
-    invalid = invalidity(attacked)
+    invalid = invalidity(attacked, paired=plan.kind.paired)
     verdict = conclude(judgement, faults_caught=caught, control_green=control.green, valid=not invalid)
     return dataclasses.replace(
         attacked,

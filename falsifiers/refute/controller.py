@@ -59,6 +59,14 @@ class Controller:
         if not self.ledger.contracts:
             self._plan([self._key(id) for id in ids])
 
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Watch the host while a claim is attacked, here or by a worker."""
+        self.ledger.attacked(self._key(nodeid)[0])
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        """Watch it less closely."""
+        self.ledger.rested(self._key(nodeid)[0])
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Bring a finding to the disk as soon as it is there."""

@@ -81,6 +81,16 @@ class Ledger:
             runs = {writer.path: writer.began_ns for writer in self._writers.values()}
             self._telemetry = Telemetry.started(runs)
 
+    def attacked(self, contract: str) -> None:
+        """Note that an attack on a claim of a contract begins."""
+        if self._telemetry is not None and contract in self._writers:
+            self._telemetry.attacked(self._writers[contract].path)
+
+    def rested(self, contract: str) -> None:
+        """Note that it is over."""
+        if self._telemetry is not None and contract in self._writers:
+            self._telemetry.rested(self._writers[contract].path)
+
     def take(self, document: str) -> tuple["Finding", Path | None]:
         """Keep a finding that came as JSON; return it, and the file that it lies in."""
         finding = Finding.from_json(json.loads(document))

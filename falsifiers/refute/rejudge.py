@@ -180,7 +180,7 @@ def _derived(finding: Finding, falsifier: Falsifier, kind: Kind[Any]) -> Iterato
         if probed(finding, timing=kind.timing) != (finding.noise is not None):
             has, wants = (None, "probes of the host") if finding.noise is None else ("probes", None)
             yield "/noise", has, wants
-        invalid = invalidity(finding)
+        invalid = invalidity(finding, paired=kind.paired)
         verdict = conclude(judgement, faults_caught=caught, control_green=control.green, valid=not invalid)
     yield from _compare("/verdict", finding.verdict, verdict)
     yield from _compare("/reason", finding.reason, reason_for(verdict, judgement, control, trials, invalid))

@@ -1,10 +1,15 @@
-"""What the host did while a run went on: a sample a second, a line each, in every run that is open."""
+"""What the host did while a run went on: a line a second while its claims are attacked, one a minute else.
+
+The runs of one session, one for each contract, are open at the same time; what happens while another's claims
+are attacked is in the lines of that one.
+"""
 
 import json
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +19,8 @@ from refute.finding import timestamp
 from refute.gpus import Gpus, NoGpus
 from refute.reader import TELEMETRY
 
-_PERIOD = 1.0  # seconds
+_PERIOD = 1.0  # seconds between two lines of a run whose claims are attacked
+_REST = 60.0  # of one whose are not
 _RELIST = 10  # samples; finding processes costs ten times as much as reading them
 _PROC = Path("/proc")
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
@@ -98,12 +104,15 @@ class Telemetry:
 
     host: Host
     runs: Mapping[Path, int]
+    _attacks: Counter[Path] = field(default_factory=Counter)
+    _last: dict[Path, int] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
     _end: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
     @classmethod
     def started(cls, runs: Mapping[Path, int], host: Host | None = None) -> Self:
-        """Take the first sample, and go on once a second until it is stopped."""
+        """Take the first sample, and go on until it is stopped."""
         telemetry = cls(host or Host(_gpus()), dict(runs))
         telemetry.take()
         thread = threading.Thread(target=telemetry._go_on, name="refute-telemetry", daemon=True)
@@ -121,19 +130,38 @@ class Telemetry:
                 self.host.gpus.close()
             self._thread = None
 
-    def take(self) -> None:
-        """Add one line to every run."""
-        sample, at, now = self.host.sample(), timestamp(), time.monotonic_ns()
-        for run, began in self.runs.items():
-            line = json.dumps({"t_ns": now - began, "at": at, **sample}, allow_nan=False)
-            with suppress(OSError), (run / TELEMETRY).open("ab") as stream:
-                stream.write(f"{line}\n".encode())
+    def attacked(self, run: Path) -> None:
+        """Note that an attack on a claim of a run begins; several may go on at once."""
+        self._attacks[run] += 1
+        self.take([run])
+
+    def rested(self, run: Path) -> None:
+        """Note that one is over."""
+        self.take([run])
+        self._attacks[run] -= 1
+
+    def take(self, runs: Iterable[Path] | None = None) -> None:
+        """Add one line to these runs, or to every one."""
+        with self._lock:
+            sample, at, now = self.host.sample(), timestamp(), time.monotonic_ns()
+            for run in self.runs if runs is None else runs:
+                self._last[run] = now
+                line = json.dumps({"t_ns": now - self.runs[run], "at": at, **sample}, allow_nan=False)
+                with suppress(OSError), (run / TELEMETRY).open("ab") as stream:
+                    stream.write(f"{line}\n".encode())
+
+    def due(self) -> list[Path]:
+        """The runs that lack a line by now."""
+        old = time.monotonic_ns() - round(_REST * 1e9)
+        return [run for run in self.runs if self._attacks[run] > 0 or self._last.get(run, 0) <= old]
 
     def _go_on(self) -> None:
         due = time.monotonic() + _PERIOD
         while not self._end.wait(max(0.0, due - time.monotonic())):
             due += _PERIOD
-            self.take()
+            runs = self.due()
+            if runs:
+                self.take(runs)
 
 
 def _gpus() -> Gpus | None:

@@ -9,10 +9,13 @@ from refute import noise
 from refute.finding import Finding, Setting
 
 
-def invalidity(finding: Finding) -> list[str]:
-    """Return every reason why the verdict counts for nothing; none where it counts."""
+def invalidity(finding: Finding, *, paired: bool) -> list[str]:
+    """Return every reason why the verdict counts for nothing; none where it counts.
+
+    paired: as the kind is; noise is no reason against a ratio of two times that it makes longer alike.
+    """
     reasons = [reason for setting in finding.settings for reason in _differences(setting)]
-    return reasons if finding.noise is None else [*reasons, *noise.excesses(finding.noise)]
+    return reasons if finding.noise is None or paired else [*reasons, *noise.excesses(finding.noise)]
 
 
 def probed(finding: Finding, *, timing: bool) -> bool:

@@ -56,6 +56,14 @@ def test_loading_is_held_against_reading_the_file():
     assert "| read_s, cold | 1 thread | 2.00 (1.00 to 4.00) | 1.00 (0.50 to 2.00) |" in tables([measured()])
 
 
+def test_another_setting_of_refute_is_shown_and_is_no_peer():
+    samples = {**measured().samples, "decode@0": {"refute": [30, 40, 20], "refute+mmap": [9, 9, 9]}}
+    both = measured(samples=samples, opened={"refute": {"row_bytes": 0}, "refute+mmap": {}})
+    decode, _ = rows(both)
+    assert decode.best is None
+    assert "| decode@0 | 30.0 | 9.0 |" in tables([both])
+
+
 def test_refute_alone_has_rates_and_no_ratios():
     samples = {
         figure: {"refute": by["refute"]} for figure, by in measured().samples.items() if "refute" in by
@@ -77,6 +85,7 @@ def test_a_setting_says_how_it_differs_from_the_default():
     assert setting.options == {"mmap": False, "flash": False}
     assert "GLIBC_TUNABLES" in setting.environment
     assert str(setting) == "llama+no-mmap+no-flash+huge"
+    assert Setting.parsed("llama+one-thread").one_thread
 
 
 @pytest.mark.parametrize("name", ["vllm", "llama+fast", "refute+no-flash", ""])
@@ -105,7 +114,7 @@ def test_a_worker_that_dies_is_said():
 def test_an_engine_decodes_from_where_it_was_filled():
     with Worker("refute") as worker:
         told = worker.ask("open", path=str(EMBEDDED), capacity=40, threads=1, backend="array", options={})
-        assert told["engine"]["backend"] == "array"
+        assert told["engine"]["threads"] == 1
         assert worker.ask("fill", count=30, seed=1) > 0
         assert len(worker.ask("decode", count=10, seed=1)) == 10
         assert len(worker.ask("decode", count=10, seed=1)) == 10  # the first ten are forgotten

@@ -6,12 +6,16 @@ from cpu_predictions import CYCLES, Bounds, attention, product
 
 def test_the_slower_bound_decides():
     bounds = Bounds(nbytes=2e9, cycles=3e9)
-    assert bounds.seconds(1e9, 2e9, counted=True) == (2.0, "memory")
-    assert bounds.seconds(4e9, 2e9, counted=True) == (1.5, "instructions")
+    assert bounds.seconds(1e9, 1e9, 2, counted=True) == (2.0, "memory")
+    assert bounds.seconds(4e9, 1e9, 2, counted=True) == (1.5, "instructions")
+
+
+def test_what_one_thread_does_is_no_faster_on_two():
+    assert Bounds(nbytes=0, cycles=3e9, serial=True).seconds(1e9, 1e9, 2, counted=True)[0] == 3.0
 
 
 def test_uncounted_instructions_predict_nothing():
-    assert Bounds(2e9, 3e9).seconds(1e9, 2e9, counted=False) == (None, "not counted")
+    assert Bounds(2e9, 3e9).seconds(1e9, 1e9, 2, counted=False) == (None, "not counted")
 
 
 @pytest.mark.parametrize("kind", CYCLES)

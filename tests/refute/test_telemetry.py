@@ -1,4 +1,4 @@
-"""A line a second about the host, from a run's opening to its seal."""
+"""Lines about the host, from a run's opening to its seal: more of them while its claims are attacked."""
 
 import json
 import threading
@@ -78,12 +78,59 @@ def test_it_goes_on_until_it_is_stopped(tmp_path, monkeypatch):
             return super().sample()
 
     running = Telemetry.started({tmp_path: 0}, Counted())
+    running.attacked(tmp_path)
     assert enough.wait(20)
     thread = running._thread
     running.stop()
     count = len(lines(tmp_path))
     assert count == Counted.taken >= 6
     assert not thread.is_alive()
+
+
+@pytest.fixture
+def two(tmp_path, monkeypatch):
+    """Telemetry of two runs, whose thread does nothing, and its clock."""
+    clock = [1_000 * 10**9]
+    monkeypatch.setattr(telemetry.time, "monotonic_ns", lambda: clock[0])
+    runs = [tmp_path / "a", tmp_path / "b"]
+    for run in runs:
+        run.mkdir()
+    watching = Telemetry(Host(), dict.fromkeys(runs, 0))
+    watching.take()
+    return watching, runs, clock
+
+
+def test_a_run_whose_claims_are_attacked_lacks_a_line_each_second_and_others_one_a_minute(two):
+    watching, (a, b), clock = two
+    watching.attacked(a)
+    clock[0] += 10**9
+    assert watching.due() == [a]
+    clock[0] += 59 * 10**9
+    assert watching.due() == [a, b]
+    watching.take([a, b])
+    watching.rested(a)
+    assert watching.due() == []
+    clock[0] += 60 * 10**9
+    assert watching.due() == [a, b]
+
+
+def test_an_attack_has_a_line_at_its_beginning_and_its_end(two):
+    watching, (a, b), clock = two
+    for note in (watching.attacked, watching.rested):
+        clock[0] += 10**8
+        note(a)
+    assert [line["t_ns"] - 1_000 * 10**9 for line in lines(a)] == [0, 10**8, 2 * 10**8]
+    assert len(lines(b)) == 1
+
+
+def test_attacks_of_several_workers_are_counted(two):
+    watching, (a, _), _ = two
+    watching.attacked(a)
+    watching.attacked(a)
+    watching.rested(a)
+    assert watching.due() == [a]
+    watching.rested(a)
+    assert watching.due() == []
 
 
 def test_a_folder_that_is_gone_stops_nothing(tmp_path):

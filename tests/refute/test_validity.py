@@ -32,17 +32,24 @@ LOUD = dataclasses.replace(QUIET, kernel_ns=(5000,) * 40)
 )
 def test_what_was_not_attacked_as_asked_for_does_not_count(contract, setting, says):
     odd = changed(finding(contract, "exact", run_id(1)), settings=(Setting(*setting),))
-    assert invalidity(odd) == says
+    assert invalidity(odd, paired=False) == says
 
 
 def test_an_honest_finding_counts(contract):
-    assert invalidity(finding(contract, "exact", run_id(1))) == []
+    assert invalidity(finding(contract, "exact", run_id(1)), paired=False) == []
 
 
 def test_a_loud_host_makes_a_finding_invalid(contract):
     loud = changed(finding(contract, "exact", run_id(1)), noise=Noise(LOUD, QUIET))
-    assert invalidity(loud)
-    assert invalidity(changed(loud, noise=Noise(QUIET, QUIET))) == []
+    assert invalidity(loud, paired=False)
+    assert invalidity(changed(loud, noise=Noise(QUIET, QUIET)), paired=False) == []
+
+
+def test_noise_says_nothing_against_a_ratio_of_two_times_of_one_run(contract):
+    loud = changed(finding(contract, "exact", run_id(1)), noise=Noise(LOUD, QUIET))
+    assert invalidity(loud, paired=True) == []
+    other = changed(loud, settings=(Setting("seed", 3, 4, None),))
+    assert invalidity(other, paired=True) == ["seed 3 was asked for, the engine says 4"]
 
 
 def test_only_claims_about_the_host_s_time_are_probed_for(contract):

@@ -80,7 +80,8 @@ def mutations_of(bundle: Bundle, name: str) -> Iterator[Mutation]:
         pointer = re.sub("(?<=/packages/).*", "*", pointer)
         for changed in ("x", 1) if value is None else (other(value),):
             later = 10**12 if steps[-1:] == ("monotonic_ns",) else 0  # beyond what clocks may differ by
-            yield Mutation(name, pointer, steps, changed + later if later else changed)
+            soon = steps[-1:] == ("t_ns",)  # before the next line, however near that is
+            yield Mutation(name, pointer, steps, value + 1 if soon else changed + later if later else changed)
 
 
 def _fields(value: Any, steps: Steps) -> Iterator[tuple[Steps, Any]]:
@@ -166,7 +167,7 @@ def derived_again(finding: Finding, contract: Contract) -> Finding:
         said = "turned red" if caught else f"stayed green over {len(trial.observations)} cases"
         trials.append(dataclasses.replace(trial, caught=caught, reason=said))
     judgement = kind.judge(finding.judged, bound)
-    invalid = invalidity(finding)
+    invalid = invalidity(finding, paired=kind.paired)
     verdict = conclude(
         judgement, faults_caught=not missed(trials), control_green=control.green, valid=not invalid
     )

@@ -6,7 +6,9 @@ the edit from the rule, the rule's id is in `HIDDEN`: other rules, or only a sig
 
 import base64
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from audited import Audited, Bundle
@@ -136,6 +138,16 @@ def telemetry(bundle, change):
     bundle.files[TELEMETRY] = b"".join(change(lines))
 
 
+def later(lines):
+    """The last line, minutes after the one before."""
+    last = json.loads(lines[-1])
+    last["t_ns"] += 120 * 10**9
+    last["at"] = (
+        (datetime.fromisoformat(last["at"]) + timedelta(minutes=2)).isoformat().replace("+00:00", "Z")
+    )
+    return [*lines[:-1], json.dumps(last).encode() + b"\n"]
+
+
 def unsigned(bundle):
     """An envelope that nobody signed."""
     payload = base64.b64encode(bundle.files[SUMMARY]).decode()
@@ -221,6 +233,7 @@ OF_RUN: dict[str, Edit] = {
     "telemetry-form": append(TELEMETRY, b'{"t_ns": 1}\n'),
     "telemetry-order": lambda bundle: telemetry(bundle, lambda lines: [*lines[:1], *lines]),
     "telemetry-spans": put(SUMMARY, "time", "monotonic_ns", to=10**12),
+    "telemetry-gaps": lambda bundle: telemetry(bundle, later),
     "telemetry-possible": replaced(TELEMETRY, b'"cpu_percent": null', b'"cpu_percent": 101'),
     "signature-form": append(SIGNATURE, b"{}\n"),
     "signature-trusted": attribute("keys", (object(),)),

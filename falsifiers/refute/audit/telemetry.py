@@ -1,5 +1,10 @@
-"""Rules of telemetry: what the host did while a run went on, a line a second, told by another thread."""
+"""Rules of telemetry: what the host did while a run went on, told by another thread.
 
+A line a second while claims of the run are attacked, one a minute else; records of before have one a second
+throughout.
+"""
+
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -22,6 +27,7 @@ _FORM: Mapping[str, tuple[type, ...]] = {
 _APART = 2.0  # seconds by which two clocks may differ, after a correction
 _DRIFT = 0.01
 _EDGE = 10 * 10**9  # nanoseconds at either end of a run: a busy host is late
+_GAP, _REST = 10.0, 90.0  # seconds without a line, while claims are attacked and else
 _SLOWED = {"hardware-slowdown", "thermal", "hardware-thermal", "power-brake"}
 Line = tuple[int, Mapping[str, Any]]
 
@@ -53,7 +59,7 @@ def _sound(subject: Subject) -> list[Line]:
 def telemetry_there(subject: Subject) -> Iterable[Remark]:
     sealed = subject.summary is not None and subject.summary["state"] == "complete"
     if sealed and not subject.folder.file(TELEMETRY):
-        yield Remark(TELEMETRY, "", "none", "a line a second")
+        yield Remark(TELEMETRY, "", "none", "a line a second while claims are attacked")
 
 
 @rule(
@@ -106,6 +112,22 @@ def telemetry_spans(subject: Subject) -> Iterable[Remark]:
         yield Remark(SUMMARY, "/files", f"no {TELEMETRY}", "it, since it is there")
 
 
+@rule(WARNING, "Telemetry has no gap.", "The host stood still, or lines were taken away.")
+def telemetry_gaps(subject: Subject) -> Iterable[Remark]:
+    attacks = [
+        (moment(each.started), moment(each.ended)) for filed, each in subject.findings if not filed.taken_over
+    ]
+    lines = [(number, moment(line["at"])) for number, line in _sound(subject)]
+    for (number, before), (_, after) in itertools.pairwise(lines):
+        passed = (after - before).total_seconds()
+        if passed <= _GAP:
+            continue
+        shared = [(min(after, end) - max(before, start)).total_seconds() for start, end in attacks]
+        if passed > _REST or max(shared, default=0.0) > _GAP:
+            most = f"at most {_GAP:g} s in an attack, {_REST:g} s else"
+            yield Remark(TELEMETRY, "", f"line {number}: {passed:.1f} s until the next", most)
+
+
 @rule(ERROR, "Telemetry tells of the host that is described.", "It is from another host, or was changed.")
 def telemetry_possible(subject: Subject) -> Iterable[Remark]:
     if subject.summary is None:
@@ -143,6 +165,7 @@ RULES: tuple[Rule[Subject], ...] = (
     telemetry_form,
     telemetry_order,
     telemetry_spans,
+    telemetry_gaps,
     telemetry_possible,
     gpu_cool,
 )

@@ -44,7 +44,7 @@ _HOME = {
     "repetition-penalty": ("refute.kinds.penalty", "RepetitionPenalty"),
     "stream-stop": ("refute.kinds.streaming", "StreamStop"),
     "stream-delivery": ("refute.kinds.streaming", "StreamDelivery"),
-    "needle-recall": ("refute.kinds.long_context", "NeedleRecall"),
+    "needle-recall": ("refute.kinds.recall", "NeedleRecall"),
     "far-equivalence": ("refute.kinds.long_context", "FarEquivalence"),
     "context-limit": ("refute.kinds.long_context", "ContextLimit"),
     "chat-content": ("refute.kinds.wire_dispatch", "ChatContent"),

@@ -60,8 +60,10 @@ class Kind(ABC, Generic[P]):
     does not apply. parameters_type: what stands in the brackets of the base class. bound_fields: what the
     contract's bound must give, and may give no more than. unit: the base unit of the bound's threshold,
     where there is one. measured: what the bound's `of` must be, where there is one. timing: samples are
-    times, so nothing else may run beside it. stricter: which way a parameter or a number of the bound asks
-    for more; a change of what is not listed may flip a verdict either way.
+    times, so nothing else may run beside it. paired: each figure is a ratio of two such times of one run,
+    which a busy host makes longer alike: how steady it was is kept, and decides nothing. stricter: which
+    way a parameter or a number of the bound asks for more; a change of what is not listed may flip a
+    verdict either way.
     """
 
     name: ClassVar[str]
@@ -72,6 +74,7 @@ class Kind(ABC, Generic[P]):
     unit: ClassVar[str | None] = None
     measured: ClassVar[str | None] = None
     timing: ClassVar[bool] = False
+    paired: ClassVar[bool] = False
     stricter: ClassVar[Mapping[str, Literal["higher", "lower"]]] = MappingProxyType({})
 
     def __init_subclass__(cls, **rest: Any) -> None:

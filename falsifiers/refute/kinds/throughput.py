@@ -56,13 +56,14 @@ class SpeedUp(Measured[ThroughputParameters]):
     """Decode over the cache is so many times faster than a full prefill for every token."""
 
     name = "speed-up"
-    rule_version = "1"
+    rule_version = "2"
     requires = frozenset({"token_ids", "cache_off", "timing"})
     bound_fields = Measured.bound_fields - {"below"}
     unit = "x"
     measured = "decode-time-ratio"
     parameters_type = ThroughputParameters
     timing = True
+    paired = True
 
     def plan(self, target: Target, runs: int, seed: int) -> Sequence[Case]:
         """Another prompt for every pair; which arm goes first alternates, so that drift cancels."""

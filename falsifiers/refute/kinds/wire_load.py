@@ -104,10 +104,12 @@ class ClientsLeave(Timed[LeavingParameters]):
     before it. Both times are of one run, so that a host's speed or load decides little.
     """
 
+    rule_version = "2"
     bound_fields = Timed.bound_fields - {"above", "testbeds"}
     unit = "x"
     measured = "request-time-ratio"
     timing = True
+    paired = True
 
     def plan(self, target: Target, runs: int, seed: int) -> Sequence[Case]:  # noqa: ARG002 (all are asked alike)
         """Two requests of one length, and those of the clients that leave in between."""

@@ -1,18 +1,17 @@
 """The bundled runtime as a target. It and `bundled_session` import `refute_runtime`, and do so late."""
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import refute
-from refute.faults.backend import CountedForwards, wrap_backend
+from refute.faults.backend import wrap_backend
 from refute.faults.base import Fault
 from refute.faults.planted import HEALTHY, Planted, is_of_model, is_of_wire, prepare
-from refute.faults.sampler import WrappedSampler
 from refute.mutate import mutant_of
 from refute.targets import fresh, resident
 from refute.targets.base import (
@@ -23,19 +22,17 @@ from refute.targets.base import (
     Generation,
     Identity,
     Peak,
-    Refusal,
     Request,
     TargetError,
 )
+from refute.targets.bundled_request import run
 from refute.targets.bundled_server import beside, serves, within
 from refute.targets.bundled_session import (
     BundledSession,
     engine_with,
     failures,
-    generation_of,
     settings_of,
 )
-from refute.targets.delivery import deliver
 from refute.targets.references import reference_of
 from refute.targets.routes import GENERATE, SESSION, SESSION_TWIN, entry_points, route_of
 from refute.targets.scores import Reference, Session, TokenVectors
@@ -47,7 +44,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from refute.contract import Bound
-    from refute_runtime.engine import DrawsTokens, Engine, Token
+    from refute_runtime.engine import Engine
 
 _FRESH_SECONDS = 600.0  # a large model has to be read from its disk
 
@@ -312,50 +309,11 @@ class BundledTarget:
         return other
 
     def _run(self, request: Request, planted: Planted, clock: Clock) -> Generation:
-        from refute_runtime.errors import RuntimeFailure  # noqa: PLC0415  (heavy)
-        from refute_runtime.sampling import Sampler, SamplingParams  # noqa: PLC0415  (heavy)
-
         request = planted.admitted(request, self._engine.config.context)
-        cached = request.cache and not planted.cache_ignored()
-        engine, cache = self._engine_for(planted, route_of(request), cache=request.cache), None
-        counting = CountedForwards(engine.backend)
-        if request.delivery is not None:
-            engine = engine.with_backend(counting)
-        if cached and planted.cache is not None:  # else the engine makes one, once it has checked the request
-            cache = engine.new_cache(len(request.prompt) + request.max_tokens)
-            cache = planted.cache(cache, len(request.prompt))
+        engine = self._engine_for(planted, route_of(request), cache=request.cache)
         excess = 0 if planted.hoard is None else planted.hoard.excess(self.footprint(request))
-        held = b"\1" * excess  # written, so that it is resident
-        params = SamplingParams(**asdict(planted.sampling(request.sampling)))
-        sampler: DrawsTokens | None = None
-        if planted.sampler is not None:
-            sampler = WrappedSampler(Sampler(params), planted.sampler, request.sampling, len(request.prompt))
-        started = clock()
-
-        def opens(taken: "Callable[[Token], object] | None") -> Generator["Token", None, None]:
-            try:  # the engine checks a request when it is asked, and computes when it is asked for tokens
-                return engine.generate(
-                    request.prompt,
-                    params,
-                    max_tokens=request.max_tokens,
-                    cache=cache,
-                    sampler=sampler,
-                    chunks=request.chunks if cached else (),
-                    twin=not cached,
-                    stop=request.stop,
-                    on_token=taken,
-                    routing=request.routing and "routing" in self.capabilities,
-                    clock=clock,
-                )
-            except RuntimeFailure as error:
-                raise Refusal(str(error)) from error
-
-        if request.delivery is None:
-            tokens = list(opens(None))
-            del held
-            return generation_of(request, started, tokens, planted)
-        tokens, progress = deliver(planted.streamed(opens), request.delivery, lambda: counting.begun)
-        return replace(generation_of(request, started, tokens, planted), progress=progress)
+        routing = request.routing and "routing" in self.capabilities
+        return run(engine, replace(request, routing=routing), planted, clock, excess=excess)
 
     def _chat_prompt(self, request: Request) -> tuple[int, ...]:
         if request.prompt:

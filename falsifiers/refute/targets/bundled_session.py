@@ -7,15 +7,13 @@ import hashlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import reduce
-from operator import add
 from typing import TYPE_CHECKING, cast
 
 from refute.faults import FAULTS
 from refute.faults.base import Fault
 from refute.faults.planted import Planted
 from refute.faults.tokenizer import wrap_tokenizer
-from refute.targets.base import Counters, Delivery, Generation, Request, Routing, TargetError
+from refute.targets.base import Counters, Delivery, TargetError
 from refute.targets.delivery import deliver
 from refute.targets.scores import Scores, Stopped
 
@@ -113,25 +111,6 @@ def failures() -> Iterator[None]:
         yield
     except RuntimeFailure as error:
         raise TargetError(str(error)) from error
-
-
-def generation_of(request: Request, started: int, tokens: Sequence["Token"], planted: Planted) -> Generation:
-    counted = [token.counters for token in tokens]
-    if planted.has("counters-stuck"):
-        counted = counted[: max(len(counted) - int(planted.dose), 0)]
-    done = Counters(**asdict(reduce(add, counted))) if counted else Counters()
-    decided = [token.routing for token in tokens if token.routing is not None]
-    routing = Routing(tuple(r.experts for r in decided), tuple(r.gaps for r in decided))
-    return Generation(
-        tokens=tuple(token.id for token in tokens),
-        started_ns=started,
-        prefilled_ns=tokens[0].prefilled_ns,
-        token_ns=tuple(token.time_ns for token in tokens),
-        counters=done,
-        margins=tuple(token.margin for token in tokens) if request.margins else None,
-        routing=routing if decided else None,
-        text="".join(token.text for token in tokens),
-    )
 
 
 def settings_of(engine: "Engine") -> dict[str, object]:

@@ -10,6 +10,7 @@ from waiting import until
 
 import refute.attack
 from refute.reader import read_runs
+from refute.telemetry import Telemetry
 from refute.verdict import Verdict
 
 
@@ -26,6 +27,23 @@ def test_a_real_run_is_recorded_and_survives(project):
     log = (run.path / "run.log").read_text(encoding="utf-8").splitlines()
     assert [line.split()[1:3] for line in log] == [
         [name, "survived:"] for name in ("repeats", "cached", "floor")
+    ]
+
+
+def test_the_host_is_watched_closely_for_the_contract_under_attack(project, decide, monkeypatch):
+    decide(Verdict.SURVIVED)
+    project.write(contract(falsifier("another"), id="other-v1"), "other-v1")
+    told = []
+    for what in ("attacked", "rested"):
+
+        def note(self, run, what=what):
+            told.append((what, run.parent.name))
+
+        monkeypatch.setattr(Telemetry, what, note)
+    project.run("contracts")
+    assert told == [
+        *[("attacked", "other-v1"), ("rested", "other-v1")],
+        *[("attacked", "small-v1"), ("rested", "small-v1")] * 3,
     ]
 
 

@@ -12,6 +12,14 @@ def test_workers_write_into_one_record(project):
     assert project.verdicts() == {"repeats": "survived", "cached": "survived"}
 
 
+def test_what_workers_attack_is_watched_by_the_controller(project):
+    project.write(contract(REPEATS, CACHED))
+    project.run_apart("-n", "2", "contracts")
+    (path,) = (project.pytester.path / "evidence").glob("*/*/telemetry.jsonl")
+    # One at the start, one at the end, and two for each attack; more where it takes a second.
+    assert len(path.read_text().splitlines()) >= 6
+
+
 LOG_SPANS = """
 import contextlib, functools, os, pathlib, time, refute.room, refute.targets.fake
 
