@@ -81,14 +81,9 @@ def look_at_memory(needs: Needs, root: Path = Path("/")) -> Iterator[Check]:
     from refute_runtime.memory import available  # noqa: PLC0415 (start-up time)
 
     free, source = available(root)
-<<<<<<< HEAD
     held = _PROCESS + (0 if needs.gpu else needs.held) + (needs.file if needs.reads else 0)
     mapped = 0 if needs.reads else needs.file
-    told = f"needs {gib(held)} of its own{f' and maps {gib(mapped)}' if mapped else ''}"
-=======
-    held = _PROCESS + (0 if needs.gpu else needs.held)
-    told = f"needs {format_bytes(held)} of its own and maps {format_bytes(needs.file)}"
->>>>>>> main
+    told = f"needs {format_bytes(held)} of its own{f' and maps {format_bytes(mapped)}' if mapped else ''}"
     if free is None:
         yield Check("memory", "warn", f"{told}; {source}", "see for yourself that as much is free")
         return
