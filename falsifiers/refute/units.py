@@ -90,3 +90,8 @@ def format_quantity(value: float, unit: str | None) -> str:
     if unit == "%":
         return f"{value * 100:.3g} %"
     return f"{value:.4g} {unit}" if unit else f"{value:.4g}"
+
+
+def format_bytes(number: float) -> str:
+    """Write a number of bytes for people."""
+    return format_quantity(number, "B")

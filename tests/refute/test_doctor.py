@@ -7,7 +7,7 @@ import sys
 import pytest
 from small_contract import contract
 
-from refute.doctor.base import Check, Diagnosis, gib
+from refute.doctor.base import Check, Diagnosis
 from refute.verdict import Exit
 
 
@@ -51,7 +51,3 @@ def test_help():
 @pytest.mark.parametrize(("states", "code"), [("ok warn", Exit.OK), ("ok fail warn", Exit.MISSING)])
 def test_only_a_failure_makes_it_impossible(states, code):
     assert Diagnosis.of(Check("x", state, "") for state in states.split()).code is code
-
-
-def test_sizes_are_written_for_people():
-    assert [gib(number) for number in (3 * 2**29, 2**20, 2048)] == ["1.5 GiB", "1.0 MiB", "2 KiB"]

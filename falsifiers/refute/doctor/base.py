@@ -39,11 +39,3 @@ class Diagnosis:
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
         return {"schema": SCHEMA, "exit": int(self.code), "checks": [asdict(check) for check in self.checks]}
-
-
-def gib(number: float) -> str:
-    """Write a number of bytes for people."""
-    for unit, size in (("GiB", 2**30), ("MiB", 2**20)):
-        if number >= size:
-            return f"{number / size:.1f} {unit}"
-    return f"{number / 1024:.0f} KiB"

@@ -4,9 +4,10 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from refute.doctor.base import Check, gib
+from refute.doctor.base import Check
 from refute.doctor.model import Needs
 from refute.gpus import Gpus, NoGpus
+from refute.units import format_bytes
 
 _WARM = 80  # degrees Celsius
 _LIMITS = frozenset({"power-cap", "hardware-slowdown", "thermal", "hardware-thermal", "power-brake"})
@@ -34,11 +35,16 @@ def _look_at(
 ) -> Iterator[Check]:
     total, used = told["memory_bytes"], told["used_bytes"]
     free = None if total is None or used is None else total - used
-    memory = "memory unknown" if free is None else f"{gib(free)} of {gib(total)} free"
+    memory = "memory unknown" if free is None else f"{format_bytes(free)} of {format_bytes(total)} free"
     yield Check(name, "ok", f"{told['name']}, driver {told['driver']}, {memory}")
     if needs is not None and needs.gpu and free is not None and free < needs.held:
         fix = "end what else uses it, or run with --device cpu"
-        yield Check(f"{name} memory", "fail", f"needs {gib(needs.held)}; {gib(free)} free", fix)
+        yield Check(
+            f"{name} memory",
+            "fail",
+            f"needs {format_bytes(needs.held)}; {format_bytes(free)} free",
+            fix,
+        )
     cap = told["power_limit_w"]
     clocks = f"{told['clock_mhz']} of {told['clock_max_mhz']} MHz, {told['power_w']} of {cap} W"
     limits = sorted(_LIMITS.intersection(told["throttles"] or ()))
@@ -61,7 +67,7 @@ def _others(name: str, gpus: Gpus, place: int) -> Check:
     running = [each for each in running if each.pid != os.getpid()]
     if not running:
         return Check(f"{name} processes", "ok", "no other process computes there")
-    listed = ", ".join(f"{each.pid} ({gib(each.usedGpuMemory or 0)})" for each in running)
+    listed = ", ".join(f"{each.pid} ({format_bytes(each.usedGpuMemory or 0)})" for each in running)
     return Check(
         f"{name} processes", "warn", f"processes compute there: {listed}", "wait for them, or end them"
     )

@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from refute.doctor.base import Check, State, gib
+from refute.doctor.base import Check, State
 from refute.doctor.model import Needs
 from refute.host import facts
 from refute.provenance import git_state
 from refute.report.words import counted, shown
+from refute.units import format_bytes
 
 _PYTHON = (3, 11)
 _RUN = 64 * 2**20  # bytes that records of one run may take
@@ -80,11 +81,11 @@ def look_at_memory(needs: Needs, root: Path = Path("/")) -> Iterator[Check]:
 
     free, source = available(root)
     held = _PROCESS + (0 if needs.gpu else needs.held)
-    told = f"needs {gib(held)} of its own and maps {gib(needs.file)}"
+    told = f"needs {format_bytes(held)} of its own and maps {format_bytes(needs.file)}"
     if free is None:
         yield Check("memory", "warn", f"{told}; {source}", "see for yourself that as much is free")
         return
-    told = f"{told}; {gib(free)} free ({source})"
+    told = f"{told}; {format_bytes(free)} free ({source})"
     if free < held:
         fix = "free memory or raise the container's limit; one process only: without -n"
         yield Check("memory", "fail", told, fix)
@@ -157,7 +158,7 @@ def _load(root: Path, cores: int | None) -> Iterator[Check]:
 
 def _room(name: str, folder: Path, needed: int, without: State, fix: str) -> Check:
     free = shutil.disk_usage(folder).free
-    told = f"{gib(free)} free in {folder}, {gib(needed)} wanted"
+    told = f"{format_bytes(free)} free in {folder}, {format_bytes(needed)} wanted"
     if free < needed:
         return Check(name, without, told, fix)
     return Check(name, "ok", told)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refute.doctor.base import Check, gib
+from refute.doctor.base import Check
+from refute.units import format_bytes
 
 if TYPE_CHECKING:
     from refute.contract import Contract
@@ -46,7 +47,7 @@ def look_at_file(path: Path, contracts: Sequence["Contract"], progress: "Progres
     except OSError as error:
         yield Check("model file", "fail", f"{path}: cannot be read ({error.strerror})", f"chmod +r {path}")
         return
-    yield Check("model file", "ok", f"{path}, {gib(size)}")
+    yield Check("model file", "ok", f"{path}, {format_bytes(size)}")
     listed = [contract.id for contract in contracts if digest in contract.model.sha256]
     if listed:
         yield Check("sha256", "ok", f"{digest}, listed in {', '.join(listed)}: it can discharge their claims")
@@ -112,7 +113,9 @@ def _described(engine: "Engine") -> Iterator[Check]:
     for tensor in tensors:
         sizes[tensor.type.name] += tensor.nbytes
         counts[tensor.type.name] += 1
-    mix = ", ".join(f"{name} {counts[name]} tensors {gib(size)}" for name, size in sizes.most_common())
+    mix = ", ".join(
+        f"{name} {counts[name]} tensors {format_bytes(size)}" for name, size in sizes.most_common()
+    )
     yield Check("quantization", "ok", mix)
 
 

@@ -10,7 +10,8 @@ from rich.text import Text
 
 from refute.audit.examine import Report
 from refute.audit.rule import Objection, Rule, Severity
-from refute.report.words import counted, short
+from refute.report.escape import one_line
+from refute.report.words import counted
 
 if TYPE_CHECKING:
     from refute.audit.computed import Computed
@@ -87,8 +88,7 @@ def show_rules(rules: Iterable[Rule[Any]], console: Console) -> None:
 
 def _line(console: Console, text: str, style: str) -> None:
     """One line without control characters: a record may hold anything."""
-    clean = "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in short(text, _LIMIT))
-    console.print(Text(clean, style), soft_wrap=True)
+    console.print(Text(one_line(text, _LIMIT), style), soft_wrap=True)
 
 
 def rules_as_data(rules: Iterable[Rule[Any]]) -> list[dict[str, str]]:

@@ -6,7 +6,7 @@ Never larger than asked for: rows that find no place are counted.
 from collections.abc import Iterator, Sequence
 
 from refute.gate import Decision, Ruling
-from refute.report.escape import markdown
+from refute.report.escape import in_markdown
 from refute.report.words import counted
 
 LIMIT = 1 << 20  # bytes that a step may write to its summary
@@ -54,10 +54,10 @@ def _top(decision: Decision) -> Iterator[str]:
     told = [", ".join(counts), decision.reason, f"{counted(decision.runs, 'run')} read"]
     yield f"{'; '.join(filter(None, told))}; exit code {int(decision.code)}.\n\n"
     flags = [f"{each.claim.name}: {flag}" for each in decision.rulings for flag in each.claim.flags]
-    notes = [*(f"**flagged** {markdown(flag)}" for flag in flags[:_MOST])]
+    notes = [*(f"**flagged** {in_markdown(flag)}" for flag in flags[:_MOST])]
     if len(flags) > _MOST:
         notes.append(f"**flagged** and {len(flags) - _MOST} more")
-    notes += [f"not used: {markdown(each)}" for each in decision.unused[:_MOST]]
+    notes += [f"not used: {in_markdown(each)}" for each in decision.unused[:_MOST]]
     yield "".join(f"- {note}\n" for note in notes)
     inputs = decision.inputs
     yield f"\nDecided as of {inputs.now} under policy <code>{inputs.policy_sha256[:12]}</code> "
@@ -80,17 +80,17 @@ def _row(ruling: Ruling) -> str:
     if ruling.outcome in ("fails", "waived"):
         status = str(ruling.status or "")
         why = ruling.reason.removeprefix(f"{status}: ")
-        cells = (f"`{claim.name}`", status, markdown(why), _cure(ruling))
+        cells = (f"`{claim.name}`", status, in_markdown(why), _cure(ruling))
     else:
-        said = markdown(ruling.reason or ruling.note)
-        cells = (f"`{claim.name}`", markdown(claim.figure), str(claim.level or "none"), said)
+        said = in_markdown(ruling.reason or ruling.note)
+        cells = (f"`{claim.name}`", in_markdown(claim.figure), str(claim.level or "none"), said)
     return f"| {' | '.join(cells)} |\n"
 
 
 def _cure(ruling: Ruling) -> str:
     """What to do, and a command as it is typed: code, in which entities are read and marks are not."""
-    command = f"<code>{markdown(ruling.command, 1_000)}</code>" if ruling.command else ""
-    return f"{markdown(ruling.remedy)}: {command}" if ruling.remedy else command
+    command = f"<code>{in_markdown(ruling.command, 1_000)}</code>" if ruling.command else ""
+    return f"{in_markdown(ruling.remedy)}: {command}" if ruling.remedy else command
 
 
 def _size(parts: Sequence[str]) -> int:

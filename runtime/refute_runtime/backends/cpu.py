@@ -9,6 +9,7 @@ import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
@@ -16,6 +17,7 @@ from gguf import GGMLQuantizationType as TensorType
 
 from refute_runtime.backends.base import Array
 from refute_runtime.backends.simd import build, layers, products
+from refute_runtime.backends.simd.lanes import LANES
 from refute_runtime.cache import KVCache
 from refute_runtime.config import ModelConfig
 from refute_runtime.errors import RuntimeFailure
@@ -102,6 +104,8 @@ class CpuBackend:
             if kind not in TYPES:
                 known = ", ".join(each.name for each in TYPES)
                 return f"the tensor {name} has type {kind.name}, expected one of {known}"
+        if weights.shape("blk.0.attn_k_norm.weight")[0] % LANES:
+            return f"heads are not of a multiple of {LANES} elements"
         lacking = _HALVES - build.processor().features if platform.machine() in ("x86_64", "AMD64") else ()
         return f"the processor lacks {', '.join(sorted(lacking))}" if lacking else None
 
@@ -320,8 +324,9 @@ def _room(slots: int, matrices: Matrices) -> tuple[np.ndarray, ...]:
     )
 
 
+@lru_cache(maxsize=64)
 def _in_order(tokens: int) -> Panels:
-    """Panels of tokens one after the other."""
+    """Panels of tokens one after the other; treat them as read-only."""
     panels, slots, done = [], [], 0
     while done < tokens:
         left = tokens - done

@@ -1,7 +1,8 @@
 """Two runs side by side as Markdown."""
 
+from refute.report.escape import in_markdown as text
 from refute.report.page.compare import Comparison, Pairing, Seen
-from refute.report.page.markdown import LIMIT, code, fitted, table, text
+from refute.report.page.markdown import LIMIT, code, fitted, table
 
 
 def compared_markdown(both: Comparison, *, limit: int = LIMIT) -> str:

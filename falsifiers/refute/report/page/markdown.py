@@ -4,21 +4,17 @@ Only what this module writes is markup. All that comes from records and contract
 references, so that neither Markdown nor HTML nor a mention or an address can come out of it.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from refute.report.escape import LIMIT as _CELL
+from refute.report.escape import in_markdown as text
 from refute.report.page.data import Blocker, ClaimPart, ContractPart, Problem, Report
-from refute.report.page.visible import visible
-from refute.report.words import counted, short
+from refute.report.words import counted
 from refute.verdict import Status
 
 LIMIT = 60_000  # bytes; GitHub takes 65,536 characters in a comment
 _LEAST = 2_000
-_CELL = 240  # characters of one text
 _BLOCKERS, _PROBLEMS, _RUNS, _NAMED = 20, 20, 10, 6
-# All that begins something in Markdown or HTML, and what renderers make links, mentions and mathematics of.
-_MARKED = re.compile(r"[\\`*_{}\[\]<>&|~!$:@#^=]|(?<=[wW])\.")
-_CALLING = "@#"  # an invisible character behind them, as mentions are looked for in the text itself
 _SIGNS = {
     Status.TAMPERED: "⛔",
     Status.FALSIFIED: "❌",
@@ -56,16 +52,6 @@ def fitted(parts: Iterable[tuple[str, str]], version: str, made: str, limit: int
         written.append(f"Left out, as there is no room for it: {told}.\n")
     written.append(f"<sub>Made by refute {text(version)}, {text(made)}, from records alone.</sub>\n")
     return "\n".join(written)
-
-
-def text(value: str, width: int = _CELL) -> str:
-    """A text on one line that stays what it is, wherever in a line it stands."""
-    return _MARKED.sub(_reference, short(visible(value), width))
-
-
-def _reference(match: re.Match[str]) -> str:
-    behind = "&#8288;" if match[0] in _CALLING else ""
-    return f"&#{ord(match[0])};{behind}"
 
 
 def code(value: str, width: int = _CELL) -> str:

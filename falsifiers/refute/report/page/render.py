@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from refute.report.escape import visible
 from refute.report.page.compare import Comparison
 from refute.report.page.data import Report
 from refute.report.page.meanings import LEVELS, STATUSES, VERDICTS
-from refute.report.page.visible import visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -4,7 +4,7 @@ Arguments are addresses and numbers. LLVM splits a vector that is wider than the
 what stays as written here. Counts need not be multiples of the lanes: the rest is added one by one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from numba.core import types
 
@@ -57,6 +57,60 @@ def _dot(stored: object, size: int) -> Callable[[Emitter, Value, Value, Value], 
 dot_f32, dot_f16, dot_bf16 = (
     kernel(3, _dot(stored, size), types.float32) for stored, size in ((FLOAT, 4), (HALF, 2), (I16, 2))
 )
+
+
+def _total_of(e: Emitter, rows: Sequence[Value]) -> list[Value]:
+    """Total of each of 1 or 4 vectors of 16; of four at once in fewer steps, but in the same order."""
+    quads = [range(start, start + 4) for start in range(0, LANES, 4)]
+    if len(rows) == 1:
+        x = rows[0]
+        x = e.b.fadd(x, e.shuffle(x, x, [q[i] for q in quads for i in (2, 3, 0, 1)]))
+        x = e.b.fadd(x, e.shuffle(x, x, [q[i] for q in quads for i in (1, 0, 3, 2)]))
+        x = e.shuffle(x, x, [q[0] for q in quads])
+        return [e.float_total(x)]
+    a, b, c, d = rows
+    low, high = (
+        [q[i] + half for q in quads for i in part for half in (0, LANES)] for part in ((0, 1), (2, 3))
+    )
+    ab, cd = (e.b.fadd(e.shuffle(x, y, low), e.shuffle(x, y, high)) for x, y in ((a, b), (c, d)))
+    low, high = (
+        [q[i] + half for q in quads for half in (0, LANES) for i in part] for part in ((0, 1), (2, 3))
+    )
+    x = e.b.fadd(e.shuffle(ab, cd, low), e.shuffle(ab, cd, high))  # by quads: a, b, c, d
+    x = e.b.fadd(e.part(x, 0, 8), e.part(x, 8, 8))
+    x = e.b.fadd(e.part(x, 0, 4), e.part(x, 4, 4))
+    return [e.lane(x, i) for i in range(4)]
+
+
+def _scores(
+    e: Emitter, keys: Value, stride: Value, count: Value, query: Value, lanes: Value, scale: Value, out: Value
+) -> None:
+    """Dot products of `count` keys, `stride` bytes apart, with a query, times the float at `scale`.
+
+    lanes: their size, a multiple of 16.
+    """
+    factor, steps = e.load(scale, FLOAT), e.b.lshr(lanes, e.number(4))
+    fours = e.b.lshr(count, e.number(2))
+    done = e.b.shl(fours, e.number(2))
+    for rows, first, times in ((4, e.number(0), fours), (1, done, e.b.sub(count, done))):
+        totals = [e.variable(_WIDE) for _ in range(rows)]
+        with e.loop(times) as index:
+            row = e.b.add(first, e.b.mul(index, e.number(rows)))
+            bases = [e.b.add(keys, e.b.mul(e.b.add(row, e.number(i)), stride)) for i in range(rows)]
+            for total in totals:
+                e.b.store(e.zero(_WIDE), total)
+            with e.loop(steps) as step:
+                at = e.b.shl(step, e.number(6))
+                q = e.load(query, _WIDE, at)
+                for base, total in zip(bases, totals, strict=True):
+                    e.b.store(e.fma(q, e.load(base, _WIDE, at), e.b.load(total)), total)
+            found = _total_of(e, [e.b.load(total) for total in totals])
+            for i, value in enumerate(found):
+                at = e.b.shl(e.b.add(row, e.number(i)), e.number(2))
+                e.store(e.b.fmul(value, factor), out, at)
+
+
+scores = kernel(7, _scores)  # (keys, stride, count, query, lanes, scale, out)
 
 
 def _highest(e: Emitter, x: Value, count: Value) -> Value:

@@ -8,10 +8,10 @@ import numpy as np
 from numba import njit, prange
 
 from refute_runtime.backends.simd.build import kernel
-from refute_runtime.backends.simd.lanes import dot_f32, exponentials, highest, weigh
+from refute_runtime.backends.simd.lanes import dot_f32, exponentials, highest, scores, weigh
 from refute_runtime.backends.simd.scalars import address, exp, fma
 
-SPLIT = 256  # rows whose keys and values a query head goes through at once
+SPLIT = 64  # rows that all heads of a group go through before the next ones: their keys fit a core's cache
 
 
 @njit(nogil=True, error_model="numpy")
@@ -110,24 +110,23 @@ def attend(
     stride = 4 * G * D
     a_q, a_k, a_v, a_parts = address(q), address(k), address(v), address(parts)
     for task in prange(T * G * splits):
-        t, rest = task // (G * splits), task % (G * splits)
-        g, s = rest // splits, rest % splits
+        g, s, t = task // (splits * T), task // T % splits, task % T  # tokens after one another share rows
         seen = max(R - T + t, 0) + 1
         count = min(seen - s * SPLIT, SPLIT)
         if count > 0:
-            scores = np.empty(SPLIT, np.float32)
-            top = np.empty(1, np.float32)
+            room = np.empty(SPLIT + 2, np.float32)
+            room[SPLIT] = scale
+            shares, factor, top = address(room), address(room) + 4 * SPLIT, address(room) + 4 * SPLIT + 4
             rows = s * SPLIT * stride + 4 * g * D
             for p in range(P):
                 n = g * P + p
                 query = a_q + 4 * (t * N + n) * D
-                for r in range(count):
-                    scores[r] = np.float32(dot_f32(a_k + rows + r * stride, query, D) * scale)
-                top[0] = highest(address(scores), count)
-                sums[t, n, s, 0] = top[0]
-                sums[t, n, s, 1] = exponentials(address(scores), count, address(top))
+                scores(a_k + rows, stride, count, query, D, factor, shares)
+                room[SPLIT + 1] = highest(shares, count)
+                sums[t, n, s, 0] = room[SPLIT + 1]
+                sums[t, n, s, 1] = exponentials(shares, count, top)
                 part = a_parts + 4 * ((t * N + n) * splits + s) * D
-                weigh(a_v + rows, stride, count, address(scores), D, part)
+                weigh(a_v + rows, stride, count, shares, D, part)
     for task in prange(T * N):
         t, n = task // N, task % N
         seen = max(R - T + t, 0) + 1
@@ -150,16 +149,16 @@ def attend(
 @kernel(
     "void(float32[:,::1], int64[:,::1], float32[:,::1], float32[::1])", nogil=True, error_model="numpy"
 )  # fmt: skip
-def route(scores: np.ndarray, chosen: np.ndarray, shares: np.ndarray, gaps: np.ndarray) -> None:
+def route(logits: np.ndarray, chosen: np.ndarray, shares: np.ndarray, gaps: np.ndarray) -> None:
     """Softmax over all experts (T, E), the K most likely, the lower id first of two equal ones.
 
     chosen (T, K), ascending. shares (T, K), which sum to 1. gaps (T,): see `LayerRouting`.
     """
-    T, E = scores.shape
+    T, E = logits.shape
     K = chosen.shape[1]
     top = np.empty(1, np.float32)
     for t in range(T):
-        row = scores[t]
+        row = logits[t]
         top[0] = highest(address(row), E)
         total = exponentials(address(row), E, address(top))
         taken = np.zeros(E, np.bool_)

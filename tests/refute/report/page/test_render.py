@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from records import contract_at
 from reported import everything, reported, rewritten
 
+from refute.report.escape import visible
 from refute.report.page.data import Report
 from refute.report.page.render import page
-from refute.report.page.visible import visible
 from refute.verdict import Status, Verdict
 
 HOSTILE = (
