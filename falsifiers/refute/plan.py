@@ -15,6 +15,8 @@ from refute.rows import is_testbed
 from refute.verdict import Level, Status, Verdict
 
 if TYPE_CHECKING:
+    from _pytest.mark.expression import Expression
+
     from refute.contract import Contract, Falsifier
     from refute.counting import Counting
     from refute.gate import Decision
@@ -141,14 +143,7 @@ def plan(
 
 def matches(expression: str) -> Callable[["Contract", "Falsifier"], bool]:
     """Read a -k as pytest does. Raises ValueError with a sentence."""
-    # pytest has no public name for it; the alternative is another meaning of -k.
-    from _pytest.mark.expression import Expression  # noqa: PLC0415 (start-up time)
-
-    try:
-        compiled = Expression.compile(expression)
-    except Exception as error:  # noqa: BLE001 (a syntax error, under a class that changed its name)
-        told = error.msg if isinstance(error, SyntaxError) else error
-        raise ValueError(f"-k {expression}: {told}") from None
+    compiled = _compiled("-k", expression)
 
     def match(contract: "Contract", falsifier: "Falsifier") -> bool:
         names = _names(contract, falsifier)
@@ -159,6 +154,39 @@ def matches(expression: str) -> Callable[["Contract", "Falsifier"], bool]:
         return bool(compiled.evaluate(named))
 
     return match
+
+
+def selects(keyword: str | None, markers: str | None) -> Callable[["Contract", "Falsifier"], bool]:
+    """Read a -k and a -m as pytest does; None selects all. Raises ValueError with a sentence.
+
+    Of markers it knows the one that every falsifier has: where -m names another, it selects none for sure.
+    """
+    named = (lambda *_: True) if keyword is None else matches(keyword)
+    compiled = None if markers is None else _compiled("-m", markers)
+
+    def select(contract: "Contract", falsifier: "Falsifier") -> bool:
+        said = {"kind": falsifier.kind, "contract": contract.id, "alias": falsifier.alias}
+        others: list[str] = []
+
+        def marked(name: str, /, **wanted: object) -> bool:
+            others.extend([name] if name != "falsifier" else [])
+            return all(key in said and said[key] == value for key, value in wanted.items())
+
+        chosen = compiled is None or compiled.evaluate(marked)
+        return named(contract, falsifier) and bool(chosen) and not others
+
+    return select
+
+
+def _compiled(option: str, expression: str) -> "Expression":
+    # pytest has no public name for it; the alternative is another meaning of -k.
+    from _pytest.mark.expression import Expression  # noqa: PLC0415 (start-up time)
+
+    try:
+        return Expression.compile(expression)
+    except Exception as error:  # noqa: BLE001 (a syntax error, under a class that changed its name)
+        told = error.msg if isinstance(error, SyntaxError) else error
+        raise ValueError(f"{option} {expression}: {told}") from None
 
 
 def _names(contract: "Contract", falsifier: "Falsifier") -> Collection[str]:

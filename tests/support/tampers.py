@@ -330,6 +330,8 @@ def _resuming(**changes):
         put(SUMMARY, "resumes", to=cites)(second)
         asked = {**first.json(SUMMARY)["requested"], **changes.get("requested", {})}
         put(SUMMARY, "requested", to=asked)(second)
+        chosen = [each for each in first.json(SUMMARY)["plan"]["selected"] if each != changes.get("left")]
+        put(SUMMARY, "plan", "selected", to=chosen)(second)
         put(SUMMARY, "previous", "sha256", to=digest)(second)
         of(SUMMARY, lambda d: d["findings"][0].update(run=first.run))(second)
         return trees(traced(audited, first, second), audited.tree)
@@ -338,6 +340,7 @@ def _resuming(**changes):
 
 
 honest_resumption = _resuming()
+resumption_of_less = _resuming(left="promised")
 resumption_on_another_model = _resuming(requested={"model": "other.gguf"})
 
 

@@ -62,6 +62,18 @@ def _unplanned(bundle):
     bundle.files = hidden(bundle, "floor", "cached", "answers", "promised").files
 
 
+def _unplanned_though_named(bundle):
+    _unplanned(bundle)
+    put(SUMMARY, "requested", "keyword", to="floor or bits")(bundle)
+    put(SUMMARY, "provenance", "argv", to=["refute", "run", "-k", "floor or bits"])(bundle)
+
+
+def _unplanned_and_unnamed(bundle):
+    _unplanned(bundle)
+    put(SUMMARY, "requested", "keyword", to="not bits")(bundle)
+    put(SUMMARY, "provenance", "argv", to=["refute", "run", "-k", "not bits"])(bundle)
+
+
 def _elsewhere(document):
     document["provenance"]["facts"]["cpu_model"]["value"] = "A faster CPU"
 
@@ -85,6 +97,8 @@ STORIES = [
     Story("date the run to another day", put(SUMMARY, "time", "started", to="2026-01-01T00:00:00.000Z")),
     Story("hide a finding", lambda bundle: bundle.files.pop(BITS)),
     Story("hide a finding, its place in the plan and its line in the log", _unplanned),
+    Story("the same in a run whose -k names it", _unplanned_though_named),
+    Story("the same, and call it left out by -k", _unplanned_and_unnamed),
     Story("exchange one prompt", of(CACHED, lambda d: d["observations"][1]["case"].update(prompt=[1, 2]))),
 ]
 

@@ -2,10 +2,13 @@
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
 
 from refute.audit.identity import entries_of
 from refute.audit.rule import ERROR, WARNING, Remark, Rule, rule
 from refute.audit.subject import Subject
+from refute.plan import selects
 from refute.reader import CONTRACT, SUMMARY
 
 _COMMANDS = ("refute", "__main__.py")  # as a command line begins in a record
@@ -106,21 +109,29 @@ def plan_sizes(subject: Subject) -> Iterable[Remark]:
 
 @rule(
     WARNING,
-    "`refute run` selects every falsifier where nothing was asked to be left out.",
+    "`refute run` selects every falsifier that was asked for: all, or those that -k and -m name.",
     "A finding was taken away, with all that told of it.",
 )
 def plan_requested(subject: Subject) -> Iterable[Remark]:
-    if subject.summary is None or subject.summary["resumes"] is not None:
-        return
+    if subject.summary is None or subject.contract is None or subject.summary["resumes"] is not None:
+        return  # one that goes on has the plan of the run that it goes on with, which `resumed-same` sees to
     requested, plan = subject.summary["requested"], subject.summary["plan"]
-    chosen = any(requested[key] is not None for key in ("keyword", "markers", "profile"))
-    # pytest has more ways to leave something out, and a record does not hold them.
+    # pytest has more ways to leave something out, and a record does not hold them; a profile goes by what
+    # other records lacked then.
     by_refute = (subject.summary["provenance"]["argv"] or [""])[0] in _COMMANDS
-    left = [name for name in plan["falsifiers"] if name not in plan["selected"]]
-    if by_refute and left and not chosen:
-        yield Remark(
-            SUMMARY, "/plan/selected", f"all but {', '.join(left)}", "all: nothing was left out by request"
-        )
+    if not by_refute or requested["profile"] is not None:
+        return
+    try:
+        wanted = selects(requested["keyword"], requested["markers"])
+    except ValueError as error:
+        yield Remark(SUMMARY, "/requested", str(error), "an expression that pytest reads")
+        return
+    named = replace(subject.contract, path=Path(f"{subject.contract.id}.yaml"))  # as it was attacked
+    asked = [each.id for each in named.falsifiers if wanted(named, each)]
+    left = [name for name in asked if name not in plan["selected"]]
+    if left:
+        every = "all" if len(asked) == len(named.falsifiers) else ", ".join(asked)
+        yield Remark(SUMMARY, "/plan/selected", f"not {', '.join(left)}", f"{every}, as requested")
 
 
 RULES: tuple[Rule[Subject], ...] = (

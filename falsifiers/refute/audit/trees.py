@@ -52,6 +52,7 @@ class Trace:
     cites: Mapping[str, Mapping[str, str]]
     taken_over: Sequence[tuple[str, str]]
     state: str
+    selected: Sequence[str]
     verdicts: Sequence[tuple[Key, Verdict]]
     series: Mapping[bytes, tuple[str, str]]
 
@@ -78,6 +79,7 @@ class Trace:
             cites={key: summary[key] for key in ("previous", "resumes") if summary and summary[key]},
             taken_over=[(each.file, each.entry["run"]) for each in subject.filed if each.taken_over],
             state="" if summary is None else summary["state"],
+            selected=[] if summary is None else summary["plan"]["selected"],
             verdicts=list(_verdicts(subject)),
             series=series,
         )
@@ -249,6 +251,9 @@ def resumed_same(trees: Trees) -> Iterable[Remark]:
             yield Remark(
                 f"{trace.path}/{SUMMARY}", "/requested", "another request", f"that of run {cited['run']}"
             )
+        if there and trace.selected not in [each.selected for each in there]:
+            found = ", ".join(trace.selected)
+            yield Remark(f"{trace.path}/{SUMMARY}", "/plan/selected", found, f"those of run {cited['run']}")
         if there and all(each.state == "complete" for each in there):
             yield Remark(f"{trace.path}/{SUMMARY}", "/resumes/run", "a complete run", "an interrupted one")
 

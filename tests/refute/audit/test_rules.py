@@ -9,6 +9,7 @@ from tampers import (
     honest_resumption,
     honest_trees,
     put,
+    resumption_of_less,
     resumption_on_another_model,
     traced,
     trees,
@@ -59,6 +60,42 @@ def test_a_run_goes_on_as_it_was_asked_for(audited):
     trees = resumption_on_another_model(audited)
     (remark,) = RULES_OF_TREES["resumed-same"].check(trees)
     assert (remark.pointer, remark.found) == ("/requested", "another request")
+
+
+def test_a_run_goes_on_with_all_that_was_planned(audited):
+    (remark,) = RULES_OF_TREES["resumed-same"].check(resumption_of_less(audited))
+    assert (remark.pointer, remark.found) == ("/plan/selected", "cached, floor, answers, bits")
+
+
+@pytest.mark.parametrize(
+    ("requested", "told"),
+    [
+        ({"keyword": "promised or floor"}, "not promised"),
+        ({"keyword": "not bits"}, "not promised"),
+        ({"keyword": "audited-v1"}, "not promised"),
+        ({"markers": "falsifier"}, "not promised"),
+        ({"markers": "falsifier(contract='audited-v1')"}, "not promised"),
+        ({"keyword": "promised or floor", "markers": "falsifier(kind='no-such')"}, None),
+        ({"keyword": "not promised"}, None),
+        ({"keyword": "floor"}, None),
+        ({"markers": "not falsifier"}, None),
+        ({"markers": "slow"}, None),  # somebody's own marker, of which a record says nothing
+        ({"markers": "not slow"}, None),
+        ({"profile": "pr", "keyword": "promised"}, None),
+        ({"keyword": "promised or ("}, "-k promised or (: "),
+    ],
+    ids=str,
+)
+def test_what_was_asked_for_is_in_the_plan(audited, requested, told):
+    bundle = audited.whole.copy()
+    OF_RUN["plan-requested"](bundle)
+    for key, value in requested.items():
+        put("findings.json", "requested", key, to=value)(bundle)
+    said = [
+        remark.found
+        for remark in RUN_RULES["plan-requested"].check(bundle.subject(audited.here, audited.library))
+    ]
+    assert [text[: len(told)] for text in said] == [told] if told else not said
 
 
 def test_pytest_may_leave_out_what_a_record_does_not_say(audited):
