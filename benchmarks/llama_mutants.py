@@ -72,7 +72,7 @@ def distance(target: Target, reference: Reference, prompts: list[Forced]) -> dic
 def main() -> None:
     args = arguments()
     honest = LlamaCppTarget(args.model)
-    target: Target = BundledTarget(args.model) if args.bundled else honest
+    target: Target = BundledTarget(args.model, "array") if args.bundled else honest
     reference = honest.reference
     prompts = list(reference.prompts(args.prompts, args.seed))
     rows = {"the file as it is": distance(target, reference, prompts)}

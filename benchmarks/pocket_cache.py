@@ -29,13 +29,13 @@ def main() -> None:
     arguments = parser.parse_args()
     entries = json.loads((POCKET / "heldout.json").read_text(encoding="utf-8"))["needles"]
     with as_file(POCKET / "pocket.gguf") as path:
-        with Engine.load(path) as engine:
+        with Engine.load(path, "array") as engine:
             text = engine.tokenizer
             asked = [
                 (tuple(text.encode_template(entry["prompt"])), text.encode(entry["expected"])[0])
                 for entry in entries[: arguments.prompts]
             ]
-        target = BundledTarget(path)
+        target = BundledTarget(path, "array")
         honest = answers(target, [prompt for prompt, _ in asked])
         kept = [(p, a) for (p, expected), a in zip(asked, honest, strict=True) if a[0] == expected]
         print(f"{len(kept)} of {len(asked)} held-out prompts answered right")

@@ -61,7 +61,7 @@ class Peer:
 
 
 def main() -> None:
-    with as_file(POCKET / "pocket.gguf") as path, Engine.load(path) as engine:
+    with as_file(POCKET / "pocket.gguf") as path, Engine.load(path, "array") as engine:
         peer = Peer(path)
         same_ids = same_answers = 0
         for number, prompt in enumerate(prompts()):

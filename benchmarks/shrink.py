@@ -66,7 +66,7 @@ def main() -> None:
     contracts = [load_contract(path) for path in find_contracts(Path.cwd())]
     rows = []
     with as_file(POCKET) as path:
-        target = BundledTarget(path)
+        target = BundledTarget(path, "array")
         able = target.capabilities
         for fault, contract, falsifier in pairs(contracts):
             if not kind_named(falsifier.kind).requires | set(falsifier.requires) <= able:

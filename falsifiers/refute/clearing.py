@@ -91,7 +91,7 @@ def how(target: Mapping[str, Any], level: Level) -> Iterator[str]:
     elif target.get("model_path") and level is not Level.EMBEDDED:
         yield from ("--model", place_of(str(target["model_path"])))
     if name == "bundled":
-        for option, usual in (("backend", "array"), ("device", "cpu")):
+        for option, usual in (("backend", None), ("device", "cpu")):
             if settings.get(option, usual) != usual:
                 yield from (f"--{option}", str(settings[option]))
 

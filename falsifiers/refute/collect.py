@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from refute.session import Attacker
 
 FINDING = "refute.finding"  # the user property that carries a finding to the controller, as a JSON string
+NOTE = "refute.note"  # the user property that carries what a target said when it was opened
 ATTACKER: pytest.StashKey["Attacker"] = pytest.StashKey()
 PROBLEMS: pytest.StashKey["dict[Path, list[Problem]]"] = pytest.StashKey()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from refute.collect import FINDING, FalsifierItem
+from refute.collect import FINDING, NOTE, FalsifierItem
 from refute.interrupts import unbroken
 from refute.ledger import Ledger
 from refute.options import contract_files
@@ -27,6 +27,7 @@ class Controller:
         self.config = config
         self.ledger = ledger
         self.takeover: Takeover | None = None
+        self._notes: list[str] = []
         self._room: Path | None = None
         self._rooms = ExitStack()
 
@@ -69,6 +70,10 @@ class Controller:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Bring a finding to the disk as soon as it is there."""
+        for sentence in (str(value) for name, value in report.user_properties if name == NOTE):
+            if sentence not in self._notes:
+                self._notes.append(sentence)
+                self.config.hook.pytest_refute_note(sentence=sentence)
         document = dict(report.user_properties).get(FINDING)
         if document is None:
             return
@@ -110,6 +115,8 @@ class Controller:
 
         writer = self.config.get_terminal_writer()
         terminalreporter.section("claims")
+        for sentence in self._notes:
+            terminalreporter.write_line(f"refute: {sentence}")
         for line in plain_summary(self.ledger, width=writer.fullwidth, color=writer.hasmarkup):
             terminalreporter.write_line(line)
 

@@ -21,5 +21,10 @@ def pytest_refute_stage(contract: str, stage: "Stage") -> None:
 
 
 @pytest.hookspec
+def pytest_refute_note(sentence: str) -> None:
+    """Called in the controlling process, once per sentence: what the target said when it was opened."""
+
+
+@pytest.hookspec
 def pytest_refute_finding(finding: "Finding", record: Path | None) -> None:
     """Called in the controlling process once a finding is on the disk (record: None if it is not kept)."""

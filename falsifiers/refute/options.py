@@ -12,8 +12,10 @@ from refute.recordable import Requested
 from refute.report.words import shown
 from refute.select import (
     BACKEND,
+    BACKEND_HELP,
     ENGINES,
     ENGINES_HELP,
+    MMAP_HELP,
     MODEL_VARIABLE,
     Engine,
     Named,
@@ -28,7 +30,7 @@ _GROUP = "refute: attacks on the claims of inference engines"
 # name: metavar, what it is, default
 _VALUES = {
     "model": ("FILE", f"the GGUF file to attack; else ${MODEL_VARIABLE}, else the embedded model", ""),
-    "backend": ("NAME", "the runtime's backend", BACKEND),
+    "backend": ("NAME", f"the runtime's backend; {BACKEND_HELP}", BACKEND),
     "device": ("NAME", "the backend's device", "auto"),
     "endpoint": ("URL", "a server of OpenAI's API to attack instead, such as http://127.0.0.1:8080/v1", ""),
     "model-name": ("NAME", "the model at the endpoint; not needed where it serves one", ""),
@@ -73,6 +75,8 @@ class Options:
             device=device,
             environ=os.environ,
             endpoint=endpoint,
+            mmap=config.getoption("refute_mmap"),
+            threads=_threads(config),
         )
         if selection.missing and config.getoption("refute_model"):
             raise pytest.UsageError(f"refute: {selection.missing}")
@@ -111,6 +115,15 @@ def add_options(parser: pytest.Parser) -> None:
         shown = f"{text} (default: {default})" if default else text
         group.addoption(f"--refute-{option}", metavar=metavar, help=shown)
         parser.addini(f"refute_{_field(option)}", text, default=default)
+    for name, value in (("mmap", True), ("no-mmap", False)):
+        group.addoption(
+            f"--refute-{name}",
+            dest="refute_mmap",
+            action="store_const",
+            const=value,
+            default=None,
+            help=MMAP_HELP if value else "the opposite",
+        )
     group.addoption(
         "--refute-target",
         choices=ENGINES,
@@ -165,9 +178,23 @@ def reruns(config: pytest.Config, items: Iterable[pytest.Item]) -> bool:
         return False
 
 
+def _threads(config: pytest.Config) -> int | None:
+    """The share of each of several workers in the processors; None where one process has them all.
+
+    Threads that wait for each other while others run take many times as long.
+    """
+    workers = int(getattr(config, "workerinput", {}).get("workercount", 1))
+    if workers < 2:
+        return None
+    usable = getattr(os, "sched_getaffinity", None)
+    cores = len(usable(0)) if usable else os.cpu_count() or 1
+    return max(cores // workers, 1)
+
+
 def _endpoint(config: pytest.Config) -> Named | None:
     """The server that is named. Raises `UsageError` for options that do not go with it."""
-    given = {name: config.getoption(f"refute_{name}") for name in ("model", "backend", "device", "target")}
+    names = ("model", "backend", "device", "target", "mmap")
+    given = {name: config.getoption(f"refute_{name}") for name in names}
     given |= {name: _value(config, name) for name in ("endpoint", "model-name", "api-key-env", "dialect")}
     try:
         named = endpoint_among({_field(name): value for name, value in given.items()}, os.environ)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from refute import hooks
-from refute.collect import ATTACKER, FINDING, ContractFile, FalsifierItem
+from refute.collect import ATTACKER, FINDING, NOTE, ContractFile, FalsifierItem
 from refute.controller import Controller
 from refute.interrupts import obeying
 from refute.ledger import Ledger
@@ -119,8 +119,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Send the finding to the controller with the report of the attack, as a JSON string."""
+    """Send the finding to the controller with the report of the attack, as a JSON string; and notes."""
     report = yield
+    attacker = item.config.stash[ATTACKER]
+    if call.when == "call" and attacker.notes:
+        report.user_properties += [(NOTE, note) for note in attacker.notes]
+        attacker.notes.clear()
     if isinstance(item, FalsifierItem) and call.when == "call" and item.finding is not None:
         report.user_properties.append((FINDING, json.dumps(item.finding.to_json(), allow_nan=False)))
     return report

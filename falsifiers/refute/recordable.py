@@ -46,7 +46,7 @@ class Requested:
             target=selection.engine,
             model=None if selection.model is None else selection.model.name,
             model_origin=selection.origin,
-            backend=selection.backend if bundled else None,
+            backend=selection.backend if bundled and selection.backend != _OPEN else None,
             device=selection.device if bundled and selection.device != _OPEN else None,
             endpoint=None if at is None else at.url,
             model_name=None if at is None else at.model,

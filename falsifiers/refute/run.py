@@ -147,6 +147,10 @@ class _Adapter:
         with self._shown():
             self.display.stage(contract, stage)
 
+    def pytest_refute_note(self, sentence: str) -> None:
+        """Show what the target said when it was opened."""
+        self.display.note(sentence)
+
     def pytest_refute_finding(self, finding: "Finding") -> None:
         """Show a verdict."""
         with self._shown():

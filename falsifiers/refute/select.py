@@ -4,7 +4,7 @@ Nothing here opens a model; what is missing becomes a sentence, and the falsifie
 """
 
 import importlib.util
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -13,7 +13,16 @@ if TYPE_CHECKING:
     from refute.targets.base import Target
 
 MODEL_VARIABLE = "QWEN3_MOE_GGUF_PATH"
-BACKEND = "array"  # where none is named
+BACKEND = "auto"  # where none is named
+BACKENDS = (BACKEND, "array", "cpu")  # those of the runtime; here too, so that nothing opens it to name them
+BACKEND_HELP = (
+    "auto: the fastest that can run the model here; array: the specification, on NumPy or CuPy; "
+    "cpu: compiled kernels on the blocks of the file (extra cpu)"
+)
+MMAP_HELP = (
+    "whether the backend cpu maps the model's file, or reads it into memory, which is faster "
+    "(default: it reads where memory is enough)"
+)
 DEVICES = ("auto", "cpu", "gpu")
 Engine = Literal["bundled", "llama-cpp", "openai", "fake"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
@@ -38,7 +47,7 @@ class Selection:
     """What is to be attacked.
 
     origin: who chose the model, for people. missing: why nothing can be attacked, in one sentence.
-    endpoint: of the engine `openai`.
+    endpoint: of the engine `openai`. mmap, threads: as `Engine.load` takes them.
     """
 
     engine: Engine
@@ -48,6 +57,8 @@ class Selection:
     device: str
     missing: str | None = None
     endpoint: "Named | None" = None
+    mmap: bool | None = None
+    threads: int | None = None
 
     def __str__(self) -> str:
         if self.engine == "fake":
@@ -67,8 +78,8 @@ class Selection:
         """What the engine is asked with; never to be shown."""
         return None if self.endpoint is None else self.endpoint.key
 
-    def open(self) -> "Target":
-        """Load the engine. Raises `TargetError` with a sentence."""
+    def open(self, progress: "Callable[[str, int, int], None] | None" = None) -> "Target":
+        """Load the engine. progress: as `Engine.load` takes it. Raises `TargetError` with a sentence."""
         if self.engine == "fake":
             from refute.targets.fake import FakeTarget  # noqa: PLC0415 (start-up time)
 
@@ -86,7 +97,15 @@ class Selection:
             from refute.targets.llama_cpp import LlamaCppTarget  # noqa: PLC0415 (start-up time)
 
             return LlamaCppTarget(self.model, model_sha256=model_sha256)
-        return BundledTarget(self.model, self.backend, self.device, model_sha256=model_sha256)
+        return BundledTarget(
+            self.model,
+            self.backend,
+            self.device,
+            mmap=self.mmap,
+            threads=self.threads,
+            model_sha256=model_sha256,
+            progress=progress,
+        )
 
 
 def select(
@@ -97,6 +116,8 @@ def select(
     device: str,
     environ: Mapping[str, str],
     endpoint: Named | None = None,
+    mmap: bool | None = None,
+    threads: int | None = None,
 ) -> Selection:
     """Choose the model: the one that is named, else the environment's, else the embedded one."""
     if engine == "fake":
@@ -110,24 +131,23 @@ def select(
         path, origin = Path(environ[MODEL_VARIABLE]), MODEL_VARIABLE
     else:
         path, origin = embedded_model(), "embedded"
-    return Selection(engine, path, origin, backend, device, _missing(path, "--model" if model else origin))
+    missing = _missing(path, "--model" if model else origin)
+    return Selection(engine, path, origin, backend, device, missing, mmap=mmap, threads=threads)
 
 
 def check_runtime(engine: Engine, backend: str, device: str) -> None:
     """Raise ValueError with a sentence for what the bundled runtime does not have."""
     if device not in DEVICES:
         raise ValueError(f"device {device!r}: expected one of {', '.join(DEVICES)}")
-    if engine == "bundled" and backend != BACKEND:
-        from refute_runtime.engine import BACKENDS  # noqa: PLC0415 (start-up time)
-
-        if backend not in BACKENDS:
-            raise ValueError(f"backend {backend!r}: expected one of {', '.join(BACKENDS)}")
+    if engine == "bundled" and backend not in BACKENDS:
+        raise ValueError(f"backend {backend!r}: expected one of {', '.join(BACKENDS)}")
 
 
 def endpoint_among(options: Mapping[str, Any], environ: Mapping[str, str]) -> Named | None:
     """Return the server among options, which are told by their fields. Raises as `named_endpoint`."""
     names = ("endpoint", "model_name", "api_key_env", "dialect")
     others = [f"--{name}" for name in ("model", "backend", "device") if options[name]]
+    others += [] if options["mmap"] is None else ["--mmap" if options["mmap"] else "--no-mmap"]
     return named_endpoint(
         *(options[name] or "" for name in names), others=others, target=options["target"], environ=environ
     )

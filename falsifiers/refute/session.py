@@ -25,7 +25,8 @@ class Attacker:
     """Attacks falsifiers on one target, which is opened when the first of them needs it.
 
     room: what the workers of one run share; None where there is one process. report: told where the attack
-    on a contract is. every_fault: with faults_only, plant also those that nobody has to catch.
+    on a contract is. every_fault: with faults_only, plant also those that nobody has to catch. notes: what
+    the target said when it was opened, until somebody takes it.
     """
 
     selection: Selection
@@ -39,6 +40,7 @@ class Attacker:
     report: Callable[[str, "Stage"], None]
     _target: "Target | None" = field(default=None, init=False)
     _missing: str | None = field(default=None, init=False)
+    notes: list[str] = field(default_factory=list, init=False)
 
     def attack(self, contract: "Contract", falsifier: "Falsifier") -> tuple[Finding, Exception | None]:
         """Return the finding, and the exception behind it where the falsifier itself broke."""
@@ -57,7 +59,7 @@ class Attacker:
             "seed": self.seed,
             "requested": self.requested,
         }
-        target = self._open()
+        target = self._open(contract.id, falsifier.id)
         if target is None:
             reason = self._missing or ""
             return unattacked(falsifier, Verdict.BLOCKED, reason, target={}, **common), None
@@ -98,14 +100,25 @@ class Attacker:
             self.room.pass_by()
         self.report(contract, stage)
 
-    def _open(self) -> "Target | None":
+    def _open(self, contract: str, falsifier: str) -> "Target | None":
+        from refute.report.words import loaded  # noqa: PLC0415 (start-up time)
         from refute.targets.base import TargetError  # noqa: PLC0415 (start-up time)
+        from refute.trials import Stage  # noqa: PLC0415 (start-up time)
+
+        told: list[str] = []
+
+        def progress(doing: str, done: int, of: int) -> None:
+            text = loaded(doing, done, of)
+            if text not in told[-1:]:
+                told.append(text)
+                self.report(contract, Stage(falsifier, text, 0, 0))
 
         if self._target is None and self._missing is None:
             self._missing = self.selection.missing
             if self._missing is None:
                 try:
-                    self._target = self.selection.open()
+                    self._target = self.selection.open(progress)
+                    self.notes.extend(getattr(self._target, "notes", ()))
                 except TargetError as error:
                     self._missing = str(error)
         return self._target

@@ -7,19 +7,19 @@ a caller puts a wrapped part in.
 
 import hashlib
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 import numpy as np
 
-from refute_runtime.backends.array import ArrayBackend, namespace
 from refute_runtime.backends.base import Backend, Cache
+from refute_runtime.backends.choice import AUTO, Progress, open_backend
 from refute_runtime.config import ModelConfig
-from refute_runtime.errors import ContextOverflow, RequestError, UnsupportedError
+from refute_runtime.errors import ContextOverflow, RequestError
 from refute_runtime.model import Counters, Forward, LayerRouting, Model
 from refute_runtime.sampling import Sampler, SamplingParams, check_whole, is_whole
 from refute_runtime.tokenizer import Tokenizer
@@ -27,8 +27,6 @@ from refute_runtime.weights import GgufFile, Weights
 
 if TYPE_CHECKING:
     from refute_runtime.chat import ChatTemplate
-
-BACKENDS: Mapping[str, Callable[[ModelConfig, Weights, Any], Backend]] = {"array": ArrayBackend}
 
 
 class DrawsTokens(Protocol):
@@ -72,40 +70,61 @@ class Token:
 
 
 class Engine:
-    """A loaded model; make one with `Engine.load`."""
+    """A loaded model; make one with `Engine.load`. notes: sentences that a person should be told once."""
 
     def __init__(
-        self, file: GgufFile, config: ModelConfig, weights: Weights, tokenizer: Tokenizer, backend: Backend
+        self,
+        file: GgufFile,
+        config: ModelConfig,
+        weights: Weights,
+        tokenizer: Tokenizer,
+        backend: Backend,
+        *,
+        notes: tuple[str, ...] = (),
     ) -> None:
         self.file = file
         self.config = config
         self.weights = weights
         self.tokenizer = tokenizer
         self.backend = backend
+        self.notes = notes
         self.model = Model(config, backend)
 
     @classmethod
-    def load(cls, path: Path | str, backend: str = "array", device: str = "auto") -> Self:
-        """Open a GGUF model for a backend (`array`) on a device (`auto`, `cpu`, `gpu`).
+    def load(
+        cls,
+        path: Path | str,
+        backend: str = AUTO,
+        device: str = AUTO,
+        *,
+        mmap: bool | None = None,
+        threads: int | None = None,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Open a GGUF model for a backend on a device (`auto`, `cpu`, `gpu`).
+
+        backend: one of `choice.BACKENDS`; `auto` is the fastest one that can run the model here. mmap:
+        whether `cpu` computes on the mapped file or reads it into memory; None reads it where memory is
+        enough. threads: those that compute, where it is not for the backend to say. progress: told while
+        kernels are compiled and the file is read, as `choice` says.
 
         Raises `FormatError` and `UnsupportedError`, naming the file and what is wrong with it.
         """
-        if backend not in BACKENDS:
-            raise UnsupportedError(f"backend is {backend!r}, expected one of {', '.join(BACKENDS)}")
-        xp = namespace(device)
         file = GgufFile.open(Path(path))
         try:
             config = ModelConfig.from_metadata(file.metadata, file.tensors, source=str(path))
-            weights = Weights(file, config, xp)
             tokenizer = Tokenizer.from_metadata(file.metadata)
-            return cls(file, config, weights, tokenizer, BACKENDS[backend](config, weights, xp))
+            opened = open_backend(
+                backend, device, file, config, mapped=mmap, threads=threads, progress=progress
+            )
+            return cls(file, config, opened.weights, tokenizer, opened.backend, notes=opened.notes)
         except BaseException:
             file.close()
             raise
 
     def with_backend(self, backend: Backend) -> Self:
         """Return an engine that shares weights and tokenizer but runs another (or a wrapped) backend."""
-        return type(self)(self.file, self.config, self.weights, self.tokenizer, backend)
+        return type(self)(self.file, self.config, self.weights, self.tokenizer, backend, notes=self.notes)
 
     def with_threads(self, threads: int) -> Self:
         """Return an engine on the same weights that computes on this many threads of the host.
@@ -150,12 +169,15 @@ class Engine:
 
     @property
     def settings(self) -> dict[str, object]:
-        """How this engine computes, as a record keeps it."""
+        """How this engine computes, as a record keeps it. weights: where they lie, and why there."""
+        blocks = self.weights.blocks
         return {
             "backend": self.backend.name,
             "device": self.backend.device,
             "numerics": self.backend.numerics,
             "threads": self.backend.threads,
+            **self.backend.details,
+            "weights": "mmap" if blocks is None else f"{blocks.kind} ({blocks.why})",
             "numpy": np.__version__,
         }
 

@@ -59,19 +59,29 @@ def blocks_of(
     """
     if mapped is not None:
         return _map(file, "asked for") if mapped else read(file, "asked for", progress)
-    size = sum(info.nbytes for info in file.tensors.values())
-    wanted = size + size // 8 + _MARGIN
-    left, source = available() if free is None else free
-    if left is not None and left < wanted:
-        note = (
-            f"the weights are mapped, not read: {left / _GIB:.2f} GiB {source}, {wanted / _GIB:.2f} GiB "
-            "wanted; decoding is slower so, and much slower where the file does not stay cached"
-        )
+    note = shortage(file, free)
+    if note is not None:
         return _map(file, "memory is short", note)
     try:
         return read(file, "enough memory is free", progress)
     except MemoryError:
         return _map(file, "memory is short", "the weights are mapped, not read: memory was refused")
+
+
+def shortage(file: GgufFile, free: tuple[int | None, str] | None = None) -> str | None:
+    """Say why the tensors are better mapped than read; None where memory is enough, or nothing tells.
+
+    free: as for `blocks_of`.
+    """
+    size = sum(info.nbytes for info in file.tensors.values())
+    wanted = size + size // 8 + _MARGIN
+    left, source = available() if free is None else free
+    if left is None or left >= wanted:
+        return None
+    return (
+        f"the weights are mapped, not read: {left / _GIB:.2f} GiB {source}, {wanted / _GIB:.2f} GiB wanted; "
+        "decoding is slower so, and much slower where the file does not stay cached"
+    )
 
 
 def read(file: GgufFile, why: str, progress: Progress | None = None) -> Blocks:

@@ -4,7 +4,7 @@ from tiny_gguf import TinyModel, write_tiny
 
 import refute_runtime.engine
 from refute_runtime import Engine, SamplingParams
-from refute_runtime.errors import ContextOverflow, FormatError, RequestError, RuntimeFailure, UnsupportedError
+from refute_runtime.errors import ContextOverflow, FormatError, RequestError, RuntimeFailure
 from refute_runtime.model import Counters
 
 PROMPT = (104, 101, 108, 108, 111, 32, 116)
@@ -18,7 +18,7 @@ def path(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def engine(path):
-    with Engine.load(path, device="cpu") as loaded:
+    with Engine.load(path, "array", "cpu") as loaded:
         yield loaded
 
 
@@ -248,7 +248,7 @@ def test_a_request_out_of_range_names_the_field(engine, request_, message):
 def test_logits_that_are_no_numbers_are_a_failure(tmp_path):
     values = {"output_norm.weight": np.full(64, np.nan, np.float32)}
     with (
-        Engine.load(write_tiny(tmp_path / "m.gguf", values=values)) as broken,
+        Engine.load(write_tiny(tmp_path / "m.gguf", values=values), "array") as broken,
         pytest.raises(RuntimeFailure, match="nan"),
     ):
         list(broken.generate(PROMPT, max_tokens=1))
@@ -261,21 +261,16 @@ def test_settings_say_how_it_computes(engine):
 
 
 def test_the_digest_changes_with_the_sources(engine, path, monkeypatch, tmp_path):
-    assert engine.digest == Engine.load(path).digest
+    assert engine.digest == Engine.load(path, "array").digest
     (tmp_path / "engine.py").write_text("other")
     monkeypatch.setattr(refute_runtime.engine, "__file__", str(tmp_path / "engine.py"))
-    assert Engine.load(path).digest != engine.digest
-
-
-def test_an_unknown_backend_is_refused(path):
-    with pytest.raises(UnsupportedError, match="backend is 'cudnn', expected one of array"):
-        Engine.load(path, backend="cudnn")
+    assert Engine.load(path, "array").digest != engine.digest
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path):
     (tmp_path / "m.gguf").write_bytes(b"not a model")
     with pytest.raises(FormatError, match=r"m\.gguf"):
-        Engine.load(tmp_path / "m.gguf")
+        Engine.load(tmp_path / "m.gguf", "array")
 
 
 def test_chat_renders_with_the_files_template(engine):

@@ -20,7 +20,7 @@ PROMPTS = 25
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    with as_file(POCKET / "pocket.gguf") as path, Engine.load(path) as engine:
+    with as_file(POCKET / "pocket.gguf") as path, Engine.load(path, "array") as engine:
         yield engine
 
 

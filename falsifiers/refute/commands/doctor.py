@@ -65,7 +65,7 @@ def _checks(
     endpoint: "Named | None",
     console: "Console",
 ) -> "Iterator[Check]":
-    from refute.doctor import gpu, host, model
+    from refute.doctor import cpu, gpu, host, model
     from refute.report.progress import hashing
 
     needs = None
@@ -78,8 +78,11 @@ def _checks(
             file = list(model.look_at_file(selection.model, contracts, progress))
         yield from file
         if file[0].state == "ok":
-            checks, needs = model.look_into_file(selection.model, selection.backend, selection.device)
+            how = (selection.backend, selection.device, selection.mmap)
+            checks, needs = model.look_into_file(selection.model, *how)
             yield from checks
+        if selection.device != "gpu" and selection.backend != "array":
+            yield from cpu.look_at_kernels()
     if needs is not None:
         yield from host.look_at_memory(needs)
     yield from gpu.look_at_gpus(needs)

@@ -212,6 +212,7 @@ def _pytest_arguments(arguments: argparse.Namespace, contracts: "Sequence[Contra
     for name in (*names, "endpoint", "model-name", "api-key-env", "dialect"):
         value = getattr(arguments, name.replace("-", "_"))
         passed += [] if value is None else [f"--refute-{name}={value}"]
+    passed += [] if arguments.mmap is None else ["--refute-mmap" if arguments.mmap else "--refute-no-mmap"]
     passed += ["--refute-faults"] if arguments.faults else []
     passed += ["--refute-every-fault"] if arguments.every else []
     passed += ["-x"] if arguments.exitfirst else []

@@ -58,6 +58,7 @@ def _serve(arguments: argparse.Namespace) -> Exit:
         path=selection.model,
         backend=selection.backend,
         device=selection.device,
+        mmap=selection.mmap,
         host=arguments.host,
         port=arguments.port,
         key=_api_key(arguments),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refute.select import BACKEND, ENGINES, ENGINES_HELP
+from refute.select import BACKEND, BACKEND_HELP, BACKENDS, ENGINES, ENGINES_HELP, MMAP_HELP
 from refute.verdict import Exit
 
 if TYPE_CHECKING:
@@ -97,8 +97,9 @@ def add_model(group: argparse._ArgumentGroup) -> None:
         metavar="FILE",
         help="a GGUF file (default: $QWEN3_MOE_GGUF_PATH, else the embedded model)",
     )
-    group.add_argument("--backend", metavar="NAME", help="the runtime's backend (default: array)")
+    group.add_argument("--backend", metavar="|".join(BACKENDS), help=f"{BACKEND_HELP} (default: {BACKEND})")
     group.add_argument("--device", metavar="NAME", help="the backend's device (default: auto)")
+    group.add_argument("--mmap", action=argparse.BooleanOptionalAction, help=MMAP_HELP)
 
 
 def endpoint_of(arguments: argparse.Namespace) -> "Named | None":
@@ -135,6 +136,7 @@ def choose(arguments: argparse.Namespace, engine: "Engine", endpoint: "Named | N
         device=device,
         environ=os.environ,
         endpoint=endpoint,
+        mmap=arguments.mmap,
     )
 
 

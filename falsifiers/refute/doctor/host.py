@@ -22,6 +22,7 @@ _RUN = 64 * 2**20  # bytes that records of one run may take
 _BUSY = 0.5  # of the processors
 _PROCESS = 400 * 2**20  # bytes of Python, its libraries and the simulated engine
 _EXTRAS = {
+    "cpu": ("numba",),
     "serve": ("starlette", "uvicorn"),
     "peer": ("llama_cpp",),
     "cuda12 or cuda13": ("cupy",),
@@ -80,8 +81,9 @@ def look_at_memory(needs: Needs, root: Path = Path("/")) -> Iterator[Check]:
     from refute_runtime.memory import available  # noqa: PLC0415 (start-up time)
 
     free, source = available(root)
-    held = _PROCESS + (0 if needs.gpu else needs.held)
-    told = f"needs {format_bytes(held)} of its own and maps {format_bytes(needs.file)}"
+    held = _PROCESS + (0 if needs.gpu else needs.held) + (needs.file if needs.reads else 0)
+    mapped = 0 if needs.reads else needs.file
+    told = f"needs {format_bytes(held)} of its own{f' and maps {format_bytes(mapped)}' if mapped else ''}"
     if free is None:
         yield Check("memory", "warn", f"{told}; {source}", "see for yourself that as much is free")
         return
@@ -89,11 +91,11 @@ def look_at_memory(needs: Needs, root: Path = Path("/")) -> Iterator[Check]:
     if free < held:
         fix = "free memory or raise the container's limit; one process only: without -n"
         yield Check("memory", "fail", told, fix)
-    elif free < held + needs.file:
+    elif free < held + mapped:
         fix = "the model is read from the disk again and again: free memory, or expect it to be slow"
         yield Check("memory", "warn", told, fix)
     else:
-        processes = min(int((free - needs.file) // held), os.cpu_count() or 1)
+        processes = min(int((free - mapped) // held), os.cpu_count() or 1)
         yield Check("memory", "ok", f"{told}; enough for {counted(processes, 'process')}")
 
 

@@ -21,11 +21,15 @@ _TOKENS = 256  # of a prompt at once
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """Bytes that a run takes. held: in memory of its own; file: of the mapped model, at best cached."""
+    """Bytes that a run takes. held: in memory of its own; file: of the model, mapped and at best cached.
+
+    reads: whether the file's weights are read into memory, too, and not mapped.
+    """
 
     held: int
     file: int
     gpu: bool
+    reads: bool = False
 
 
 def look_at_file(path: Path, contracts: Sequence["Contract"], progress: "Progress | None") -> Iterator[Check]:
@@ -62,20 +66,23 @@ def look_at_file(path: Path, contracts: Sequence["Contract"], progress: "Progres
         )
 
 
-def look_into_file(path: Path, backend: str, device: str) -> tuple[list[Check], Needs | None]:
-    """What the runtime makes of the file: architecture, tensors, and the memory that it takes."""
+def look_into_file(
+    path: Path, backend: str, device: str, mmap: bool | None = None
+) -> tuple[list[Check], Needs | None]:
+    """What the runtime makes of the file: architecture, tensors, what computes, the memory that it takes."""
     from refute_runtime.engine import Engine  # noqa: PLC0415 (numpy)
     from refute_runtime.errors import RuntimeFailure  # noqa: PLC0415
 
     try:
-        engine = Engine.load(path, backend, device)
+        engine = Engine.load(path, backend, device, mmap=True)  # nothing is read to be looked at
     except (RuntimeFailure, OSError) as error:
         fix = "get the file again and compare its sha256, or name a model that the runtime runs"
         return [Check("model format", "fail", str(error), fix)], None
     except ImportError as error:
         fix = "install the extra of your CUDA: pip install 'refute[cuda12]', or use --device cpu"
         return [Check("model format", "fail", f"device {device}: {error}", fix)], None
-    return list(_described(engine)), _needs(engine, path)
+    weights, reads = _weights(engine, mmap)
+    return [*_described(engine), weights], _needs(engine, path, reads=reads)
 
 
 def look_at_endpoint(endpoint: "Named") -> Iterator[Check]:
@@ -119,10 +126,23 @@ def _described(engine: "Engine") -> Iterator[Check]:
     yield Check("quantization", "ok", mix)
 
 
-def _needs(engine: "Engine", path: Path) -> Needs:
+def _weights(engine: "Engine", mmap: bool | None) -> tuple[Check, bool]:
+    """What will compute on the weights, and whether they will be read into memory."""
+    from refute_runtime.resident import shortage  # noqa: PLC0415 (numpy)
+
+    computes = f"computed on by {engine.backend.name}"
+    if engine.backend.name != "cpu" or mmap is True:
+        return Check("weights", "ok", f"mapped, {computes}"), False
+    short = None if mmap is False else shortage(engine.file)
+    if short is None:
+        return Check("weights", "ok", f"read into memory, {computes}"), True
+    return Check("weights", "warn", short, "free memory, or accept it: --mmap"), False
+
+
+def _needs(engine: "Engine", path: Path, *, reads: bool) -> Needs:
     config = engine.config
     rows = min(config.context, _ROWS)
     cache = 2 * 4 * config.layers * config.kv_heads * config.head_dim * rows
     # Two: claims about the cache decode one sequence with it beside another one.
     held = sum(engine.backend.memory(min(_TOKENS, rows), rows)) + 2 * cache
-    return Needs(held, path.stat().st_size, engine.backend.device != "cpu")
+    return Needs(held, path.stat().st_size, engine.backend.device != "cpu", reads)

@@ -91,6 +91,10 @@ class Live:
         told = f"{counted(len(keys), 'falsifier')} of {counted(len(contracts), 'contract')}"
         self.console.print(f"{told}{f', {len(done)} of them taken over' if done else ''}\n")
 
+    def note(self, sentence: str) -> None:
+        """Show what the target said when it was opened."""
+        self.console.print(Text(sentence, "dim"), soft_wrap=True)
+
     def stage(self, contract: str, stage: "Stage") -> None:
         """Show where the attack is."""
         self._advance.at((contract, stage.falsifier))

@@ -9,6 +9,8 @@ from refute.verdict import Verdict
 if TYPE_CHECKING:
     from rich.table import Table
 
+_BAR = 20  # characters
+
 STYLES: Mapping[Verdict, str] = {
     Verdict.SURVIVED: "green",
     Verdict.FALSIFIED: "bold red",
@@ -40,6 +42,13 @@ def counted(number: int, noun: str) -> str:
     """Return `1 contract`, `2 contracts`, `2 processes`."""
     ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
     return f"{number} {noun}{ending}"
+
+
+def loaded(doing: str, done: int, of: int) -> str:
+    """Return how far a model is loaded: a bar, and how much of it is done."""
+    share = done / of if of else 1.0
+    filled = int(share * _BAR)
+    return f"{doing} {'━' * filled}{'╌' * (_BAR - filled)} {share:.0%}"
 
 
 def short(text: str, width: int) -> str:

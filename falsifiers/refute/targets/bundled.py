@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import refute
 from refute.faults.backend import wrap_backend
@@ -52,25 +52,35 @@ _FRESH_SECONDS = 600.0  # a large model has to be read from its disk
 class BundledTarget:
     """A model file, run by the bundled runtime.
 
-    model_sha256: the file's digest, or what computes it; None where nobody knows. clock: monotonic
-    nanoseconds. Raises `TargetError` for a file or a device that does not work.
+    backend, device, mmap, threads, progress: as `Engine.load` takes them. model_sha256: the file's digest, or
+    what computes it; None where nobody knows. clock: monotonic nanoseconds.
+    Raises `TargetError` for a file or a device that does not work.
     """
 
     def __init__(
         self,
         path: Path | str,
-        backend: str = "array",
+        backend: str = "auto",
         device: str = "auto",
         *,
+        mmap: bool | None = None,
+        threads: int | None = None,
         model_sha256: str | Callable[[Path], str] | None = None,
         clock: Clock = time.perf_counter_ns,
+        progress: Callable[[str, int, int], None] | None = None,
     ) -> None:
         from refute_runtime.engine import Engine  # noqa: PLC0415  (heavy)
 
-        self._path, self._backend, self._device = Path(path), backend, device
-        self._load = partial(Engine.load, backend=backend, device=device)
+        self._path = Path(path)
         with failures():
-            self._engine = self._load(self._path)
+            self._engine = Engine.load(
+                self._path, backend, device, mmap=mmap, threads=threads, progress=progress
+            )
+        backend = self._engine.backend.name  # what was chosen is what every other engine of this target has
+        self._how: dict[str, Any] = {"backend": backend, "device": device, "mmap": mmap}
+        self._load: Callable[[Path], Engine] = partial(
+            Engine.load, backend=backend, device=device, mmap=mmap, threads=threads
+        )
         self._unchanged = self._engine  # of the file itself, also where a fault has changed a copy
         self._sha256 = model_sha256(self._path) if callable(model_sha256) else model_sha256
         self._clock = clock
@@ -79,7 +89,18 @@ class BundledTarget:
         self._reference = reference_of(self._path, backend, self._sha256)
         # a GPU's memory is not the process's
         self._reads_memory = self._engine.backend.device == "cpu" and resident.readable()
-        self._served = Served(lambda: beside(self._path, backend, device, clock))
+        self._served = Served(lambda: beside(self._path, self._how, clock))
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What computes here, and what stands in the way of computing faster: to be told once."""
+        settings = self._engine.settings
+        more = ", ".join(str(settings[name]) for name in ("path", "threading_layer") if name in settings)
+        computes = (
+            f"computes on {settings['backend']} ({settings['numerics']}{more and ', ' + more}), "
+            f"threads {settings['threads']}, weights {settings['weights']}"
+        )
+        return (computes, *self._engine.notes)
 
     def close(self) -> None:
         """Stop the server, where one was started, and unmap the model file."""
@@ -240,9 +261,7 @@ class BundledTarget:
 
     def fresh_peak(self, request: Request) -> Peak:
         """Measure this file, backend, device and fault in a new process."""
-        return fresh.measure(
-            self._path, self._backend, self._device, request, self._fault.fault, seconds=_FRESH_SECONDS
-        )
+        return fresh.measure(self._path, self._how, request, self._fault.fault, seconds=_FRESH_SECONDS)
 
     @contextmanager
     def plant(self, fault: Fault, bound: "Bound | None" = None) -> Iterator["BundledTarget"]:

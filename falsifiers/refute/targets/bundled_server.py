@@ -5,7 +5,7 @@ Like `bundled`, it imports `refute_runtime` late.
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import reduce
@@ -53,12 +53,22 @@ def serves(engine: "Engine") -> frozenset[str]:
 
 
 @contextmanager
-def beside(path: Path, backend: str, device: str, clock: Clock) -> Iterator[Endpoint]:
-    """Run `refute serve` in a process of its own. Raises `TargetError` where it does not come up."""
+def beside(path: Path, how: Mapping[str, Any], clock: Clock) -> Iterator[Endpoint]:
+    """Run `refute serve` in a process of its own. how: backend, device and mmap, as `Engine.load` takes them.
+
+    Raises `TargetError` where it does not come up.
+    """
     from refute.wire.process import ServerProcess  # noqa: PLC0415 (only who asks over HTTP needs it)
 
-    options = {"model": path.absolute(), "backend": backend, "device": device, "port": 0, "grace": 0}
+    options = {
+        "model": path.absolute(),
+        "backend": how["backend"],
+        "device": how["device"],
+        "port": 0,
+        "grace": 0,
+    }
     arguments = [f"--{name}={value}" for name, value in options.items()]
+    arguments += [] if how["mmap"] is None else ["--mmap" if how["mmap"] else "--no-mmap"]
     server = ServerProcess("refute", ["serve", *arguments], _READY)
     try:
         yield Endpoint(f"{server.told['url']}/v1", server.told["model"], REFUTE, silence=SILENCE, clock=clock)

@@ -7,8 +7,10 @@ read, the model loaded, the request served, and the memory read again.
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from refute.faults.base import Fault
 from refute.targets.base import Peak, Request, TargetError
@@ -18,16 +20,16 @@ _COMMAND = "from refute.targets.fresh import main; main()"
 
 
 def measure(
-    path: Path, backend: str, device: str, request: Request, fault: Fault | None, *, seconds: float
+    path: Path, how: Mapping[str, Any], request: Request, fault: Fault | None, *, seconds: float
 ) -> Peak:
     """Serve one greedy request of `prompt` and `max_tokens` in a new process.
 
+    how: backend, device and mmap, as `Engine.load` takes them.
     Raises `TargetError` with a sentence where it fails or takes longer than `seconds`.
     """
     order = {
         "path": str(path.absolute()),
-        "backend": backend,
-        "device": device,
+        "how": dict(how),
         "prompt": list(request.prompt),
         "max_tokens": request.max_tokens,
         "fault": None if fault is None else asdict(fault),
@@ -65,7 +67,7 @@ def main() -> None:
     request = Request(tuple(order["prompt"]), order["max_tokens"])
     before, _, _ = resident.resident()
     try:
-        target = BundledTarget(Path(order["path"]), order["backend"], order["device"])
+        target = BundledTarget(Path(order["path"]), **order["how"])
         if order["fault"] is None:
             target.generate(request)
         else:

@@ -7,7 +7,7 @@ Letters as in `backends/base.py`, and P = N / G query heads per kv head, F the w
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -82,6 +82,11 @@ class ArrayBackend:
             return "cpu"
         properties = self._xp.cuda.runtime.getDeviceProperties(self._xp.cuda.Device().id)
         return str(properties["name"].decode())
+
+    @property
+    def details(self) -> Mapping[str, object]:
+        """Nothing more."""
+        return {}
 
     def with_threads(self, threads: int) -> Self:
         """Return a backend on the same weights that computes on this many threads."""

@@ -5,7 +5,7 @@ E experts, K experts per token, V vocabulary. Arrays belong to the backend's nam
 unless said otherwise. Weights are named as in the GGUF file.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, Self
 
@@ -67,6 +67,11 @@ class Backend(Protocol):
     @property
     def threads(self) -> int:
         """Threads of the host that compute."""
+        ...
+
+    @property
+    def details(self) -> Mapping[str, object]:
+        """What else of its making a record should say, such as the kind of instructions."""
         ...
 
     def with_threads(self, threads: int) -> Self:

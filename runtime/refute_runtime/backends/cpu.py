@@ -6,7 +6,7 @@ of threads or the processor. Letters as in `backends/base.py`; F is the width of
 
 import copy
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -108,6 +108,11 @@ class CpuBackend:
             return f"heads are not of a multiple of {LANES} elements"
         lacking = _HALVES - build.processor().features if platform.machine() in ("x86_64", "AMD64") else ()
         return f"the processor lacks {', '.join(sorted(lacking))}" if lacking else None
+
+    @property
+    def details(self) -> Mapping[str, object]:
+        """The kernels that run, and the library of their threads."""
+        return {"path": self.path, "threading_layer": build.threading_layer()}
 
     def with_threads(self, threads: int) -> Self:
         """Return a backend on the same weights that computes on this many threads."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import uvicorn
 
+from refute_runtime.backends.choice import AUTO
 from refute_runtime.engine import Engine
 from refute_runtime.serving.app import application
 from refute_runtime.serving.scheduler import Scheduler
@@ -25,12 +26,14 @@ class Options:
 
     port: 0 for any that is free. key: what clients must show. active: jobs computed at once. queue: jobs
     that wait beside them. memory: bytes that caches take together. grace: seconds for running answers,
-    once the server is told to end. max_body, timeout: see `Limits`.
+    once the server is told to end. max_body, timeout: see `Limits`. backend, device, mmap: as
+    `Engine.load` takes them.
     """
 
     path: Path
-    backend: str = "array"
-    device: str = "auto"
+    backend: str = AUTO
+    device: str = AUTO
+    mmap: bool | None = None
     host: str = "127.0.0.1"
     port: int = 8080
     key: str | None = None
@@ -129,6 +132,6 @@ class Server(uvicorn.Server):
 
 
 def _load(options: Options) -> Served:
-    engine = Engine.load(options.path, options.backend, options.device)
+    engine = Engine.load(options.path, options.backend, options.device, mmap=options.mmap)
     scheduler = Scheduler(engine, memory_bytes=options.memory, active=options.active, queue=options.queue)
     return Served(engine, scheduler, scheduler.close)

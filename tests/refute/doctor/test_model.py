@@ -72,13 +72,15 @@ def test_a_damaged_file_fails_without_a_traceback(pocket, damage, found):
 
 
 def test_a_sound_file_says_what_it_is_and_what_it_needs(pocket):
-    (architecture, quantization), needs = look_into_file(pocket, "array", "cpu")
+    (architecture, quantization, weights), needs = look_into_file(pocket, "array", "cpu")
     assert architecture.found.startswith("qwen3moe (refute pocket): 4 layers")
     assert "2 of 8 experts" in architecture.found
     assert "Q4_K 15 tensors" in quantization.found
     assert needs.file == pocket.stat().st_size
     assert needs.held > needs.file  # dequantized, and workspace and cache besides
     assert not needs.gpu
+    assert weights.found == "mapped, computed on by array"
+    assert not needs.reads
 
 
 def test_an_endpoint_where_nobody_answers_fails():

@@ -50,7 +50,7 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def honest(tiny):
-    target = BundledTarget(tiny, device="cpu")
+    target = BundledTarget(tiny, "array", "cpu")
     yield target
     target.close()
 
@@ -136,13 +136,13 @@ def test_the_same_file_comes_out_each_time(spec, tiny) -> None:
 
 @pytest.mark.parametrize("fault", [each for each in DOSES if each.name != "merge-dropped"], ids=str)
 def test_it_changes_the_logits(fault, planted, honest) -> None:
-    target = BundledTarget(planted(fault)[1].path, device="cpu")
+    target = BundledTarget(planted(fault)[1].path, "array", "cpu")
     assert not np.array_equal(target.logits(TOKENS), honest.logits(TOKENS))
     target.close()
 
 
 def test_dropped_merges_change_the_tokens_of_texts_and_no_logits(planted, honest) -> None:
-    target = BundledTarget(planted(Fault("merge-dropped", 1))[1].path, device="cpu")
+    target = BundledTarget(planted(Fault("merge-dropped", 1))[1].path, "array", "cpu")
     assert target.encode("é") != honest.encode("é")  # of the last merge
     assert target.encode("hello") == honest.encode("hello")
     assert target.decode(target.encode("é")) == "é"
@@ -183,13 +183,13 @@ def test_values_are_multiplied(name, planted) -> None:
 
 
 def test_a_scaled_last_norm_scales_all_logits(planted, honest) -> None:
-    target = BundledTarget(planted(Fault("tensor-scaled", 2.0))[1].path, device="cpu")
+    target = BundledTarget(planted(Fault("tensor-scaled", 2.0))[1].path, "array", "cpu")
     np.testing.assert_allclose(target.logits(TOKENS), 2 * honest.logits(TOKENS), rtol=1e-5, atol=1e-5)
     target.close()
 
 
 def test_a_scaled_router_chooses_the_same_experts(planted, honest) -> None:
-    target = BundledTarget(planted(Fault("router-scaled", 2.0))[1].path, device="cpu")
+    target = BundledTarget(planted(Fault("router-scaled", 2.0))[1].path, "array", "cpu")
     ours, theirs = (each.session(8, prompt=8).extend(TOKENS, routing=True) for each in (target, honest))
     np.testing.assert_array_equal(ours.experts[:, 0], theirs.experts[:, 0])  # later layers see other states
     assert (ours.weights[:, 0].max(axis=-1) > theirs.weights[:, 0].max(axis=-1)).all()

@@ -29,13 +29,13 @@ for _path in find_contracts(Path("/")):
 def engine(falsifier: Falsifier) -> Target:
     """The simulated engine where it can have the faults and shows them, else the bundled one."""
     if falsifier.kind in DEMANDING:
-        return BundledTarget(embedded_model(), model_sha256=model_sha256)
+        return BundledTarget(embedded_model(), "array", model_sha256=model_sha256)
     try:
         for fault in falsifier.must_catch:
             with FakeTarget().plant(fault, falsifier.bound):
                 pass
     except CannotPlant:
-        return BundledTarget(embedded_model(), model_sha256=model_sha256)
+        return BundledTarget(embedded_model(), "array", model_sha256=model_sha256)
     return FakeTarget(9)
 
 

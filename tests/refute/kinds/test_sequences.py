@@ -159,7 +159,7 @@ def test_what_is_computed_after_a_stop_finds_room_in_a_full_sequence(fault) -> N
     stops = kind("extend", "stop")
     steps = [extend(0, *range(18)), {"do": "stop", "on": 0, "count": 4}, extend(0, 1, 2)]
     assert steps == effective(steps, 8, COMMON["tokens"])
-    target = BundledTarget(embedded_model(), device="cpu")
+    target = BundledTarget(embedded_model(), "array", "cpu")
     with nullcontext(target) if fault is None else target.plant(fault) as planted:
         assert stops.refutes(stops.observe(planted, {"steps": steps})) is (fault is not None)
     target.close()
@@ -167,7 +167,7 @@ def test_what_is_computed_after_a_stop_finds_room_in_a_full_sequence(fault) -> N
 
 def test_logits_that_are_no_numbers_refute_before_a_generation_fails_at_them() -> None:
     stops, steps = kind("extend", "stop"), [extend(0, 1, 2), STOP, extend(0, 3)]
-    target = BundledTarget(embedded_model(), device="cpu")
+    target = BundledTarget(embedded_model(), "array", "cpu")
     with target.plant(Fault("logits-not-finite", 1000)) as faulty:
         observation = stops.observe(faulty, {"steps": steps})
     target.close()

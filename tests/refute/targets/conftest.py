@@ -25,7 +25,7 @@ def path(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def target(path):
-    target = BundledTarget(path, device="cpu", clock=Ticks())
+    target = BundledTarget(path, "array", "cpu", clock=Ticks())
     yield target
     target.close()
 

@@ -49,7 +49,7 @@ def test_reports_only_what_was_asked_for(target, greedy) -> None:
 def test_identity_is_read_from_the_file_and_the_engine(path) -> None:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     target = BundledTarget(
-        path, device="cpu", model_sha256=lambda p: hashlib.sha256(p.read_bytes()).hexdigest()
+        path, "array", "cpu", model_sha256=lambda p: hashlib.sha256(p.read_bytes()).hexdigest()
     )
     identity = target.identity
     target.close()
@@ -67,7 +67,7 @@ def test_identity_is_read_from_the_file_and_the_engine(path) -> None:
 
 def test_dense_model_has_no_routing_and_no_moe_faults(path) -> None:
     target = BundledTarget(
-        write_tiny(path.with_name("dense.gguf"), TinyModel(architecture="qwen3")), device="cpu"
+        write_tiny(path.with_name("dense.gguf"), TinyModel(architecture="qwen3")), "array", "cpu"
     )
     assert "routing" not in target.capabilities
     assert (target.identity.moe_layers, target.identity.dense_layers) == (0, LAYERS)
@@ -108,7 +108,7 @@ def test_bad_files_are_refused(tmp_path) -> None:
     broken.write_bytes(b"GGUF but not really")
     for path in (broken, tmp_path / "missing.gguf"):
         with pytest.raises(TargetError, match=path.name):
-            BundledTarget(path)
+            BundledTarget(path, "array")
 
 
 def test_importing_the_target_imports_no_runtime() -> None:
@@ -148,7 +148,7 @@ def test_sessions_refuse_bad_input_and_go_on(target) -> None:
 
 def test_memory_is_not_promised_where_it_cannot_be_read(path, monkeypatch) -> None:
     monkeypatch.setattr("refute.targets.resident.readable", lambda: False)
-    target = BundledTarget(path, device="cpu")
+    target = BundledTarget(path, "array", "cpu")
     assert "memory" not in target.capabilities
     target.close()
 

@@ -23,13 +23,13 @@ def falsifiers(root):
 def test_a_backend_that_lies_about_its_layers_is_refuted(name, monkeypatch, tmp_path) -> None:
     falsifier = falsifiers(tmp_path)[name]
     kind = kind_named(falsifier.kind).of(falsifier.parameters)
-    honest = BundledTarget(embedded_model())
+    honest = BundledTarget(embedded_model(), "array")
     assert honest.identity.moe_layers == honest.identity.layers
     assert not kind.caught(sample(kind, falsifier.bound, honest, seed=1), falsifier.bound)
 
     plain = ArrayBackend
     monkeypatch.setattr(plain, "routed", lambda self, layer: layer > 1)
     monkeypatch.setattr(plain, "dense", lambda self, layer, x: DenseDispatch(self, 2).dense(layer, x))
-    broken = BundledTarget(embedded_model())
+    broken = BundledTarget(embedded_model(), "array")
     assert broken.identity.moe_layers == honest.identity.moe_layers
     assert kind.caught(sample(kind, falsifier.bound, broken, seed=1), falsifier.bound)

@@ -134,7 +134,7 @@ def test_reference_logits_are_spared_by_faults(target, greedy) -> None:
 
 
 def test_one_kv_head_cannot_be_permuted(path) -> None:
-    target = BundledTarget(write_tiny(path.with_name("mqa.gguf"), TinyModel(kv_heads=1)), device="cpu")
+    target = BundledTarget(write_tiny(path.with_name("mqa.gguf"), TinyModel(kv_heads=1)), "array", "cpu")
     with pytest.raises(CannotPlant, match="one kv head"), target.plant(Fault("kv-heads-permuted", 1)):
         pass
     target.close()

@@ -15,7 +15,7 @@ OF_LOGITS = [spec for spec in MODEL if spec.name != "merge-dropped"]
 
 @pytest.fixture(scope="module")
 def target():
-    target = BundledTarget(embedded_model(), device="cpu", model_sha256="of the unchanged file")
+    target = BundledTarget(embedded_model(), "array", "cpu", model_sha256="of the unchanged file")
     yield target
     target.close()
 

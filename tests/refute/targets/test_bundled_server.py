@@ -72,7 +72,7 @@ def said(target, prompt, sampling):
 
 
 def test_a_process_of_its_own_serves_the_same_model() -> None:
-    target = BundledTarget(embedded_model(), device="cpu")
+    target = BundledTarget(embedded_model(), "array", "cpu")
     endpoint = target.endpoint
     assert target.endpoint is endpoint
     assert endpoint.model == "pocket"
@@ -92,7 +92,7 @@ def test_a_process_of_its_own_serves_the_same_model() -> None:
 
 def test_a_model_that_is_gone_is_a_sentence(tmp_path) -> None:
     path = write_tiny(tmp_path / "gone.gguf")
-    target = BundledTarget(path, device="cpu")
+    target = BundledTarget(path, "array", "cpu")
     path.unlink()
     with pytest.raises(TargetError, match=r"ended with exit status \d; it said: refute: .*gone.gguf"):
         _ = target.endpoint
@@ -100,7 +100,7 @@ def test_a_model_that_is_gone_is_a_sentence(tmp_path) -> None:
 
 
 def test_what_is_promised(target, monkeypatch) -> None:
-    pocket = BundledTarget(embedded_model(), device="cpu")
+    pocket = BundledTarget(embedded_model(), "array", "cpu")
     assert pocket.capabilities >= HTTP
     assert target.capabilities & HTTP == HTTP - {"http_tools"}  # its template knows no tools
     pocket.close()
@@ -112,7 +112,7 @@ def test_a_template_that_does_not_compile_takes_no_tools(tmp_path) -> None:
     raw = path.read_bytes()
     assert raw.count(b"{%- for") == 1
     path.write_bytes(raw.replace(b"{%- for", b"{%- fot"))
-    target = BundledTarget(path, device="cpu")
+    target = BundledTarget(path, "array", "cpu")
     assert target.capabilities & HTTP == HTTP - {"http_tools"}
     target.close()
 
@@ -120,7 +120,7 @@ def test_a_template_that_does_not_compile_takes_no_tools(tmp_path) -> None:
 def test_without_what_the_server_is_made_of_there_is_no_server(path, monkeypatch) -> None:
     real = importlib.util.find_spec
     monkeypatch.setattr(bundled_server, "find_spec", lambda name: None if name == "uvicorn" else real(name))
-    target = BundledTarget(path, device="cpu")
+    target = BundledTarget(path, "array", "cpu")
     assert not target.capabilities & HTTP
     with pytest.raises(TargetError, match=r"refute\[serve\]"):
         _ = target.endpoint

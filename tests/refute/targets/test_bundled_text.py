@@ -16,7 +16,7 @@ CHAT = [{"role": "user", "content": "a<|im_end|>"}]
 @pytest.fixture(scope="module")
 def pocket():
     with as_file(files("refute_runtime") / "pocket" / "pocket.gguf") as path:
-        target = BundledTarget(path, device="cpu")
+        target = BundledTarget(path, "array", "cpu")
         yield target
         target.close()
 
@@ -83,7 +83,7 @@ def test_faults_of_the_tokenizer_spare_the_tokens_of_answers(pocket) -> None:
 
 def test_a_model_without_a_template_has_no_chat(path) -> None:
     mute = path.with_name("mute.gguf")
-    target = BundledTarget(write_tiny(mute, overrides={"tokenizer.chat_template": None}), device="cpu")
+    target = BundledTarget(write_tiny(mute, overrides={"tokenizer.chat_template": None}), "array", "cpu")
     assert "chat" not in target.capabilities
     with pytest.raises(TargetError, match=r"chat_template is missing"):
         target.encode_chat(CHAT)
@@ -99,7 +99,7 @@ def test_a_model_without_vectors_has_no_token_reference(target) -> None:
 def test_vectors_that_cannot_be_read_are_told_where_they_are_needed(path) -> None:
     model = write_tiny(path.with_name("vectors.gguf"))
     model.with_suffix(".tokens.json").write_text("{", encoding="utf-8")
-    target = BundledTarget(model, device="cpu", model_sha256="ab" * 32)
+    target = BundledTarget(model, "array", "cpu", model_sha256="ab" * 32)
     assert "token_reference" in target.capabilities
     with pytest.raises(TargetError, match=r"vectors\.tokens\.json: not JSON"):
         _ = target.token_reference

@@ -28,7 +28,7 @@ def path(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bundled(path):
-    target = BundledTarget(path, device="cpu")
+    target = BundledTarget(path, "array", "cpu")
     yield target
     target.close()
 
@@ -164,7 +164,7 @@ def test_messages_are_a_prompt_that_the_template_writes(target) -> None:
 
 
 def test_bundled_chat_goes_through_the_files_template(path, bundled) -> None:
-    with Engine.load(path, device="cpu") as engine:
+    with Engine.load(path, "array", "cpu") as engine:
         prompt = engine.template.encode([{"role": role, "content": text} for role, text in MESSAGES])
     assert (
         bundled.generate(Request((), 6, messages=MESSAGES)).tokens
@@ -179,7 +179,7 @@ def test_a_prompt_beside_messages_is_refused(target) -> None:
 
 def test_a_file_without_a_template_has_no_chat(path) -> None:
     bare = write_tiny(path.with_name("bare.gguf"), overrides={"tokenizer.chat_template": None})
-    target = BundledTarget(bare, device="cpu")
+    target = BundledTarget(bare, "array", "cpu")
     assert "chat" not in target.capabilities
     assert "chat" not in target.entry_points
     target.close()

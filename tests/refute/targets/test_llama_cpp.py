@@ -41,7 +41,7 @@ def target():
 
 @pytest.fixture(scope="module")
 def bundled():
-    target = BundledTarget(embedded_model(), device="cpu")
+    target = BundledTarget(embedded_model(), "array", "cpu")
     yield target
     target.close()
 

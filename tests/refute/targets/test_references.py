@@ -29,7 +29,7 @@ def committed():
 
 @pytest.fixture(scope="module")
 def pocket():
-    target = BundledTarget(embedded_model(), device="cpu", model_sha256=digest)
+    target = BundledTarget(embedded_model(), "array", "cpu", model_sha256=digest)
     yield target
     target.close()
 
@@ -87,7 +87,7 @@ def test_the_array_backend_on_the_shipped_file_has_it_wherever_it_lies(pocket, t
 
 @pytest.mark.parametrize("sha256", [None, digest])
 def test_another_file_or_one_that_nobody_knows_has_none(sha256, tmp_path) -> None:
-    target = BundledTarget(write_tiny(tmp_path / "tiny.gguf"), device="cpu", model_sha256=sha256)
+    target = BundledTarget(write_tiny(tmp_path / "tiny.gguf"), "array", "cpu", model_sha256=sha256)
     assert "reference" not in target.capabilities
     with pytest.raises(TargetError, match="no reference"):
         _ = target.reference

@@ -14,7 +14,7 @@ PROMPT = (101, 102, 103, 104)
 
 @pytest.fixture(scope="module")
 def bundled():
-    target = BundledTarget(embedded_model(), device="cpu")
+    target = BundledTarget(embedded_model(), "array", "cpu")
     yield target
     target.close()
 

@@ -62,7 +62,9 @@ def test_a_file_of_another_form_is_refused_by_name(content, message, tmp_path) -
 
 def test_the_embedded_model_gives_the_ids_of_llama_cpp() -> None:
     with as_file(POCKET / "pocket.gguf") as path:
-        target = BundledTarget(path, model_sha256=lambda p: hashlib.sha256(p.read_bytes()).hexdigest())
+        target = BundledTarget(
+            path, "array", model_sha256=lambda p: hashlib.sha256(p.read_bytes()).hexdigest()
+        )
         reference = target.token_reference
         ours = [target.encode(text) for text, _ in reference.vectors]
         target.close()

@@ -12,7 +12,7 @@ from refute_runtime.serving.scheduler import Scheduler
 @pytest.fixture(scope="session")
 def engine():
     """The embedded model, which has a real tokenizer and template."""
-    with Engine.load(Path(refute_runtime.__file__).parent / "pocket/pocket.gguf", device="cpu") as engine:
+    with Engine.load(Path(refute_runtime.__file__).parent / "pocket/pocket.gguf", "array", "cpu") as engine:
         yield engine
 
 
@@ -20,7 +20,7 @@ def engine():
 def tiny(tmp_path_factory):
     """A tiny model; a greedy answer to the prompt of `job` meets no stop token."""
     path = write_tiny(tmp_path_factory.mktemp("serving") / "m.gguf", TinyModel(context=512))
-    with Engine.load(path, device="cpu") as engine:
+    with Engine.load(path, "array", "cpu") as engine:
         yield engine
 
 

@@ -16,7 +16,7 @@ LONG = tuple(range(100, 100 + 2 * CHUNK + 7))
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory):
     path = write_tiny(tmp_path_factory.mktemp("answer") / "m.gguf")
-    with Engine.load(path, device="cpu") as loaded:
+    with Engine.load(path, "array", "cpu") as loaded:
         yield loaded
 
 

@@ -43,7 +43,7 @@ def script(tmp_path: Path):
     environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path)}
     roots = os.pathsep.join(each for each in sys.path if each)
 
-    def start(**more: str) -> subprocess.Popen[str]:
+    def start(path: Path = path, **more: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, str(path)],
             env={**environ, "PYTHONPATH": roots, **more},
@@ -102,6 +102,16 @@ def test_two_processes_compile_at_once_and_a_third_takes_what_they_kept(script):
     assert third["folder"] == first["folder"]
 
 
+def test_a_copy_of_the_sources_takes_what_was_compiled_for_the_first(script, tmp_path):
+    first = answer(script())
+    copy = tmp_path / "copy/kernels.py"
+    copy.parent.mkdir()
+    copy.write_text(KERNELS)
+    os.utime(copy, (1, 1))
+    second = answer(script(copy))
+    assert (first["hits"], second["hits"], second["told"]) == (0, 1, [])
+
+
 def test_a_cache_that_cannot_be_written_is_replaced_for_this_process_and_said(script, tmp_path):
     (tmp_path / "file").write_text("")
     told = answer(script(XDG_CACHE_HOME=str(tmp_path / "file")))
@@ -128,9 +138,9 @@ def test_a_change_of_any_source_is_another_folder(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("own_kernels")
 def test_kernels_leave_other_functions_their_cache():
-    before = numba.config.CACHE_DIR
+    before = dict(vars(numba.config))
     build.kernel("int64(int64)")(same)
-    assert before == numba.config.CACHE_DIR
+    assert before == vars(numba.config)
 
 
 @pytest.mark.usefixtures("own_kernels")
@@ -160,8 +170,12 @@ def test_one_python_thread_at_a_time_runs_kernels():
     assert inside == [1, 2]
 
 
-def test_the_layer_that_is_likely_is_one_of_numbas():
-    assert build.likely_layer() in {"tbb", "omp", "workqueue"}
+def test_a_slow_library_of_threads_is_told_with_what_to_install(monkeypatch):
+    assert build.threading_layer() in {"tbb", "omp", "workqueue"}
+    monkeypatch.setattr(build, "threading_layer", lambda: "omp")
+    assert build.slow_layer() is None
+    monkeypatch.setattr(build, "threading_layer", lambda: "workqueue")
+    assert "libgomp" in (build.slow_layer() or "")
 
 
 def same(x):

@@ -2,7 +2,8 @@
 
 A module makes its kernels with `kernel`, `compile_all` compiles them all or takes them from the cache, and
 `alone` is held around whatever runs them. Numba keeps compiled code by the file that a function is in and
-does not see a change of what that file imports, so here each state of all sources has a folder of its own.
+does not see a change of what that file imports, so here each state of all sources has a folder of its own
+(`locator` tells Numba).
 """
 
 import hashlib
@@ -77,12 +78,14 @@ def kernel(*signatures: Any, **options: Any) -> Callable[[Callable[..., Any]], A
     def decorate(function: Callable[..., Any]) -> Any:
         import numba  # noqa: PLC0415 (an extra)
 
-        # Only these functions: a user's own ones keep their own cache.
-        before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder().path)
+        # Only these functions: a user's own ones keep their own cache. Old versions go by the folder alone.
+        ours = {"CACHE_DIR": str(folder().path), "CACHE_LOCATOR_CLASSES": f"{__package__}.locator.Locator"}
+        before = {name: getattr(numba.config, name, "") for name in ours}
         try:
+            vars(numba.config).update(ours)
             dispatcher = numba.njit(cache=True, **options)(function)
         finally:
-            numba.config.CACHE_DIR = before
+            vars(numba.config).update(before)
         _KERNELS.append(Kernel(f"{function.__module__}.{function.__qualname__}", dispatcher, signatures))
         return dispatcher
 
@@ -141,27 +144,23 @@ def most_threads() -> int:
     return int(numba.config.NUMBA_NUM_THREADS)
 
 
-def threading_layer() -> str | None:
-    """Which library runs the threads; None before the first parallel kernel did."""
+def threading_layer() -> str:
+    """Start the threads, if they were not, and return which library runs them."""
     import numba  # noqa: PLC0415 (an extra)
 
-    try:
+    with _ALONE:
+        numba.set_num_threads(numba.get_num_threads())
         return str(numba.threading_layer())
-    except ValueError:
+
+
+def slow_layer() -> str | None:
+    """Say what a slow library of threads costs; None where it is a fast one."""
+    if threading_layer() != "workqueue":
         return None
-
-
-def likely_layer() -> str:
-    """Which library will run the threads: the first that is installed, in the order that Numba tries them."""
-    import numba  # noqa: PLC0415 (an extra)
-
-    named = numba.config.THREADING_LAYER
-    if named in ("omp", "tbb", "workqueue"):
-        return str(named)
-    for layer, module in (("tbb", "tbbpool"), ("omp", "omppool")):
-        if _loads(f"numba.np.ufunc.{module}"):
-            return layer
-    return "workqueue"
+    return (
+        "threads are Numba's own (workqueue), which about halves the speed: install libgomp "
+        "(libgomp1 on Debian and Ubuntu), and Numba takes it by itself"
+    )
 
 
 @dataclass(frozen=True)
@@ -265,19 +264,8 @@ def _key() -> str:
     found = processor()
     total = hashlib.sha256()
     versions = (numba.__version__, llvmlite.__version__, sys.version, found.name, *sorted(found.features))
-    total.update("\0".join((str(_SOURCES), *versions)).encode())
+    total.update("\0".join(versions).encode())
     for source in sorted(_SOURCES.glob("*.py")):
         content = source.read_bytes()
-        # Numba goes by the time of the file
-        total.update(f"{source.name}\0{source.stat().st_mtime_ns}\0{len(content)}\0".encode() + content)
+        total.update(f"{source.name}\0{len(content)}\0".encode() + content)
     return total.hexdigest()[:32]
-
-
-def _loads(module: str) -> bool:
-    from importlib import import_module  # noqa: PLC0415 (seldom)
-
-    try:
-        import_module(module)
-    except ImportError:
-        return False
-    return True

@@ -1,0 +1,100 @@
+"""Which backend computes: the one that is named, or for `auto` the fastest one that can.
+
+`cpu` can where Numba is installed, the device is no GPU and every tensor has a type that it computes with;
+`array` always can.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from refute_runtime.backends.array import ArrayBackend, namespace
+from refute_runtime.backends.base import Backend
+from refute_runtime.config import ModelConfig
+from refute_runtime.errors import UnsupportedError
+from refute_runtime.gguf_reader import GgufFile
+from refute_runtime.resident import blocks_of
+from refute_runtime.weights import Weights
+
+if TYPE_CHECKING:
+    from refute_runtime.backends.cpu import CpuBackend
+
+AUTO = "auto"
+BACKENDS = (AUTO, "array", "cpu")
+FASTER = 5  # times as fast as `array` the backend `cpu` decodes, at least, on the embedded model
+Progress = Callable[[str, int, int], None]
+"""Told what is done (`READING`, in bytes, or `COMPILING`, in kernels), how much of it, and of how much."""
+READING, COMPILING = "reading the model", "compiling kernels"
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A backend on a model's weights. notes: sentences that a person should be told once."""
+
+    weights: Weights
+    backend: Backend
+    notes: tuple[str, ...] = ()
+
+
+def open_backend(
+    name: str,
+    device: str,
+    file: GgufFile,
+    config: ModelConfig,
+    *,
+    mapped: bool | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Opened:
+    """Open a backend by its name, one of `BACKENDS`.
+
+    mapped: whether `cpu` computes on the mapped file, or reads it into memory; None where it may choose.
+    threads: those that compute; by default one of `array`, and all that there are of `cpu`.
+    Raises `UnsupportedError` for a backend that there is not, or that cannot run this here.
+    """
+    if name not in BACKENDS:
+        raise UnsupportedError(f"backend is {name!r}, expected one of {', '.join(BACKENDS)}")
+    xp = np if name == "cpu" and device == AUTO else namespace(device)
+    weights = Weights(file, config, xp)
+    if name == "array" or (name == AUTO and xp is not np):
+        if mapped is False:
+            raise UnsupportedError(
+                "the backend array computes on the mapped file; expected backend cpu, which can read the "
+                "weights into memory, or no word about it"
+            )
+        return Opened(weights, ArrayBackend(config, weights, xp, threads or 1))
+    if xp is not np:
+        raise UnsupportedError(f"the backend cpu has device 'cpu' only, expected no device {device!r}")
+    made = _cpu()
+    why = made if isinstance(made, str) else made.lacks(weights)
+    if why is not None or isinstance(made, str):
+        if name == "cpu":
+            raise UnsupportedError(f"{file.path}: the backend cpu cannot compute: {why}")
+        array = ArrayBackend(config, weights, xp, threads or 1)
+        return Opened(weights, array, (f"computing on the backend array: {why}",))
+
+    from refute_runtime.backends.simd import build  # noqa: PLC0415 (an extra)
+
+    compiling = None if progress is None else (lambda done, of, _: progress(COMPILING, done, of))
+    build.compile_all(compiling)
+    reading = None if progress is None else (lambda done, of: progress(READING, done, of))
+    weights.blocks = blocks_of(file, mapped, reading)
+    notes = (weights.blocks.note, build.folder().why, build.slow_layer())
+    return Opened(
+        weights, made(config, weights, xp, threads), tuple(note for note in notes if note is not None)
+    )
+
+
+def _cpu() -> "type[CpuBackend] | str":
+    """The backend `cpu`, or why it cannot be had."""
+    try:
+        import numba  # noqa: F401, PLC0415 (an extra)
+    except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError) and error.name == "numba"
+        found = "numba is not installed" if missing else f"numba cannot be imported ({error})"
+        return f"{found}; pip install 'refute[cpu]' decodes about {FASTER} times as fast"
+    from refute_runtime.backends.cpu import CpuBackend  # noqa: PLC0415 (an extra, and slow to import)
+
+    return CpuBackend
