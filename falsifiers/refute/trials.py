@@ -180,8 +180,8 @@ def sample(
 ) -> tuple[Observation, ...]:
     """The planned cases of an attack or a control, unshrunk; a search ends at its first counterexample.
 
-    until_red: other kinds too stop as soon as a green verdict is ruled out. cases: how many cases or runs
-    are tried, if not all. on_case: told how many cases are done.
+    until_red: other kinds too stop as soon as a green verdict is ruled out, or cannot be any more. cases:
+    how many cases or runs are tried, if not all. on_case: told how many cases are done.
     """
     size = size_of(kind, bound)
     if isinstance(kind, Searched):
@@ -190,10 +190,12 @@ def sample(
         return first_counterexample(kind, target, cases=cases or size, seed=seed, on_case=on_case)
     assert isinstance(kind, Planned)
     observations: list[Observation] = []
-    for case in kind.plan(target, size, seed)[:cases]:
+    planned = kind.plan(target, size, seed)[:cases]
+    for case in planned:
         on_case(len(observations))
         observations.append(kind.observe(target, case))
-        if until_red and kind.caught(observations, bound):
+        left = len(planned) - len(observations)
+        if until_red and (kind.caught(observations, bound) or kind.uncatchable(observations, bound, left)):
             break
     return tuple(observations)
 

@@ -186,6 +186,15 @@ class Planned(Kind[P]):
     def plan(self, target: Target, runs: int, seed: int) -> Sequence[Case]:
         """The cases of `runs` independent runs."""
 
+    def uncatchable(
+        self,
+        observations: Sequence[Observation],  # noqa: ARG002 (for subclasses)
+        bound: "Bound",  # noqa: ARG002 (for subclasses)
+        left: int,  # noqa: ARG002 (for subclasses)
+    ) -> bool:
+        """Whether a fault stays uncaught whatever `left` more runs give: then they are not made."""
+        return False
+
 
 class Measured(Planned[P]):
     """A claim about a quantity: the median of independent runs lies above (or below) a bound."""
@@ -226,15 +235,23 @@ class Measured(Planned[P]):
         Survival needs the order statistic at one end of the interval inside the bound; that end is
         the k-th smallest of `runs` samples, so k violations settle it.
         """
+        return self._lacking(observations, bound) <= 0
+
+    def uncatchable(self, observations: Sequence[Observation], bound: "Bound", left: int) -> bool:
+        """It is, where even all runs that are left are too few."""
+        return self._lacking(observations, bound) > left
+
+    def _lacking(self, observations: Sequence[Observation], bound: "Bound") -> float:
+        """How many more runs have to violate the bound before a fault is caught."""
         assert bound.runs is not None
         assert bound.statistic is not None
         interval = order_statistic_interval(
             list(range(bound.runs)), quantile_of(bound.statistic), bound.confidence
         )
         if interval is None:
-            return False
+            return math.inf
         needed = interval.k_lower if bound.above is not None else bound.runs - interval.k_upper + 1
-        return sum(not _within(self.measure(each), bound) for each in observations) >= needed
+        return needed - sum(not _within(self.measure(each), bound) for each in observations)
 
     def figure(self, judgement: Judgement, bound: "Bound") -> str:
         """The end of the interval that counts, against the bound."""

@@ -273,9 +273,25 @@ class ExpertLoad(Planned[LoadParameters]):
         counts, unused = _loads(observations)
         if not counts:
             return False
-        spread = binomial_tail(max(counts.values()), bound.runs, bound.below, upper=False)
+        spread = self._spread(counts, bound)
         too_many = self._most_unused(counts, unused)[0] > parse_quantity(self.parameters.unused).value
         return spread > _level(bound.confidence, counts) or (len(observations) >= bound.runs and too_many)
+
+    def uncatchable(self, observations: Sequence[Observation], bound: "Bound", left: int) -> bool:
+        """It is, where the busiest expert would not be too busy even if every prompt that is left used it."""
+        assert bound.runs is not None
+        counts, _ = _loads(observations)
+        if not counts or len(observations) + left >= bound.runs:
+            return False
+        return self._spread(counts, bound, left) <= _level(bound.confidence, counts)
+
+    @staticmethod
+    def _spread(counts: dict["Place", int], bound: "Bound", more: int = 0) -> float:
+        """How likely an expert at the bound would be used as often as the busiest one at most."""
+        assert bound.runs is not None
+        assert bound.below is not None
+        most = min(max(counts.values()) + more, bound.runs)
+        return binomial_tail(most, bound.runs, bound.below, upper=False)
 
     @staticmethod
     def _most_unused(counts: dict["Place", int], unused: Sequence["Place"]) -> tuple[float, int]:

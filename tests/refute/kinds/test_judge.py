@@ -113,3 +113,14 @@ def test_a_fault_is_called_caught_early_only_if_survival_is_out_of_reach(
     survived = kind.judge(observations, bound).outcome is Outcome.SURVIVED
     assert kind.caught(observations, bound) is not survived
     assert not (early and survived)
+
+
+@given(st.lists(st.sampled_from([1.0, 10.0]), min_size=1, max_size=15), st.integers(0, 14), st.booleans())
+def test_a_fault_is_given_up_just_if_no_further_run_could_get_it_caught(
+    values: list[float], seen: int, floor: bool
+) -> None:
+    kind, bound = Rate(Nothing()), FLOOR if floor else CEILING
+    left = len(values) - min(seen, len(values))
+    so_far = values[: len(values) - left]
+    at_worst = rates([*so_far, *[1.0 if floor else 10.0] * left])
+    assert kind.uncatchable(rates(so_far), bound, left) is not kind.caught(at_worst, bound)

@@ -166,6 +166,16 @@ def test_a_fault_is_called_caught_just_if_survival_is_out_of_reach(stuck: int, u
     assert not (survived and any(LOAD.caught(observations[:n], CEILING) for n in range(100)))
 
 
+@pytest.mark.parametrize("stuck", [0, 1, 20, 40, 59])
+@pytest.mark.parametrize("left", [0, 1, 20, 39])
+def test_a_fault_is_given_up_just_if_no_further_prompt_could_get_it_caught(stuck: int, left: int) -> None:
+    seen = loads(60, stuck)
+    ceiling = replace(CEILING, below=0.4)
+    at_worst = [*seen, *loads(left, left)]
+    assert LOAD.uncatchable(seen, ceiling, left) is not LOAD.caught(at_worst, ceiling)
+    assert not LOAD.uncatchable(seen, ceiling, 40)  # all are there then, and an unused expert shows
+
+
 def test_some_experts_may_rest_where_the_claim_says_how_many() -> None:
     kind = ExpertLoad(replace(LOAD_PARAMETERS, unused="25 %"))
     assert kind.judge(loads(100, used=(0, 1, 2)), CEILING).outcome is Outcome.SURVIVED
