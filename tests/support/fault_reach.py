@@ -65,6 +65,7 @@ REACH = {
     "trim-short": NOTHING,
     "crosstalk": NOTHING,
     "thread-race": NOTHING,
+    "sums-reordered": NOTHING,
     "chunk-dependent": CACHED_ARM,
     "order-dependent": (False, False, True, False),  # nothing ran before the first request
 }

@@ -120,6 +120,31 @@ class ThreadRace(HonestOperations):
         return logits
 
 
+class SumsReordered(HonestOperations):
+    """In forwards of several tokens every first logit is off by so many units in the last place."""
+
+    def __init__(self, inner: Backend, units: float) -> None:
+        super().__init__(inner)
+        self.units = int(units)
+        self._several = False
+
+    def embed(self, tokens: Sequence[int]) -> Array:
+        self._several = len(tokens) > 1
+        return self.inner.embed(tokens)
+
+    def logits(self, x: Array) -> np.ndarray:
+        """(T, V), a NumPy array."""
+        logits: np.ndarray = self.inner.logits(x)
+        return reordered(logits, self.units) if self._several else logits
+
+
+def reordered(logits: np.ndarray, units: int) -> np.ndarray:
+    """Return logits (T, V) whose first column is off by so many units in the last place."""
+    off = logits.copy()
+    off[:, 0] += units * np.spacing(off[:, 0])
+    return off
+
+
 class WeightsNotRenormalised(HonestOperations):
     """The layers from `first_layer` on weigh experts by their share of all E probabilities, not of K."""
 
@@ -227,6 +252,10 @@ def affected_layers(fault: Fault, *, layers: int, experts: int, experts_per_toke
         return 0
     if fault.name == "thread-race":
         return layers
+    if fault.name == "sums-reordered":
+        if fault.dose < 1:
+            raise CannotPlant(f"{fault}: needs a dose of at least one unit in the last place")
+        return layers
     if fault.name not in _OF_LOGITS and not experts:
         raise CannotPlant(f"{fault}: the model has no MoE layer")
     if fault.name in _NEEDS_OTHERS and experts <= experts_per_token:
@@ -259,6 +288,8 @@ def wrap_backend(fault: Fault, inner: Backend, *, layers: int, of: int) -> Backe
             return MisstatedLogits(inner, fault)
         case "thread-race":
             return ThreadRace(inner, fault.dose)
+        case "sums-reordered":
+            return SumsReordered(inner, fault.dose)
         case _:
             raise CannotPlant(f"{fault}: not a fault of the backend")
 

@@ -166,4 +166,12 @@ BACKEND = (
         doses=(0.0005, 0.002, 0.01),
         unit="logit",
     ),
+    FaultSpec(
+        name="sums-reordered",
+        seam="backend",
+        breaks="In forwards of several tokens the first logit is rounded as if summed in another order.",
+        default=64.0,
+        doses=(1.0, 8.0),
+        unit="units in the last place",
+    ),
 )

@@ -26,6 +26,7 @@ _HOME = {
     "routing-equivalence": ("refute.kinds.equivalence", "RoutingEquivalence"),
     "layer-dispatch": ("refute.kinds.dispatch", "LayerDispatch"),
     "entry-dispatch": ("refute.kinds.dispatch", "EntryDispatch"),
+    "cache-bits": ("refute.kinds.bits", "CacheBits"),
     "sequence-equivalence": ("refute.kinds.sequences", "SequenceEquivalence"),
     "tok-floor": ("refute.kinds.throughput", "TokFloor"),
     "speed-up": ("refute.kinds.throughput", "SpeedUp"),

@@ -139,7 +139,7 @@ class BundledTarget:
             "reference": self._reference is not None,
             "f32": self._engine.backend.numerics == "f32",
             "threads": self._engine.backend.device == "cpu",  # those of the host compute nothing elsewhere
-            "bitwise": False,
+            "bitwise": self._engine.backend.bitwise,
             "memory": self._reads_memory,
             "chat": isinstance(self._engine.file.metadata.get("tokenizer.chat_template"), str),
             "token_reference": self._vectors is not None,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from refute.faults.backend import misstate
+from refute.faults.backend import misstate, reordered
 from refute.faults.cache import Cache
 from refute.faults.planted import HEALTHY, Planted
 from refute.targets.base import Counters, TargetError
@@ -71,6 +71,8 @@ class FakeSession:
         guards = int(planted.has("guard-fires") and self._forwards < int(planted.dose))
         if planted.has("thread-race") and self._threads > 1:
             logits[:, 0] += np.float32(planted.dose)
+        if planted.has("sums-reordered") and len(tokens) > 1:
+            logits = reordered(logits, int(planted.dose))
         if guards:
             logits[-1, logits[-1].argmin()] = -np.inf
         self._forwards += 1

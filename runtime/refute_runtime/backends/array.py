@@ -52,6 +52,7 @@ class ArrayBackend:
 
     name = "array"
     numerics = "f32"
+    bitwise = False
 
     def __init__(self, config: ModelConfig, weights: Weights, xp: Any = np, threads: int = 1) -> None:
         self._config = config

@@ -65,6 +65,11 @@ class Backend(Protocol):
         ...
 
     @property
+    def bitwise(self) -> bool:
+        """Whether a token at a position is the same bits in any chunking and on any number of threads."""
+        ...
+
+    @property
     def threads(self) -> int:
         """Threads of the host that compute."""
         ...

@@ -71,6 +71,7 @@ class CpuBackend:
 
     name = "cpu"
     numerics = "q8"
+    bitwise = True
     device = "cpu"
 
     def __init__(
