@@ -147,7 +147,7 @@ class Rounds:
     def load(self, name: str, state: str) -> Session:
         """Open a session and keep its times."""
         session = opened(self.job, name)
-        for part in ("load_s", "first_token_s"):
+        for part in ("start_s", "load_s", "first_token_s"):
             self.add(f"{part}, {state}", name, session.opened[part])
         self.opened[name] = session.opened
         return session

@@ -40,13 +40,14 @@ _EMPTY = np.empty(0, np.float32)
 class Matrices:
     """Matrices of the same columns that are multiplied with the same panels.
 
-    table: (M, 6) int64, see `products`. rows: of all together. floats: whether one of them is of floats.
-    held: the weights, which the table names by address.
+    table: (M, 6) int64, see `products`. rows: of all together. rounded, floats: whether one is of blocks,
+    of floats. held: the weights, which the table names by address.
     """
 
     table: np.ndarray
     columns: int
     rows: int
+    rounded: bool
     floats: bool
     held: tuple[np.ndarray, ...]
 
@@ -237,11 +238,11 @@ class CpuBackend:
         if len(x) == 1:  # all experts read the one token
             once = Panels(np.array([[0, 0, 1, 0]]), panels.panels.copy(), panels.groups)
             once.panels[:, 1] = 0
-        products.pack(x, once.slots, packed, both.floats)
+        products.pack(x, once.slots, packed, both.rounded, both.floats)
         gate_up = np.empty((panels.count, both.rows), np.float32)
         self._multiply(both, once, packed, gate_up)
         packed = _room(panels.count, down)
-        products.pack_swiglu(gate_up, panels.slots, packed, down.floats)
+        products.pack_swiglu(gate_up, panels.slots, packed, down.rounded, down.floats)
         results = np.empty((panels.count, down.rows), np.float32)
         self._multiply(down, panels, packed, results)
         layers.weighted_sum(results, places, weights, out)
@@ -253,7 +254,7 @@ class CpuBackend:
         gate_up = self._times(x, f"{name}_gate.weight", f"{name}_up.weight", padded=True)
         down = self._table(f"{name}_down.weight")
         packed = _room(panels.count, down)
-        products.pack_swiglu(gate_up, panels.slots, packed, down.floats)
+        products.pack_swiglu(gate_up, panels.slots, packed, down.rounded, down.floats)
         out = np.empty((panels.count, down.rows), np.float32)
         self._multiply(down, panels, packed, out)
         return out[: len(x)]
@@ -266,7 +267,7 @@ class CpuBackend:
         """Multiply by matrices of the same columns: (T, C) -> (T, all their rows); padded: (S, those)."""
         x, matrices, panels = _plain(x), self._table(*names), _in_order(len(x))
         packed = _room(panels.count, matrices)
-        products.pack(x, panels.slots, packed, matrices.floats)
+        products.pack(x, panels.slots, packed, matrices.rounded, matrices.floats)
         out = np.empty((panels.count, matrices.rows), np.float32)
         self._multiply(matrices, panels, packed, out)
         return out if padded else out[: len(x)]
@@ -288,14 +289,15 @@ class CpuBackend:
         if found is None:
             raws = tuple(self._weights.raw(name) for name in names)
             kinds = [self._weights.type_of(name) for name in names]
-            table, rows = [], 0
+            entries, rows = [], 0
             for name, raw, kind in zip(names, raws, kinds, strict=True):
                 height, row_bytes = self._weights.shape(name)[-2], raw.shape[-1]
-                table.append((raw.ctypes.data, kind.value, height, row_bytes, height * row_bytes, rows))
+                entries.append((raw.ctypes.data, kind.value, height, row_bytes, height * row_bytes, rows))
                 rows += height
             columns = self._weights.shape(names[0])[-1]
-            floats = any(kind in _FLOATS for kind in kinds)
-            found = Matrices(np.array(table, np.int64), columns, rows, floats, raws)
+            floats = [kind in _FLOATS for kind in kinds]
+            table = np.array(entries, np.int64)
+            found = Matrices(table, columns, rows, not all(floats), any(floats), raws)
             self._matrices[names] = found
         return found
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refute_runtime.backends import cpu
-from refute_runtime.backends.simd import build, products, scalars
+from refute_runtime.backends.simd import build, lanes, products, scalars
 from refute_runtime.quant import BLOCKS, dequantize
 
 PATHS = ("vnni", "portable") if build.processor().path == "vnni" else ("portable",)
@@ -54,10 +54,10 @@ def times(raw, kind, columns, x, path="portable", width=None, threads=2):
 
 def product(raw, kind, columns, x, path):
     table = np.array([[raw.ctypes.data, kind.value, len(raw), raw.shape[-1], 0, 0]], np.int64)
-    matrices = cpu.Matrices(table, columns, len(raw), kind in cpu._FLOATS, (raw,))
+    matrices = cpu.Matrices(table, columns, len(raw), kind not in cpu._FLOATS, kind in cpu._FLOATS, (raw,))
     panels = cpu._in_order(len(x))
     packed = cpu._room(panels.count, matrices)
-    products.pack(x, panels.slots, packed, matrices.floats)
+    products.pack(x, panels.slots, packed, matrices.rounded, matrices.floats)
     out = np.empty((panels.count, len(raw)), np.float32)
     arguments = panels.panels, panels.groups, packed, out, 16, path == "portable"
     products.multiply(table, columns, *arguments)
@@ -70,7 +70,7 @@ def rounded(x):
     for start in range(0, x.shape[1], products.BLOCK):
         part = x[:, start : start + products.BLOCK]
         top = np.abs(part).max(axis=1, keepdims=True)
-        zero = top < products.SMALLEST
+        zero = top < np.float32(lanes.SMALLEST)
         inverse = np.where(zero, np.float32(0), np.float32(127) / np.where(zero, np.float32(1), top))
         step = np.where(zero, np.float32(0), top / np.float32(127))
         out[:, start : start + products.BLOCK] = np.rint(part * inverse).astype(np.float64) * step
@@ -141,7 +141,9 @@ def test_subnormal_activations_are_zero_or_right(path, tiny):
     x = np.full((1, 256), tiny, np.float32)
     result = times(raw, TensorType.Q6_K, 256, x, path)
     exact = x.astype(np.float64) @ dequantize(raw, TensorType.Q6_K).astype(np.float64).T
-    assert (np.abs(result - exact) <= 0.01 * np.abs(exact) + 256 * 127 * 63 * float(products.SMALLEST)).all()
+    assert (
+        np.abs(result - exact) <= 0.01 * np.abs(exact) + 256 * 127 * 63 * float(np.float32(lanes.SMALLEST))
+    ).all()
 
 
 @pytest.fixture(scope="module")

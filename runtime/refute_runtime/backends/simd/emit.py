@@ -136,6 +136,25 @@ class Emitter:
     def float_total(self, value: Value) -> Value:
         return self.halves(value, plus=self.b.fadd)
 
+    def quarters(self, v: Sequence[Value], *, plus: Callable[[Value, Value], Value]) -> Value:
+        """Four vectors of 16 lanes to one: lane 4 i + t has the sum of lanes 4 i to 4 i + 3 of vector t.
+
+        The sum is (0 + 2) + (1 + 3) of these lanes.
+        """
+        quads = range(0, 16, 4)
+
+        def fold(x: Value, y: Value, low: Sequence[int], high: Sequence[int]) -> Value:
+            return plus(*(self.shuffle(x, y, [q + i for q in quads for i in part]) for part in (low, high)))
+
+        ab, cd = (fold(x, y, (0, 16, 1, 17), (2, 18, 3, 19)) for x, y in (v[:2], v[2:]))
+        return fold(ab, cd, (0, 1, 16, 17), (2, 3, 18, 19))
+
+    def totals4(self, v: Sequence[Value], *, plus: Callable[[Value, Value], Value]) -> Value:
+        """Totals of four vectors of 16 lanes: a vector of four."""
+        x = self.quarters(v, plus=plus)
+        x = plus(self.part(x, 0, 8), self.part(x, 8, 8))
+        return plus(self.part(x, 0, 4), self.part(x, 4, 4))
+
     def same(self, kind: Any, value: float) -> Value:
         """A constant float, in all lanes where `kind` is a vector."""
         if isinstance(kind, ir.VectorType):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from numba.core import types
 
-from refute_runtime.backends.simd.emit import FLOAT, HALF, I16, I32, Emitter, Value, kernel, vector
+from refute_runtime.backends.simd.emit import FLOAT, HALF, I8, I16, I32, Emitter, Value, kernel, vector
 
 LANES = 16
 _WIDE = vector(FLOAT, LANES)
@@ -61,25 +61,13 @@ dot_f32, dot_f16, dot_bf16 = (
 
 def _total_of(e: Emitter, rows: Sequence[Value]) -> list[Value]:
     """Total of each of 1 or 4 vectors of 16; of four at once in fewer steps, but in the same order."""
-    quads = [range(start, start + 4) for start in range(0, LANES, 4)]
-    if len(rows) == 1:
-        x = rows[0]
-        x = e.b.fadd(x, e.shuffle(x, x, [q[i] for q in quads for i in (2, 3, 0, 1)]))
-        x = e.b.fadd(x, e.shuffle(x, x, [q[i] for q in quads for i in (1, 0, 3, 2)]))
-        x = e.shuffle(x, x, [q[0] for q in quads])
-        return [e.float_total(x)]
-    a, b, c, d = rows
-    low, high = (
-        [q[i] + half for q in quads for i in part for half in (0, LANES)] for part in ((0, 1), (2, 3))
-    )
-    ab, cd = (e.b.fadd(e.shuffle(x, y, low), e.shuffle(x, y, high)) for x, y in ((a, b), (c, d)))
-    low, high = (
-        [q[i] + half for q in quads for half in (0, LANES) for i in part] for part in ((0, 1), (2, 3))
-    )
-    x = e.b.fadd(e.shuffle(ab, cd, low), e.shuffle(ab, cd, high))  # by quads: a, b, c, d
-    x = e.b.fadd(e.part(x, 0, 8), e.part(x, 8, 8))
-    x = e.b.fadd(e.part(x, 0, 4), e.part(x, 4, 4))
-    return [e.lane(x, i) for i in range(4)]
+    if len(rows) == 4:
+        x = e.totals4(rows, plus=e.b.fadd)
+        return [e.lane(x, i) for i in range(4)]
+    x, quads = rows[0], range(0, LANES, 4)
+    for order in ((2, 3, 0, 1), (1, 0, 3, 2)):
+        x = e.b.fadd(x, e.shuffle(x, x, [q + i for q in quads for i in order]))
+    return [e.float_total(e.shuffle(x, x, list(quads)))]
 
 
 def _scores(
@@ -194,3 +182,62 @@ def _chunks(e: Emitter, lanes: Value) -> list[tuple[int, Value, Value]]:
 
 
 weigh = kernel(6, _weigh)  # (rows, stride, count, shares, lanes, out)
+
+
+def _round_block(
+    e: Emitter, x: Value, q: Value, shuffled: Value, halves: Value, wholes: Value, step: Value
+) -> None:
+    """Round 256 floats to int8: at `q` in order, at `shuffled` its sub-blocks of 32 in that of `SHUFFLED`.
+
+    Also written: the sums of 16 and of 32 of these as int16, and the float that one of them is worth.
+    """
+    b, integers = e.b, vector(I32, LANES)
+    top = e.variable(integers)
+    with e.loop(e.number(16)) as index:
+        bits = e.load(x, integers, b.shl(index, e.number(6)))
+        bits = b.and_(bits, e.every(I32, LANES, 0x7FFFFFFF))  # floats without sign: as integers, in order
+        found = b.load(top)
+        b.store(b.select(b.icmp_signed(">", bits, found), bits, found), top)
+    largest = e.halves(b.load(top), plus=lambda a, c: b.select(b.icmp_signed(">", a, c), a, c))
+    sound = b.icmp_signed("<", largest, I32(0x7F800000))
+    largest = b.bitcast(largest, FLOAT)
+    counts = b.and_(sound, b.fcmp_ordered(">=", largest, FLOAT(SMALLEST)))
+    nothing = FLOAT(0.0)
+    inverse = e.splat(b.select(counts, b.fdiv(FLOAT(127.0), largest), nothing), LANES)
+    worth = b.select(counts, b.fdiv(largest, FLOAT(127.0)), nothing)
+    e.store(b.select(sound, worth, FLOAT(float("nan"))), step)
+    for part in range(4):
+        rounded = []
+        for i in range(4):
+            value = b.fmul(e.load(x, _WIDE, 256 * part + 64 * i), inverse)
+            value = b.select(b.fcmp_ordered("ord", value, value), value, e.zero(_WIDE))
+            value = e.call(e.of_kind("rint", _WIDE), _WIDE, [_WIDE], value)
+            rounded.append(b.fptosi(value, integers))
+            small = b.trunc(rounded[-1], vector(I8, LANES))
+            e.store(small, q, 64 * part + 16 * i)
+            e.store(small, shuffled, 32 * SHUFFLED.index(2 * part + i // 2) + 16 * (i % 2))
+        sums = e.totals4(rounded, plus=b.add)
+        e.store(b.trunc(sums, vector(I16, 4)), halves, 8 * part)
+        pairs = b.add(e.shuffle(sums, sums, [0, 2]), e.shuffle(sums, sums, [1, 3]))
+        e.store(b.trunc(pairs, vector(I16, 2)), wholes, 4 * part)
+
+
+SHUFFLED = (0, 2, 1, 3, 4, 6, 5, 7)  # sub-blocks of Q4_K as the nibbles of 64 bytes lie
+SMALLEST = 2.0**-100  # a block with nothing larger is rounded to zero: 127 / max|x| would overflow
+round_block = kernel(6, _round_block)  # (x, q, shuffled, halves, wholes, step)
+
+
+def _swiglu(e: Emitter, gate: Value, up: Value, count: Value) -> None:
+    """Replace `count` floats of the gate by silu(gate) * up."""
+    wide = e.b.lshr(count, e.number(4))
+    done = e.b.shl(wide, e.number(4))
+    for kind, first, times in ((_WIDE, e.number(0), wide), (FLOAT, done, e.b.sub(count, done))):
+        shift = e.number(6 if kind is _WIDE else 2)
+        with e.loop(times) as index:
+            at = e.b.add(e.b.shl(first, e.number(2)), e.b.shl(index, shift))
+            g = e.load(gate, kind, at)
+            below = e.b.fadd(e.same(kind, 1.0), e.exp(e.b.fneg(g)))
+            e.store(e.b.fmul(e.b.fdiv(g, below), e.load(up, kind, at)), gate, at)
+
+
+swiglu = kernel(3, _swiglu)  # (gate, up, count)

@@ -17,8 +17,8 @@ from numba import njit, prange
 
 from refute_runtime.backends.simd import portable
 from refute_runtime.backends.simd.build import kernel, processor
-from refute_runtime.backends.simd.lanes import dot_bf16, dot_f16, dot_f32
-from refute_runtime.backends.simd.scalars import address, exp, rint, store_float
+from refute_runtime.backends.simd.lanes import dot_bf16, dot_f16, dot_f32, round_block, swiglu
+from refute_runtime.backends.simd.scalars import address, store_float
 
 _portable_row = portable.row
 if processor().path == "vnni":
@@ -29,9 +29,6 @@ else:  # its instructions would end the process when they are compiled
 F32, F16, BF16 = 0, 1, 30  # as GGUF numbers its types
 Q8_0, Q4_0 = 8, 2
 BLOCK = 256
-SMALLEST = np.float32(
-    2.0**-100
-)  # a block with nothing larger is rounded to zero: 127 / max|x| would overflow
 
 # Columns of a table of matrices, int64, a row each: where the matrix lies, its type, its rows, the bytes of a
 # row, the bytes of a matrix (experts follow one another) and the column of `out` where its results begin.
@@ -42,56 +39,41 @@ _ARRAYS = "Tuple((int8[::1],int8[::1],int16[::1],int16[::1],float32[::1],float32
 
 
 @njit(nogil=True, error_model="numpy")
-def _pack_row(x: np.ndarray, slot: int, lane: int, width: int, packed: Packed, floats: bool) -> None:
+def _pack_row(
+    x: np.ndarray, slot: int, lane: int, width: int, packed: Packed, rounded: bool, floats: bool
+) -> None:
     """Round one row (C,) into its lane of the panel at `slot`."""
     plain, shuffled, halves, wholes, steps, copy = packed
     columns = x.size
     if floats:
         start = (slot + lane) * columns
         copy[start : start + columns] = x
+    if not rounded:
+        return
     blocks = (columns + BLOCK - 1) // BLOCK
+    rest = np.zeros(BLOCK if columns % BLOCK else 0, np.float32)
     for block in range(blocks):
         at = slot * blocks + block * width + lane
-        values = x[block * BLOCK : min(columns, block * BLOCK + BLOCK)]
-        q = plain[at * BLOCK : at * BLOCK + BLOCK]
-        top, sound = np.float32(0), np.float32(0)
-        for i in range(values.size):
-            top = max(top, abs(values[i]))
-            sound += values[i] - values[i]  # 0, or no number if one is none or infinite
-        if sound != 0:
-            steps[at] = np.nan  # and so is everything that is computed of it
-            q[:] = 0
-        elif top < SMALLEST:
-            steps[at] = 0
-            q[:] = 0
-        else:
-            steps[at] = top / np.float32(127)
-            inverse = np.float32(127) / top
-            for i in range(values.size):
-                q[i] = np.int8(rint(np.float32(values[i] * inverse)))
-            for i in range(values.size, BLOCK):
-                q[i] = 0
-        for j in range(16):
-            part, total = q[16 * j : 16 * j + 16], np.int32(0)
-            for i in range(16):
-                total = np.int32(total + np.int32(part[i]))
-            halves[at * 16 + j] = total
-        for j in range(8):
-            wholes[at * 8 + j] = halves[at * 16 + 2 * j] + halves[at * 16 + 2 * j + 1]
-        s = shuffled[at * BLOCK : at * BLOCK + BLOCK]
-        for start in (0, 128):  # sub-blocks 0, 2, 1, 3: as the nibbles of 64 bytes of Q4_K lie
-            s[start : start + 32] = q[start : start + 32]
-            s[start + 32 : start + 64] = q[start + 64 : start + 96]
-            s[start + 64 : start + 96] = q[start + 32 : start + 64]
-            s[start + 96 : start + 128] = q[start + 96 : start + 128]
+        start, base = block * BLOCK, address(x) + 4 * block * BLOCK
+        if start + BLOCK > columns:
+            rest[: columns - start] = x[start:]
+            base = address(rest)
+        round_block(
+            base, address(plain) + at * BLOCK, address(shuffled) + at * BLOCK, address(halves) + at * 32,
+            address(wholes) + at * 16, address(steps) + at * 4,
+        )  # fmt: skip
 
 
 @njit(nogil=True, error_model="numpy")
-def _blank(slot: int, lane: int, width: int, columns: int, packed: Packed, floats: bool) -> None:
+def _blank(
+    slot: int, lane: int, width: int, columns: int, packed: Packed, rounded: bool, floats: bool
+) -> None:
     """Zero in a lane that has no token."""
     plain, shuffled, halves, wholes, steps, copy = packed
     if floats:
         copy[(slot + lane) * columns : (slot + lane + 1) * columns] = 0
+    if not rounded:
+        return
     blocks = (columns + BLOCK - 1) // BLOCK
     for block in range(blocks):
         at = slot * blocks + block * width + lane
@@ -103,35 +85,36 @@ def _blank(slot: int, lane: int, width: int, columns: int, packed: Packed, float
 
 
 @kernel(
-    f"void(float32[:,::1], int64[:,::1], {_ARRAYS}, boolean)",
+    f"void(float32[:,::1], int64[:,::1], {_ARRAYS}, boolean, boolean)",
     parallel=True, nogil=True, error_model="numpy",
 )  # fmt: skip
-def pack(x: np.ndarray, slots: np.ndarray, packed: Packed, floats: bool) -> None:
-    """Round rows of x (T, C) into panels. slots (S, 4): panel's slot, lane, width, row of x or -1."""
+def pack(x: np.ndarray, slots: np.ndarray, packed: Packed, rounded: bool, floats: bool) -> None:
+    """Round rows of x (T, C) into panels. slots (S, 4): panel's slot, lane, width, row of x or -1.
+
+    rounded, floats: which form the matrices to come need.
+    """
     columns = x.shape[1]
     for s in prange(len(slots)):
         if slots[s, 3] < 0:
-            _blank(slots[s, 0], slots[s, 1], slots[s, 2], columns, packed, floats)
+            _blank(slots[s, 0], slots[s, 1], slots[s, 2], columns, packed, rounded, floats)
         else:
-            _pack_row(x[slots[s, 3]], slots[s, 0], slots[s, 1], slots[s, 2], packed, floats)
+            _pack_row(x[slots[s, 3]], slots[s, 0], slots[s, 1], slots[s, 2], packed, rounded, floats)
 
 
 @kernel(
-    f"void(float32[:,::1], int64[:,::1], {_ARRAYS}, boolean)",
+    f"void(float32[:,::1], int64[:,::1], {_ARRAYS}, boolean, boolean)",
     parallel=True, nogil=True, error_model="numpy",
 )  # fmt: skip
-def pack_swiglu(both: np.ndarray, slots: np.ndarray, packed: Packed, floats: bool) -> None:
+def pack_swiglu(both: np.ndarray, slots: np.ndarray, packed: Packed, rounded: bool, floats: bool) -> None:
     """Round silu(gate) * up into panels; both (S, 2 F) holds gate and up of each slot in `slots`."""
     width = both.shape[1] // 2
     for s in prange(len(slots)):
         if slots[s, 3] < 0:
-            _blank(slots[s, 0], slots[s, 1], slots[s, 2], width, packed, floats)
+            _blank(slots[s, 0], slots[s, 1], slots[s, 2], width, packed, rounded, floats)
         else:
-            gate, up = both[s, :width], both[s, width:]
-            for i in range(width):
-                g = gate[i]
-                gate[i] = np.float32(np.float32(g / (np.float32(1) + exp(-g))) * up[i])
-            _pack_row(gate, slots[s, 0], slots[s, 1], slots[s, 2], packed, floats)
+            gate = both[s, :width]
+            swiglu(address(gate), address(gate) + 4 * width, width)
+            _pack_row(gate, slots[s, 0], slots[s, 1], slots[s, 2], packed, rounded, floats)
 
 
 @njit(nogil=True, error_model="numpy")

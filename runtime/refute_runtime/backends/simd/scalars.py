@@ -75,17 +75,6 @@ def exp(typing: Any, x: Any) -> Any:  # noqa: ARG001
 
 
 @intrinsic
-def rint(typing: Any, x: Any) -> Any:  # noqa: ARG001
-    """Nearest whole number, the even one of two; as an int32. x is finite and fits."""
-
-    def codegen(context: Any, builder: Any, signature: Any, values: Sequence[Value]) -> Value:  # noqa: ARG001
-        rounded = Emitter(builder).call("llvm.rint.f32", FLOAT, [FLOAT], values[0])
-        return builder.fptosi(rounded, I32)
-
-    return types.int32(types.float32), codegen
-
-
-@intrinsic
 def prefetch(typing: Any, base: Any, offset: Any) -> Any:  # noqa: ARG001
     """Ask for the line of the cache `offset` bytes behind an address."""
 

@@ -29,27 +29,13 @@ Q4_0, Q8_0, Q4_K, Q5_K, Q6_K = 2, 8, 12, 13, 14  # as GGUF numbers its types
 AHEAD = 2048  # bytes: how far ahead of the block under way memory is asked for
 
 
-def _merge4(e: Emitter, v: Sequence[Value]) -> Value:
-    """Four vectors of 16 x i32 to one: lane 4 i + t has a quarter of the total of vector t."""
-    low = [q * 4 + i for q in range(4) for i in (0, 16, 1, 17)]
-    high = [q * 4 + i for q in range(4) for i in (2, 18, 3, 19)]
-    ab, cd = (
-        e.b.add(e.shuffle(x, y, low), e.shuffle(x, y, high)) for x, y in ((v[0], v[1]), (v[2], v[3]))
-    )  # by four lanes: a0 + a2, b0 + b2, a1 + a3, b1 + b3
-    low = [q * 4 + i for q in range(4) for i in (0, 1, 16, 17)]
-    high = [q * 4 + i for q in range(4) for i in (2, 3, 18, 19)]
-    return e.b.add(e.shuffle(ab, cd, low), e.shuffle(ab, cd, high))
-
-
 def _totals(e: Emitter, v: Sequence[Value]) -> Value:
     """Total of each of 1, 4 or 8 vectors of 16 x i32: (1, 4 or 8 x i32)."""
     if len(v) == 1:
         return e.splat(e.halves(v[0], plus=e.b.add), 1)
-    x = _merge4(e, v[:4])
     if len(v) == 4:
-        x = e.b.add(e.part(x, 0, 8), e.part(x, 8, 8))
-        return e.b.add(e.part(x, 0, 4), e.part(x, 4, 4))
-    y = _merge4(e, v[4:])
+        return e.totals4(v, plus=e.b.add)
+    x, y = (e.quarters(part, plus=e.b.add) for part in (v[:4], v[4:]))
     lower, upper = list(range(8)), list(range(8, 16))
     z = e.b.add(
         e.shuffle(x, y, lower + [16 + i for i in lower]), e.shuffle(x, y, upper + [16 + i for i in upper])
