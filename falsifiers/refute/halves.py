@@ -7,6 +7,7 @@ second process gives no answer, all is done here.
 import os
 import pickle
 import signal
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import NoReturn, TypeVar
@@ -47,7 +48,12 @@ def in_halves(work: Callable[[Sequence[T]], R], items: Sequence[T], *, least: in
 def _can_fork() -> bool:
     if not hasattr(os, "fork") or not hasattr(os, "sched_getaffinity"):
         return False
-    return threading.active_count() == 1 and len(os.sched_getaffinity(0)) > 1
+    return threading.active_count() == 1 and not _kernels_ran() and len(os.sched_getaffinity(0)) > 1
+
+
+def _kernels_ran() -> bool:
+    """Whether the runtime's compiled kernels have started OpenMP's threads: a fork would lose them."""
+    return "numba.np.ufunc.omppool" in sys.modules
 
 
 def _answer(work: Callable[[Sequence[T]], R], items: Sequence[T], writing: int) -> NoReturn:

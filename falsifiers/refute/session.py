@@ -1,6 +1,7 @@
 """One pytest session on the side that attacks: the target, opened at the first falsifier, and its attacks."""
 
 import gc
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from refute.room import Room
     from refute.targets.base import Target
     from refute.trials import Stage
+
+_PERIOD = 0.5  # seconds between two words about how far something is
 
 
 @dataclass(slots=True)
@@ -40,6 +43,7 @@ class Attacker:
     report: Callable[[str, "Stage"], None]
     _target: "Target | None" = field(default=None, init=False)
     _missing: str | None = field(default=None, init=False)
+    _at: tuple[str, str] = field(default=("", ""), init=False)  # contract and falsifier under attack
     notes: list[str] = field(default_factory=list, init=False)
 
     def attack(self, contract: "Contract", falsifier: "Falsifier") -> tuple[Finding, Exception | None]:
@@ -59,7 +63,8 @@ class Attacker:
             "seed": self.seed,
             "requested": self.requested,
         }
-        target = self._open(contract.id, falsifier.id)
+        self._at = (contract.id, falsifier.id)
+        target = self._open()
         if target is None:
             reason = self._missing or ""
             return unattacked(falsifier, Verdict.BLOCKED, reason, target={}, **common), None
@@ -100,18 +105,18 @@ class Attacker:
             self.room.pass_by()
         self.report(contract, stage)
 
-    def _open(self, contract: str, falsifier: str) -> "Target | None":
+    def _open(self) -> "Target | None":
         from refute.report.words import loaded  # noqa: PLC0415 (start-up time)
         from refute.targets.base import TargetError  # noqa: PLC0415 (start-up time)
         from refute.trials import Stage  # noqa: PLC0415 (start-up time)
 
-        told: list[str] = []
+        told = time.monotonic()
 
         def progress(doing: str, done: int, of: int) -> None:
-            text = loaded(doing, done, of)
-            if text not in told[-1:]:
-                told.append(text)
-                self.report(contract, Stage(falsifier, text, 0, 0))
+            nonlocal told
+            if time.monotonic() - told > _PERIOD:
+                told = time.monotonic()
+                self.report(self._at[0], Stage(self._at[1], loaded(doing, done, of), 0, 0))
 
         if self._target is None and self._missing is None:
             self._missing = self.selection.missing

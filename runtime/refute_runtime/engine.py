@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import numpy as np
 
@@ -81,6 +81,7 @@ class Engine:
         backend: Backend,
         *,
         notes: tuple[str, ...] = (),
+        progress: Progress | None = None,
     ) -> None:
         self.file = file
         self.config = config
@@ -88,7 +89,8 @@ class Engine:
         self.tokenizer = tokenizer
         self.backend = backend
         self.notes = notes
-        self.model = Model(config, backend)
+        self.model = Model(config, backend, progress)
+        self._progress = progress
 
     @classmethod
     def load(
@@ -106,7 +108,8 @@ class Engine:
         backend: one of `choice.BACKENDS`; `auto` is the fastest one that can run the model here. mmap:
         whether `cpu` computes on the mapped file or reads it into memory; None reads it where memory is
         enough. threads: those that compute, where it is not for the backend to say. progress: told while
-        kernels are compiled and the file is read, as `choice` says.
+        kernels are compiled and the file is read, as `choice` says, and later while long prompts are
+        computed.
 
         Raises `FormatError` and `UnsupportedError`, naming the file and what is wrong with it.
         """
@@ -117,14 +120,17 @@ class Engine:
             opened = open_backend(
                 backend, device, file, config, mapped=mmap, threads=threads, progress=progress
             )
-            return cls(file, config, opened.weights, tokenizer, opened.backend, notes=opened.notes)
+            return cls(
+                file, config, opened.weights, tokenizer, opened.backend, notes=opened.notes, progress=progress
+            )
         except BaseException:
             file.close()
             raise
 
     def with_backend(self, backend: Backend) -> Self:
         """Return an engine that shares weights and tokenizer but runs another (or a wrapped) backend."""
-        return type(self)(self.file, self.config, self.weights, self.tokenizer, backend, notes=self.notes)
+        more: dict[str, Any] = {"notes": self.notes, "progress": self._progress}
+        return type(self)(self.file, self.config, self.weights, self.tokenizer, backend, **more)
 
     def with_threads(self, threads: int) -> Self:
         """Return an engine on the same weights that computes on this many threads of the host.

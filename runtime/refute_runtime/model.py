@@ -4,13 +4,15 @@ Letters: T new tokens, R cache rows (old and new), H hidden, N query heads, G kv
 E experts, K experts per token, V vocabulary. `backends/base.py` says what each operation computes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from refute_runtime.backends.base import Backend, Cache
 from refute_runtime.config import ModelConfig
+
+_MANY = 32  # tokens whose forward may take a while
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +68,13 @@ class Forward:
 class Model:
     """The layers of the file, run by a backend."""
 
-    def __init__(self, config: ModelConfig, backend: Backend) -> None:
+    def __init__(
+        self, config: ModelConfig, backend: Backend, progress: Callable[[str, int, int], None] | None = None
+    ) -> None:
+        """progress: told layers done and layers in all while many tokens are computed."""
         self.config = config
         self.backend = backend
+        self._progress = progress
 
     def forward(
         self, tokens: Sequence[int], cache: Cache, *, last_only: bool = True, routing: bool = False
@@ -108,6 +114,8 @@ class Model:
                 shares = np.empty((T, 0), dtype=np.float32)
                 x = x + run.dense(layer, h)
                 dense_layers += 1
+            if self._progress is not None and T >= _MANY:
+                self._progress(f"computing {T} tokens", layer + 1, self.config.layers)
             if routing:
                 decided.append(LayerRouting(chosen, shares, gap))
         cache.advance(T)

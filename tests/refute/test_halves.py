@@ -1,6 +1,7 @@
 """Half of the work in another process: the same answers in the same order, whatever becomes of it."""
 
 import os
+import sys
 import threading
 
 import pytest
@@ -12,12 +13,14 @@ from refute.halves import in_halves
 from refute.status import overview
 
 HERE = os.getpid()
+OPENMP = "numba.np.ufunc.omppool"
 
 
 @pytest.fixture(autouse=True)
 def two_processors(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     monkeypatch.setattr(threading, "active_count", lambda: 1)
+    monkeypatch.delitem(sys.modules, OPENMP, raising=False)
 
 
 def whose(items):
@@ -35,6 +38,11 @@ def test_all_is_done_here_where_a_process_is_not_safe_or_not_worth_it(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: processors)
     monkeypatch.setattr(threading, "active_count", lambda: threads)
     assert in_halves(whose, [1, 2, 3, 4, 5], least=least) == [(True, [1, 2, 3, 4, 5])]
+
+
+def test_all_is_done_here_once_openmp_has_started(monkeypatch):
+    monkeypatch.setitem(sys.modules, OPENMP, object())
+    assert in_halves(whose, [1, 2, 3, 4, 5], least=5) == [(True, [1, 2, 3, 4, 5])]
 
 
 def test_a_second_process_that_gives_no_answer_is_made_up_for():

@@ -120,3 +120,12 @@ def test_another_backend_on_the_same_weights_keeps_what_was_told(compiled, path)
     compiled.setattr(Compiled, "lacking", REASON)
     with Engine.load(path, device="cpu") as engine:
         assert engine.with_threads(3).notes == engine.notes
+
+
+def test_long_prompts_are_told_layer_by_layer(path):
+    told = []
+    with Engine.load(path, "array", "cpu", progress=lambda *each: told.append(each)) as engine:
+        for engine_ in (engine, engine.with_threads(2)):
+            engine_.model.forward([1] * 40, engine_.new_cache(41))
+        engine.model.forward([1] * 4, engine.new_cache(5))
+    assert told == [("computing 40 tokens", layer + 1, 2) for layer in range(2)] * 2

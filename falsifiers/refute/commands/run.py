@@ -18,6 +18,7 @@ from refute.commands.choosing import (
     refuse_together,
     resumed,
 )
+from refute.commands.preparing import prepare
 from refute.commands.shared import (
     HOME_HELP,
     Refused,
@@ -136,6 +137,7 @@ def _attack(arguments: argparse.Namespace, until_the_end: ExitStack) -> Exit:
     if takeover is not None and not takeover.left:
         outcome = finished(takeover, live)
     else:
+        prepare(arguments, console)
         outcome = run(
             files,
             _pytest_arguments(arguments, contracts),

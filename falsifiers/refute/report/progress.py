@@ -6,7 +6,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+_PERIOD = 10.0  # seconds between two lines
 
 Key = tuple[str, str]  # contract, falsifier
 _ENOUGH = 3  # that are done, to know of the others
@@ -86,6 +95,23 @@ class Advance:
         if current and alike and self._current not in done:
             ratio = max(ratio, self.on_current / current)
         return ratio
+
+
+@contextmanager
+def loading(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """Give what is told what is done, how much of it, of how much: a bar, or a line now and then."""
+    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        tasks = [bar.add_task("", visible=False)]
+        told = [time.monotonic()]
+
+        def tell(doing: str, done: int, of: int) -> None:
+            bar.update(tasks[0], description=doing, completed=done, total=of, visible=True)
+            if not console.is_terminal and time.monotonic() - told[0] > _PERIOD:
+                told[0] = time.monotonic()
+                console.print(f"... {doing}: {done / of:.0%}", highlight=False)
+
+        yield tell
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """One request in a process of its own, so that its peak of memory is the model's and nobody else's.
 
 `measure` starts the process, `main` is what runs there: everything is imported, and the model opened once on
-its mapped file, so that neither code nor vocabulary nor what the harness keeps counts; then the memory is read,
-the model loaded, the request served, and the memory read again.
+its mapped file, so that neither code nor vocabulary nor what the harness keeps counts; then the memory is
+read, the model loaded, the request served, and the memory read again.
 """
 
 import gc

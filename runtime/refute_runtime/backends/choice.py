@@ -6,6 +6,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -85,6 +86,13 @@ def open_backend(
     return Opened(
         weights, made(config, weights, xp, threads), tuple(note for note in notes if note is not None)
     )
+
+
+def compiled() -> bool:
+    """Whether nothing has to be compiled for `cpu`: all is kept from before, or Numba is not there."""
+    from refute_runtime.backends.simd import build  # noqa: PLC0415 (an extra)
+
+    return find_spec("numba") is None or build.folder().complete
 
 
 def _cpu() -> "type[CpuBackend] | str":

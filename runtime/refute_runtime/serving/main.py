@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -17,6 +18,7 @@ from refute_runtime.serving.app import application
 from refute_runtime.serving.scheduler import Scheduler
 from refute_runtime.serving.service import Limits, Served, Service
 
+_PERIOD = 5  # seconds between two lines while the model loads
 _FLUSHING = 5  # seconds for answers that are ready to reach their clients, once no job runs
 
 
@@ -62,7 +64,9 @@ def serve(options: Options, say: Callable[[str], None]) -> None:
         say(f"listening on http://{host}:{port}, loading {options.path}")
         if options.key is None and not ip_address(address).is_loopback:
             say("without a key: whoever reaches this address can use the server")
-        service = Service(options.model, lambda: _load(options), Limits(options.max_body, options.timeout))
+        service = Service(
+            options.model, lambda: _load(options, say), Limits(options.max_body, options.timeout)
+        )
         Server(service, options.key, options.grace, say).run(sockets=[listening])
 
 
@@ -131,7 +135,18 @@ class Server(uvicorn.Server):
         task.add_done_callback(self._tasks.discard)
 
 
-def _load(options: Options) -> Served:
-    engine = Engine.load(options.path, options.backend, options.device, mmap=options.mmap)
+def _load(options: Options, say: Callable[[str], None]) -> Served:
+    told = time.monotonic()
+
+    def progress(doing: str, done: int, of: int) -> None:
+        nonlocal told
+        if time.monotonic() - told > _PERIOD:
+            told = time.monotonic()
+            say(f"{doing}: {done / of:.0%}")
+
+    how = (options.backend, options.device)
+    engine = Engine.load(options.path, *how, mmap=options.mmap, progress=progress)
+    for note in engine.notes:
+        say(note)
     scheduler = Scheduler(engine, memory_bytes=options.memory, active=options.active, queue=options.queue)
     return Served(engine, scheduler, scheduler.close)

@@ -170,6 +170,11 @@ class Folder:
     path: Path
     why: str | None = None
 
+    @property
+    def complete(self) -> bool:
+        """Whether kernels were compiled and kept here before."""
+        return bool(self._done)
+
     def has(self, names: Sequence[str]) -> bool:
         """Whether all of these kernels were compiled and kept here."""
         return self._done.issuperset(names)
