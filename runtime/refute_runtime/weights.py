@@ -95,14 +95,21 @@ class Weights:
 
         Raises RequestError for an id that is not a row.
         """
-        raw = self._file.raw(name)
-        index = np.asarray(ids, dtype=np.int64)
-        wrong = index[(index < 0) | (index >= len(raw))]
-        if wrong.size:
-            raise RequestError(f"token {wrong[0]} is not in the vocabulary; expected 0 to {len(raw) - 1}")
         if self._whole(name):
-            return self.tensor(name)[index]
-        return dequantize(raw[index], self._file.tensors[name].type, self._xp)
+            return self.tensor(name)[self._index(name, ids)]
+        return self.rows_alone(name, ids)
+
+    def rows_alone(self, name: str, ids: Sequence[int] | np.ndarray) -> Array:
+        """Like `rows`, and nothing is kept."""
+        index = self._index(name, ids)
+        return dequantize(self._file.raw(name)[index], self._file.tensors[name].type, self._xp)
+
+    def _index(self, name: str, ids: Sequence[int] | np.ndarray) -> np.ndarray:
+        index, count = np.asarray(ids, dtype=np.int64), self._file.tensors[name].shape[0]
+        wrong = index[(index < 0) | (index >= count)]
+        if wrong.size:
+            raise RequestError(f"token {wrong[0]} is not in the vocabulary; expected 0 to {count - 1}")
+        return index
 
     def _whole(self, name: str) -> bool:
         """Whether `rows` keeps a matrix: to dequantize one row takes as many steps as to dequantize all."""

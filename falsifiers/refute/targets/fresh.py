@@ -1,9 +1,11 @@
 """One request in a process of its own, so that its peak of memory is the model's and nobody else's.
 
-`measure` starts the process, `main` is what runs there: everything is imported first, then the memory is
+`measure` starts the process, `main` is what runs there: everything is imported, and the model opened once on
+its mapped file, so that neither code nor vocabulary nor what the harness keeps counts; then the memory is
 read, the model loaded, the request served, and the memory read again.
 """
 
+import gc
 import json
 import subprocess
 import sys
@@ -57,7 +59,7 @@ def measure(
 
 def main() -> None:
     """Read an order from the standard input, write a `Peak` to the standard output."""
-    # Everything that a request imports, so that no library counts as the model's memory.
+    import refute_runtime.chat  # noqa: PLC0415
     import refute_runtime.engine  # noqa: PLC0415
     import refute_runtime.sampling  # noqa: F401, PLC0415
     from refute.targets import resident  # noqa: PLC0415
@@ -65,8 +67,10 @@ def main() -> None:
 
     order = json.load(sys.stdin)
     request = Request(tuple(order["prompt"]), order["max_tokens"])
-    before, _, _ = resident.resident()
     try:
+        BundledTarget(Path(order["path"]), **order["how"] | {"mmap": True}).close()
+        gc.collect()  # what was freed is taken again
+        before, _, _ = resident.resident()
         target = BundledTarget(Path(order["path"]), **order["how"])
         if order["fault"] is None:
             target.generate(request)

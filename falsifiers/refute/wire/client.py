@@ -90,10 +90,9 @@ def _exchange(endpoint: Endpoint, method: str, route: str, body: bytes, leaves: 
     content = protocol.send(h11.Data(data=body)) or b""
     broken, left = None, False
     with connect(endpoint) as connection:
-        started = clock()
+        started = clock()  # before it is sent: who sleeps right after sending would find the answer there
         try:
             connection.sendall((head or b"") + content + (protocol.send(h11.EndOfMessage()) or b""))
-            started = clock()
             while not got.whole and not left:
                 piece = connection.recv(_RECEIVE)
                 now = clock()

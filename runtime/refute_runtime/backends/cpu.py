@@ -30,7 +30,7 @@ TYPES = (
 )  # fmt: skip
 _FLOATS = (TensorType.F32, TensorType.F16, TensorType.BF16)
 _TOKENS = 512  # computed at once by the experts: bounds the workspace
-_QUERIES = 32 << 20  # bytes: parts of attention that are put together later
+_QUERIES = 8 << 20  # bytes: parts of attention that are put together later
 _HALVES = frozenset({"f16c", "fma"})  # without these, LLVM calls functions that are not there
 _SMALL = 64 << 20  # bytes of weights
 _EMPTY = np.empty(0, np.float32)
@@ -136,21 +136,23 @@ class CpuBackend:
     def memory(self, tokens: int, rows: int) -> tuple[int, int]:
         """Bytes of weights beside the mapped file, and of workspace.
 
-        Workspace: the experts' packed inputs and their results, or attention's parts, or the logits' input.
+        Workspace: what attention or the feed-forward holds of all tokens at once, the larger of the two, the
+        values between them, and the logits of one token.
         """
-        config = self._config
-        slots = 2 * min(tokens, _TOKENS) * max(config.experts_per_token, 1)
-        width = max(config.expert_ffn, config.dense_ffn)
-        packed = 3 * (config.hidden + width)  # two copies of int8, sums and steps
-        experts = slots * (packed + 4 * (2 * width + config.hidden)) if config.moe else 0
-        dense = 2 * tokens * (packed + 4 * (2 * width + config.hidden))
-        heads = tokens * 4 * config.head_dim * (2 * config.heads + 3 * config.kv_heads)
-        parts = -(-max(rows, 1) // layers.SPLIT) * config.heads * (config.head_dim + 2) * 4
-        return self._weights.resident, max(experts, dense) + 2 * heads + max(_QUERIES, parts)
+        config, slots = self._config, tokens
+        H, F, heads = config.hidden, config.dense_ffn, config.heads + 2 * config.kv_heads
+        if config.moe:
+            choices = min(tokens, _TOKENS) * config.experts_per_token
+            slots, F = choices + 3 * min(config.experts, choices), config.expert_ffn
+        forward = slots * (_packed(H) + 8 * F + _packed(F) + 4 * H)
+        parts = config.heads * -(-max(rows, 1) // layers.SPLIT) * (config.head_dim + 2) * 4  # of one query
+        attention = tokens * 4 * config.head_dim * (2 * heads + config.heads)
+        attention += min(tokens * parts, max(_QUERIES, parts))
+        return self._weights.resident, max(forward, attention) + 12 * tokens * H + 4 * config.vocabulary
 
     def embed(self, tokens: Sequence[int]) -> Array:
         """Rows of the embedding: (T, H)."""
-        return np.array(self._weights.rows("token_embd.weight", tokens))
+        return np.array(self._weights.rows_alone("token_embd.weight", tokens))
 
     def norm(self, x: Array, weight: str) -> Array:
         """RMSNorm over the last axis: (T, H) -> (T, H)."""
@@ -190,14 +192,14 @@ class CpuBackend:
         splits = -(-R // layers.SPLIT)
         out = np.empty((T, N, D), np.float32)
         step = max(1, _QUERIES // (N * splits * (D + 2) * 4))
+        sums = np.empty((min(T, step), N, splits, 2), np.float32)
+        parts = np.empty((min(T, step), N, splits, D), np.float32)
         for start in range(0, T, step):
             block = q[start : start + step]
             B = len(block)
             rows = max(R - T + start + B, 1)  # that its last query sees
-            sums = np.empty((B, N, splits, 2), np.float32)
-            parts = np.empty((B, N, splits, D), np.float32)
             scale, results = np.float32(D**-0.5), out[start : start + B]
-            layers.attend(block, k[:rows], v[:rows], scale, sums, parts, results)
+            layers.attend(block, k[:rows], v[:rows], scale, sums[:B], parts[:B], results)
         return out.reshape(T, N * D)
 
     def project(self, x: Array, weight: str) -> Array:
@@ -316,6 +318,11 @@ def _plain(x: Array) -> np.ndarray:
     if x.dtype == np.float32 and x.flags.c_contiguous and x.flags.writeable:
         return x  # type: ignore[no-any-return]
     return np.array(x, np.float32, order="C")
+
+
+def _packed(columns: int) -> int:
+    """Bytes that the rounded values of one token take."""
+    return -(-columns // products.BLOCK) * (2 * 256 + 2 * 16 + 2 * 8 + 4)
 
 
 def _room(slots: int, matrices: Matrices) -> tuple[np.ndarray, ...]:

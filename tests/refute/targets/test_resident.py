@@ -8,8 +8,8 @@ from refute.faults.base import Fault
 from refute.targets import fresh, resident
 from refute.targets.base import Request, TargetError
 
+ARRAY = {"backend": "array", "device": "cpu"}
 MIB = 2**20
-HOW = {"backend": "array", "device": "cpu", "mmap": None}
 pytestmark = pytest.mark.skipif(not resident.readable(), reason="needs /proc/self/smaps_rollup")
 
 
@@ -40,7 +40,7 @@ def test_a_system_without_these_files_is_not_readable(monkeypatch, tmp_path) -> 
 
 
 def test_a_new_process_says_what_it_took(path) -> None:
-    peak = fresh.measure(path, HOW, Request((1, 2, 3), 2), None, seconds=60)
+    peak = fresh.measure(path, ARRAY, Request((1, 2, 3), 2), None, seconds=60)
     assert 0 < peak.anonymous_before <= peak.anonymous_after
     assert peak.peak >= peak.anonymous_after
     assert peak.file_after > 0
@@ -48,8 +48,8 @@ def test_a_new_process_says_what_it_took(path) -> None:
 
 def test_a_fault_of_the_target_is_planted_in_the_new_process(path) -> None:
     request = Request((1, 2, 3), 2)
-    honest = fresh.measure(path, HOW, request, None, seconds=60)
-    faulty = fresh.measure(path, HOW, request, Fault("weights-twice", 100.0), seconds=60)
+    honest = fresh.measure(path, ARRAY, request, None, seconds=60)
+    faulty = fresh.measure(path, ARRAY, request, Fault("weights-twice", 100.0), seconds=60)
     assert faulty.peak - honest.peak > 10 * MIB  # a tiny model has about 0.2 MiB of weights
 
 
@@ -62,9 +62,9 @@ def test_a_fault_of_the_target_is_planted_in_the_new_process(path) -> None:
 )
 def test_a_process_that_fails_or_hangs_is_a_sentence(path, request_, seconds, sentence) -> None:
     with pytest.raises(TargetError, match=sentence):
-        fresh.measure(path, HOW, request_, None, seconds=seconds)
+        fresh.measure(path, ARRAY, request_, None, seconds=seconds)
 
 
 def test_a_file_that_is_gone_is_a_sentence(tmp_path) -> None:
     with pytest.raises(TargetError, match=r"gone\.gguf"):
-        fresh.measure(tmp_path / "gone.gguf", HOW, Request((1,), 1), None, seconds=60)
+        fresh.measure(tmp_path / "gone.gguf", ARRAY, Request((1,), 1), None, seconds=60)

@@ -4,6 +4,7 @@ import json
 import socket
 import threading
 from dataclasses import replace
+from itertools import chain, count
 
 import pytest
 from hypothesis import given, settings
@@ -137,6 +138,15 @@ def test_nobody_listens():
         port = listening.getsockname()[1]
     with pytest.raises(TargetError, match=f"cannot reach http://127.0.0.1:{port}/v1: "):
         get(Endpoint(f"http://127.0.0.1:{port}/v1", "m", PLAIN), "/models")
+
+
+def test_times_are_counted_from_before_the_request_is_sent():
+    """Who sleeps between sending and looking at the clock would find the answer there already."""
+    readings = chain([0, 100], count(101))
+    with answering(STREAM, chunk(b"data: one\n\n"), b"0\r\n\r\n") as (endpoint, _):
+        reply = post(Endpoint(endpoint.base, "m", PLAIN, clock=lambda: next(readings)), "/c", {})
+
+    assert reply.head_ns == 100
 
 
 def test_times_can_be_shown_otherwise():
