@@ -76,7 +76,7 @@ class Options:
             environ=os.environ,
             endpoint=endpoint,
             mmap=config.getoption("refute_mmap"),
-            threads=_threads(config),
+            processes=int(getattr(config, "workerinput", {}).get("workercount", 1)),
         )
         if selection.missing and config.getoption("refute_model"):
             raise pytest.UsageError(f"refute: {selection.missing}")
@@ -176,19 +176,6 @@ def reruns(config: pytest.Config, items: Iterable[pytest.Item]) -> bool:
         return bool(int(config.getini("reruns") or 0))
     except (KeyError, ValueError):
         return False
-
-
-def _threads(config: pytest.Config) -> int | None:
-    """The share of each of several workers in the processors; None where one process has them all.
-
-    Threads that wait for each other while others run take many times as long.
-    """
-    workers = int(getattr(config, "workerinput", {}).get("workercount", 1))
-    if workers < 2:
-        return None
-    usable = getattr(os, "sched_getaffinity", None)
-    cores = len(usable(0)) if usable else os.cpu_count() or 1
-    return max(cores // workers, 1)
 
 
 def _endpoint(config: pytest.Config) -> Named | None:

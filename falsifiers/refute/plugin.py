@@ -47,8 +47,8 @@ def pytest_configure(config: pytest.Config) -> None:
     worker: dict[str, Any] = getattr(config, "workerinput", {})
     evidence = None if options.faults_only else options.evidence
     requested = options.requested(config)
-    if options.selection.threads == 1:
-        # Workers share the processors: a thread of OpenMP that spins while it waits takes the others' time.
+    if options.selection.processes > 1:
+        # They share the processors: a thread of OpenMP that spins while it waits takes the others' time.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     ledger = Ledger(
         options.seed,

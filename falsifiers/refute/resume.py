@@ -92,6 +92,8 @@ def options_of(
                 "cannot be of something else; start a new one without --resume"
             )
         setattr(merged, name, None if recorded is None else str(recorded))
+    if merged.backend is None:  # `auto` chose it then, and may choose another one now
+        merged.backend = _backend(interrupted)
     if asked["model_origin"] == "named" and arguments.model is None:
         merged.model = _named_model(interrupted)
     if asked["model_origin"] not in ("named", "embedded", "simulated") and merged.model is None:
@@ -99,6 +101,16 @@ def options_of(
         if not environ.get(variable):
             raise CannotResume(f"{interrupted.run} attacked the model of ${variable}, which is not set")
     return merged
+
+
+def _backend(interrupted: Interrupted) -> str | None:
+    """The backend of the bundled runtime that the findings were made on; None where there are none."""
+    for part in interrupted.parts:
+        for record in part.records:
+            target = record.finding.target
+            if target.get("name") == "bundled":
+                return str(target["settings"]["backend"])
+    return None
 
 
 def _named_model(interrupted: Interrupted) -> Path | None:

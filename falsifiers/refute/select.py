@@ -47,7 +47,7 @@ class Selection:
     """What is to be attacked.
 
     origin: who chose the model, for people. missing: why nothing can be attacked, in one sentence.
-    endpoint: of the engine `openai`. mmap, threads: as `Engine.load` takes them.
+    endpoint: of the engine `openai`. mmap, processes: as `Engine.load` takes them.
     """
 
     engine: Engine
@@ -58,7 +58,7 @@ class Selection:
     missing: str | None = None
     endpoint: "Named | None" = None
     mmap: bool | None = None
-    threads: int | None = None
+    processes: int = 1
 
     def __str__(self) -> str:
         if self.engine == "fake":
@@ -102,7 +102,7 @@ class Selection:
             self.backend,
             self.device,
             mmap=self.mmap,
-            threads=self.threads,
+            processes=self.processes,
             model_sha256=model_sha256,
             progress=progress,
         )
@@ -117,7 +117,7 @@ def select(
     environ: Mapping[str, str],
     endpoint: Named | None = None,
     mmap: bool | None = None,
-    threads: int | None = None,
+    processes: int = 1,
 ) -> Selection:
     """Choose the model: the one that is named, else the environment's, else the embedded one."""
     if engine == "fake":
@@ -132,7 +132,7 @@ def select(
     else:
         path, origin = embedded_model(), "embedded"
     missing = _missing(path, "--model" if model else origin)
-    return Selection(engine, path, origin, backend, device, missing, mmap=mmap, threads=threads)
+    return Selection(engine, path, origin, backend, device, missing, mmap=mmap, processes=processes)
 
 
 def check_runtime(engine: Engine, backend: str, device: str) -> None:

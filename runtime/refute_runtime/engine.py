@@ -101,13 +101,15 @@ class Engine:
         *,
         mmap: bool | None = None,
         threads: int | None = None,
+        processes: int = 1,
         progress: Progress | None = None,
     ) -> Self:
         """Open a GGUF model for a backend on a device (`auto`, `cpu`, `gpu`).
 
         backend: one of `choice.BACKENDS`; `auto` is the fastest one that can run the model here. mmap:
         whether `cpu` computes on the mapped file or reads it into memory; None reads it where memory is
-        enough. threads: those that compute, where it is not for the backend to say. progress: told while
+        enough. threads: those that compute, where it is not for the backend to say. processes: how many load
+        the model at once, and share memory and processors. progress: told while
         kernels are compiled and the file is read, as `choice` says, and later while long prompts are
         computed.
 
@@ -117,12 +119,10 @@ class Engine:
         try:
             config = ModelConfig.from_metadata(file.metadata, file.tensors, source=str(path))
             tokenizer = Tokenizer.from_metadata(file.metadata)
-            opened = open_backend(
-                backend, device, file, config, mapped=mmap, threads=threads, progress=progress
-            )
-            return cls(
-                file, config, opened.weights, tokenizer, opened.backend, notes=opened.notes, progress=progress
-            )
+            how: dict[str, Any] = {"mapped": mmap, "threads": threads, "processes": processes}
+            opened = open_backend(backend, device, file, config, **how, progress=progress)
+            more: dict[str, Any] = {"notes": opened.notes, "progress": progress}
+            return cls(file, config, opened.weights, tokenizer, opened.backend, **more)
         except BaseException:
             file.close()
             raise

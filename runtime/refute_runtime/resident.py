@@ -52,14 +52,17 @@ def blocks_of(
     mapped: bool | None = None,
     progress: Progress | None = None,
     free: tuple[int | None, str] | None = None,
+    *,
+    processes: int = 1,
 ) -> Blocks:
     """Read the tensors into memory, or map them (`mapped`); None maps them only where memory is short.
 
-    free: bytes that can be taken, and who says so; by default as the system tells.
+    free: bytes that can be taken, and who says so; by default as the system tells. processes: how many read
+    the file at once, each into memory of its own.
     """
     if mapped is not None:
         return _map(file, "asked for") if mapped else read(file, "asked for", progress)
-    note = shortage(file, free)
+    note = shortage(file, free, processes)
     if note is not None:
         return _map(file, "memory is short", note)
     try:
@@ -68,18 +71,19 @@ def blocks_of(
         return _map(file, "memory is short", "the weights are mapped, not read: memory was refused")
 
 
-def shortage(file: GgufFile, free: tuple[int | None, str] | None = None) -> str | None:
+def shortage(file: GgufFile, free: tuple[int | None, str] | None = None, processes: int = 1) -> str | None:
     """Say why the tensors are better mapped than read; None where memory is enough, or nothing tells.
 
-    free: as for `blocks_of`.
+    free, processes: as for `blocks_of`.
     """
     size = sum(info.nbytes for info in file.tensors.values())
-    wanted = size + size // 8 + _MARGIN
+    wanted = (size + size // 8 + _MARGIN) * processes
     left, source = available() if free is None else free
     if left is None or left >= wanted:
         return None
     return (
-        f"the weights are mapped, not read: {left / _GIB:.2f} GiB {source}, {wanted / _GIB:.2f} GiB wanted; "
+        f"the weights are mapped, not read: {left / _GIB:.2f} GiB {source}, {wanted / _GIB:.2f} GiB "
+        f"wanted{f' by {processes} processes' if processes > 1 else ''}; "
         "decoding is slower so, and much slower where the file does not stay cached"
     )
 

@@ -394,7 +394,7 @@ def counterexample(project):
 
 def test_replay_on_the_broken_engine_refutes_again(counterexample, monkeypatch, capsys):
     file, broken = counterexample
-    monkeypatch.setattr(Selection, "open", lambda selection: broken)
+    monkeypatch.setattr(Selection, "open", lambda selection, progress=None: broken)
     assert main(["replay", str(file)]) == Exit.FALSIFIED
     assert capsys.readouterr().out.endswith("refutes the claim again\n")
 

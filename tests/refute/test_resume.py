@@ -290,6 +290,14 @@ def test_it_goes_on_as_it_was_asked_for(tree, contract, tmp_path):
     assert (merged.backend, merged.seed, merged.evidence) == ("array", "3", str(tree))
 
 
+def test_the_backend_that_was_chosen_by_itself_is_kept(tree, contract):
+    path = unfinished(tree, contract, contract.falsifiers[0].id)
+    asked = Requested(target="bundled", model="pocket.gguf", model_origin="embedded").to_json()
+    edit(path / "findings.json", lambda it: it.update(requested=asked), rehash=False)
+    merged = options_of(find([tree], ""), argparse.Namespace(**dict.fromkeys(OPTIONS)), {})
+    assert merged.backend == "array"
+
+
 def test_the_model_is_looked_for_on_the_command_line_of_the_first_run(tree, contract, tmp_path):
     (tmp_path / "model.gguf").touch()
     first = unfinished(tree, contract, number=1)

@@ -73,7 +73,7 @@ def test_a_falsified_claim_says_what_clears_it(contract, tree):
     claim = claims(contract, tree)["exact"]
     assert claim.remedy.startswith("mend the engine and attack its new build; or, ")
     assert f"invalidate run {run_id(1)} in [tool.refute] of pyproject.toml" in claim.remedy
-    assert claim.command == f"refute run {contract.path} -k exact"
+    assert claim.command == f"refute run {contract.path} -k exact --backend array"
     write_run(tree, contract, ["exact"], number=2)
     assert states(contract, tree)["exact"] is Status.FALSIFIED  # the same build again is no remedy
 
@@ -130,7 +130,7 @@ def test_a_need_that_does_not_hold_leaves_a_claim_open(contract, tree):
     claim = claims(contract, tree)["floor"]
     assert claim.status is Status.OPEN
     assert claim.level is None
-    assert claim.command == f"refute run {contract.path} -k exact --model /path/to/model.gguf"
+    assert claim.command == f"refute run {contract.path} -k exact --model /path/to/model.gguf --backend array"
 
 
 @pytest.mark.parametrize(
@@ -170,9 +170,10 @@ def test_a_bound_holds_on_the_testbeds_that_it_names(tree):
 def test_a_claim_that_was_falsified_on_another_model_names_it(contract, tree):
     write_run(tree / "other", contract, ["floor"], values=RED, model="0" * 64)
     write_run(tree / "embedded", contract, ["floor"], values=RED)
-    command = f"refute run {contract.path} -k floor"
-    assert claims(contract, tree / "other")["floor"].command == f"{command} --model /path/to/model.gguf"
-    assert claims(contract, tree / "embedded")["floor"].command == command
+    command, backend = f"refute run {contract.path} -k floor", "--backend array"
+    other, embedded = (claims(contract, tree / name)["floor"] for name in ("other", "embedded"))
+    assert other.command == f"{command} --model /path/to/model.gguf {backend}"
+    assert embedded.command == f"{command} {backend}"
 
 
 # --- attempts

@@ -95,6 +95,17 @@ def test_threads_are_for_the_backend_to_say_or_as_asked_for(compiled, path):
         assert engine.settings["threads"] == 2
 
 
+def test_several_processes_share_the_processors(compiled, path):
+    compiled.setattr(build, "most_threads", lambda: 6)
+    for processes, threads in ((1, 4), (2, 3), (9, 1)):
+        with Engine.load(path, "cpu", processes=processes) as engine:
+            assert engine.settings["threads"] == threads
+    with Engine.load(path, "cpu", threads=4, processes=9) as engine:
+        assert engine.settings["threads"] == 4
+    with Engine.load(path, "array", "cpu", processes=2) as engine:
+        assert engine.settings["threads"] == 1
+
+
 def test_loading_is_told(compiled, path):
     told = []
     with Engine.load(path, "cpu", progress=lambda *each: told.append(each)) as engine:

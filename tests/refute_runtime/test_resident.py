@@ -98,6 +98,15 @@ def test_weights_are_mapped_where_memory_is_short_and_that_is_said(file, free, k
     assert (blocks.note is not None) == (kind == "mmap")
 
 
+def test_several_processes_that_read_at_once_want_as_many_times_the_memory(file):
+    size = sum(info.nbytes for info in file.tensors.values())
+    free = (2 * size + (64 << 20), "free")
+    assert blocks_of(file, free=free).kind == "memory"
+    shared = blocks_of(file, free=free, processes=2)
+    assert shared.kind == "mmap"
+    assert "wanted by 2 processes" in (shared.note or "")
+
+
 def test_what_is_asked_for_is_done_whatever_is_free(file):
     assert blocks_of(file, False, free=(0, "free")).kind == "memory"
     assert blocks_of(file, True, free=PLENTY).kind == "mmap"

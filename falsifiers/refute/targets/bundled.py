@@ -52,8 +52,8 @@ _FRESH_SECONDS = 600.0  # a large model has to be read from its disk
 class BundledTarget:
     """A model file, run by the bundled runtime.
 
-    backend, device, mmap, threads, progress: as `Engine.load` takes them. model_sha256: the file's digest, or
-    what computes it; None where nobody knows. clock: monotonic nanoseconds.
+    backend, device, mmap, processes, progress: as `Engine.load` takes them. model_sha256: the file's digest,
+    or what computes it; None where nobody knows. clock: monotonic nanoseconds.
     Raises `TargetError` for a file or a device that does not work.
     """
 
@@ -64,7 +64,7 @@ class BundledTarget:
         device: str = "auto",
         *,
         mmap: bool | None = None,
-        threads: int | None = None,
+        processes: int = 1,
         model_sha256: str | Callable[[Path], str] | None = None,
         clock: Clock = time.perf_counter_ns,
         progress: Callable[[str, int, int], None] | None = None,
@@ -74,12 +74,12 @@ class BundledTarget:
         self._path = Path(path)
         with failures():
             self._engine = Engine.load(
-                self._path, backend, device, mmap=mmap, threads=threads, progress=progress
+                self._path, backend, device, mmap=mmap, processes=processes, progress=progress
             )
         backend = self._engine.backend.name  # what was chosen is what every other engine of this target has
         self._how: dict[str, Any] = {"backend": backend, "device": device, "mmap": mmap}
         self._load: Callable[[Path], Engine] = partial(
-            Engine.load, backend=backend, device=device, mmap=mmap, threads=threads
+            Engine.load, backend=backend, device=device, mmap=mmap, processes=processes
         )
         self._unchanged = self._engine  # of the file itself, also where a fault has changed a copy
         self._sha256 = model_sha256(self._path) if callable(model_sha256) else model_sha256

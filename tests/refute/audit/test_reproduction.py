@@ -109,7 +109,9 @@ def test_a_margin_is_a_number_of_percent(repository, capsys, margin):
     assert "expected a number of percent" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("option", "names"), [("--backend", "array"), ("--device", "auto, cpu, gpu")])
+@pytest.mark.parametrize(
+    ("option", "names"), [("--backend", "auto, array, cpu"), ("--device", "auto, cpu, gpu")]
+)
 def test_a_backend_or_device_that_does_not_exist_is_usage_and_tells_those_that_do(
     repository, capsys, option, names
 ):

@@ -20,7 +20,7 @@ class Broken(FakeTarget):
             request = replace(request, sampling=replace(request.sampling, temperature=1.0))
         return super().generate(request)
 
-refute.select.Selection.open = lambda self: Broken()
+refute.select.Selection.open = lambda self, progress: Broken()
 """
 
 

@@ -82,7 +82,7 @@ def test_it_says_the_claim_what_blocks_it_and_what_clears_that(contract, tree):
     )
     assert "  needs          demo-v1/exact: unobserved" in text
     assert "open: needs demo-v1/exact, which has not survived on this engine and model" in text
-    assert f"    $ refute run {contract.path} -k exact\n" in text
+    assert f"    $ refute run {contract.path} -k exact --backend array\n" in text
 
 
 def test_a_falsified_claim_is_told_with_its_replay_and_with_lines_that_invalidate_it(contract, tree):

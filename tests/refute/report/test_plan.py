@@ -86,4 +86,4 @@ def test_a_falsified_claim_is_told_with_what_clears_it(contract, tree):
     decision = decided(contract, tree, "pr")
     shown = lines(show_outcome, decision, decision)
     remedy = next(place for place, line in enumerate(shown) if "mend the engine" in line)
-    assert shown[remedy + 1] == f"            $ refute run {contract.path} -k exact"
+    assert shown[remedy + 1] == f"            $ refute run {contract.path} -k exact --backend array"

@@ -216,8 +216,8 @@ def test_the_command_that_repeats_an_attempt_names_its_model_unless_it_is_the_em
     other = claim_of(reported(contract, tree), "exact").evidence
     assert embedded is not None
     assert other is not None
-    assert embedded.command == f"refute run {contract.path} -k exact"
-    assert other.command == f"refute run {contract.path} -k exact --model /path/to/model.gguf"
+    assert embedded.command == f"refute run {contract.path} -k exact --backend array"
+    assert other.command == f"refute run {contract.path} -k exact --model /path/to/model.gguf --backend array"
 
 
 def test_runs_of_contracts_that_were_not_given_are_named(tmp_path: Path) -> None:
