@@ -184,3 +184,18 @@ def same(x):
 
 def first_of(x):
     return x[0]
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [({}, "2000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "passive"}, None)],
+    ids=["nothing", "spins", "policy"],
+)
+def test_threads_wait_for_a_moment_or_as_the_user_says(monkeypatch, named, expected):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in named.items():
+        monkeypatch.setenv(name, value)
+    build.compile_all()
+    assert os.environ.get("GOMP_SPINCOUNT") == expected
+    os.environ.pop("GOMP_SPINCOUNT", None)

@@ -26,6 +26,7 @@ Progress = Callable[[int, int, str], None]
 
 _VNNI = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512vnni"})
 _SOURCES = Path(__file__).parent
+_SPINS = 2000  # some 30 us: longer than the way from one kernel to the next
 _KEPT = 4  # states of the sources whose compiled code is kept
 _COMPLETE = "complete"  # the file that names the kernels which were compiled whole
 _ALONE = threading.RLock()
@@ -98,6 +99,7 @@ def compile_all(progress: Progress | None = None) -> None:
     progress: only told where something has to be compiled.
     """
     with _ALONE:
+        _wait_briefly()
         waiting = [each for each in _KERNELS if not each.compiled]
         if not waiting:
             return
@@ -109,6 +111,17 @@ def compile_all(progress: Progress | None = None) -> None:
         with kept.locked():
             _compile(waiting, None if kept.has(names) else progress)
             kept.note(names)
+
+
+def _wait_briefly() -> None:
+    """Have OpenMP's threads sleep after a moment of waiting for one another, unless the user said otherwise.
+
+    By default they turn round and round for milliseconds. Where anything else runs on the machine, a thread
+    then waits at full speed for one that this very waiting keeps off the processor, and decoding takes ten
+    times as long. It is read when OpenMP's library is loaded, with the first parallel kernel.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", str(_SPINS))
 
 
 def _compile(kernels: Sequence[Kernel], progress: Progress | None) -> None:

@@ -206,6 +206,11 @@ class Emitter:
         name, kinds = "llvm.x86.avx512.vpdpwssd.512", [sums.type, words, words]
         return self.call(name, sums.type, kinds, sums, self.b.bitcast(a, words), self.b.bitcast(b, words))
 
+    def packed(self, a: Value, b: Value) -> Value:
+        """Two vectors of 16 x i32 that fit an int16 as one of 32 x i16: of each by turns, four lanes."""
+        words = vector(I16, 32)
+        return self.call("llvm.x86.avx512.packssdw.512", words, [a.type, a.type], a, b)
+
     def pairs(self, a: Value, b: Value) -> Value:
         """Products of int16, added by pairs: (8, 16 or 32 x i16) to half as many i32."""
         lanes = a.type.count

@@ -3,8 +3,8 @@
 The integers of a block are summed exactly, so it does not matter in which lanes; the floats that follow come
 in the one order of `q8` (see `products`). A row is multiplied with a panel of 1, 4 or 8 tokens.
 
-`dot4` multiplies bytes and adds four neighbours; what it gives fits an int16 (63 * 127 * 4), so `dot2` can
-multiply that with the scale of its sub-block, which lies in the lower half of a lane, and add the sub-blocks.
+`dot4` multiplies bytes and adds four neighbours; what it gives fits an int16 (63 * 127 * 4). Two of these
+vectors are packed into one of int16, which `dot2` multiplies with the scales of their sub-blocks and adds up.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,6 @@ from refute_runtime.backends.simd.emit import (
     I8,
     I16,
     I32,
-    I64,
     Emitter,
     Value,
     kernel,
@@ -78,32 +77,51 @@ def _add(e: Emitter, total: Value, integers: Value, steps: Value) -> None:
     e.b.store(e.fma(floats, steps, e.b.load(total)), total)
 
 
+def _add_both(
+    e: Emitter, totals: Value, integers: Sequence[Value], scales: Value, d: Value, index: Value
+) -> None:
+    """Of one token, `_add` the elements (16 x i32) to lane 0 and the minimums (4 x i32) to lane 2."""
+    v, m = integers
+    v = e.b.add(e.part(v, 0, 8), e.part(v, 8, 8))
+    v = e.b.add(e.part(v, 0, 4), e.part(v, 4, 4))
+    pairs = e.b.add(e.shuffle(v, m, [0, 1, 4, 5]), e.shuffle(v, m, [2, 3, 6, 7]))
+    both = e.b.add(pairs, e.shuffle(pairs, pairs, [1, 0, 3, 2]))
+    scales = e.b.fpext(scales, vector(FLOAT, 2))
+    step = e.splat(e.load(d, FLOAT, e.b.mul(index, e.number(4))), 4)
+    _add(e, totals, both, e.b.fmul(step, e.shuffle(scales, scales, [0, 0, 1, 1])))
+
+
 def _write(e: Emitter, result: Value, out: Value, stride: Value) -> None:
     for token in range(result.type.count):
         e.store(e.lane(result, token), out, e.b.mul(e.number(4 * token), stride))
 
 
-def _six_bits(e: Emitter, block: Value) -> tuple[Value, Value]:
-    """The eight scales and the eight minimums of Q4_K and Q5_K, as bytes in two int64."""
-    b = e.b
-    first, second, third = (e.load(block, I32, offset) for offset in (4, 8, 12))
-
-    def word(value: Value, mask: int, shift: int = 0) -> Value:
-        return b.and_(b.lshr(value, I32(shift)) if shift else value, I32(mask))
-
-    def both(low: Value, high: Value) -> Value:
-        return b.or_(b.zext(low, I64), b.shl(b.zext(high, I64), e.number(32)))
-
-    scales = both(word(first, 0x3F3F3F3F), b.or_(word(third, 0x0F0F0F0F), word(first, 0x30303030, 2)))
-    minimums = both(word(second, 0x3F3F3F3F), b.or_(word(third, 0x0F0F0F0F, 4), word(second, 0x30303030, 2)))
-    return scales, minimums
+def _six_bits(e: Emitter, block: Value) -> Value:
+    """The eight scales and then the eight minimums of Q4_K and Q5_K: (16 x i16)."""
+    b, four = e.b, vector(I32, 4)
+    found = e.load(block, four, 4)  # four low halves of scales, of minimums, the rest of both
+    low = b.lshr(e.shuffle(found, found, [0, 2, 1, 2]), e.lanes(I32, [0, 0, 0, 4]))
+    low = b.and_(low, e.lanes(I32, [0x3F3F3F3F, 0x0F0F0F0F] * 2))
+    high = b.lshr(e.shuffle(found, found, [0, 0, 1, 1]), e.every(I32, 4, 2))
+    high = b.and_(high, e.lanes(I32, [0, 0x30303030] * 2))
+    return b.zext(b.bitcast(b.or_(low, high), vector(I8, 16)), vector(I16, 16))
 
 
-def _place(e: Emitter, scales: Value, first: int, second: int) -> Value:
-    """Byte `first` of eight to the lower eight lanes, `second` to the upper ones: (16 x i32)."""
-    eight = e.b.bitcast(scales, vector(I8, 8))
-    order = [byte for lane in range(16) for byte in ((first if lane < 8 else second), 8, 8, 8)]
-    return e.b.bitcast(e.shuffle(eight, e.zero(vector(I8, 8)), order), vector(I32, 16))
+def _placed(e: Emitter, scales: Value, subs: Sequence[Sequence[int]]) -> Value:
+    """Scales for two vectors of `dot4` that are packed: (32 x i16).
+
+    subs: which of `scales` (16 x i16) belongs to each four lanes of the first vector, and of the second.
+    """
+    order = [sub for quad in zip(*subs, strict=True) for sub in quad for _ in range(4)]
+    return e.shuffle(scales, scales, order)
+
+
+def _scaled(e: Emitter, v: Sequence[Value], placed: Sequence[Value]) -> Value:
+    """Four vectors of `dot4` times their scales: (16 x i32), whose total is the block's."""
+    total = e.zero(vector(I32, 16))
+    for first, second, scales in zip(v[::2], v[1::2], placed, strict=True):
+        total = e.dot2(total, e.packed(first, second), scales)
+    return total
 
 
 def _nibbles(e: Emitter, block: Value, offset: int) -> list[Value]:
@@ -118,12 +136,18 @@ def _nibbles(e: Emitter, block: Value, offset: int) -> list[Value]:
 def _fifth_bits(e: Emitter, block: Value) -> list[Value]:
     """Sixteen where an element of Q5_K has its fifth bit, in the order of `_nibbles`."""
     bits = e.load(block, vector(I8, 32), 16)
-    twice = e.shuffle(bits, bits, list(range(32)) * 2)
-    one = e.every(I8, 64, 1)
-    return [
-        e.b.shl(e.b.and_(e.b.lshr(twice, e.lanes(I8, [a] * 32 + [c] * 32)), one), e.every(I8, 64, 4))
-        for a, c in ((0, 2), (1, 3), (4, 6), (5, 7))
-    ]
+    return [_bits(e, bits, 4, first, second, 0x10) for first, second in ((0, 2), (1, 3), (4, 6), (5, 7))]
+
+
+def _bits(e: Emitter, value: Value, to: int, first: int, second: int, mask: int) -> Value:
+    """32 bytes twice, their bits from `first` on and from `second` on moved to bit `to`, and masked.
+
+    There are no shifts of bytes; those of int16 move bits of a neighbour too, where the mask is zero.
+    """
+    words = e.b.bitcast(e.shuffle(value, value, list(range(32)) * 2), vector(I16, 32))
+    by = [abs(to - at) for at in (first, second) for _ in range(16)]
+    moved = (e.b.shl if second <= to else e.b.lshr)(words, e.lanes(I16, by))
+    return e.b.and_(e.b.bitcast(moved, vector(I8, 64)), e.every(I8, 64, mask))
 
 
 def _k_row(size: int, elements: Callable[[Emitter, Value], list[Value]], width: int) -> Any:
@@ -139,39 +163,42 @@ def _k_row(size: int, elements: Callable[[Emitter, Value], list[Value]], width: 
         out: Value,
         stride: Value,
     ) -> None:
-        total, below = (e.variable(vector(FLOAT, width)) for _ in range(2))
+        total, below = (e.variable(vector(FLOAT, 4 if width == 1 else width)) for _ in range(2))
         with e.loop(blocks) as index:
             block = e.b.add(weights, e.b.mul(index, e.number(size)))
             for line in range(0, size, 64):
                 e.prefetch(block, AHEAD + line)
-            scales, minimums = _six_bits(e, block)
-            placed = [_place(e, scales, a, c) for a, c in ((0, 2), (1, 3), (4, 6), (5, 7))]
+            scales = _six_bits(e, block)
+            placed = [
+                _placed(e, scales, ([a, a, a + 2, a + 2], [a + 1, a + 1, a + 3, a + 3])) for a in (0, 4)
+            ]
             q = elements(e, block)
             x = _panel(e, width, index, I8, shuffled, 256)
             zero = e.zero(vector(I32, 16))
             integers = []
             for token in range(width):
                 v = [e.dot4(zero, q[i], e.load(x, vector(I8, 64), 256 * token + 64 * i)) for i in range(4)]
-                left = e.dot2(e.dot2(zero, v[0], placed[0]), v[2], placed[2])
-                right = e.dot2(e.dot2(zero, v[1], placed[1]), v[3], placed[3])
-                integers.append(e.b.add(left, right))
+                integers.append(_scaled(e, v, placed))
 
-            lows = e.b.zext(e.b.bitcast(minimums, vector(I8, 8)), vector(I16, 8))
             group = min(width, 4)
-            lows = e.shuffle(lows, lows, list(range(8)) * group)
+            lows = e.shuffle(scales, scales, list(range(8, 16)) * group)
             s = _panel(e, width, index, I16, sums, 8)
             quarters = [
                 e.pairs(lows, e.load(s, vector(I16, 8 * group), 16 * token))
                 for token in range(0, width, group)
             ]
-            _add(e, total, _totals(e, integers), _steps(e, width, index, d, _float_of_half(e, block, 0)))
-            _add(
-                e,
-                below,
-                _totals_of_quarters(e, quarters),
-                _steps(e, width, index, d, _float_of_half(e, block, 2)),
-            )
-        _write(e, e.b.fsub(e.b.load(total), e.b.load(below)), out, stride)
+            if width == 1:
+                _add_both(e, total, (integers[0], quarters[0]), e.load(block, vector(HALF, 2)), d, index)
+            else:
+                scale, lowest = (_float_of_half(e, block, at) for at in (0, 2))
+                _add(e, total, _totals(e, integers), _steps(e, width, index, d, scale))
+                _add(e, below, _totals_of_quarters(e, quarters), _steps(e, width, index, d, lowest))
+        if width == 1:
+            both = e.b.load(total)
+            result = e.splat(e.b.fsub(e.lane(both, 0), e.lane(both, 2)), 1)
+        else:
+            result = e.b.fsub(e.b.load(total), e.b.load(below))
+        _write(e, result, out, stride)
 
     return kernel(7, write)
 
@@ -188,14 +215,11 @@ def _q6_elements(e: Emitter, block: Value) -> list[Value]:
     for half in range(2):
         low = e.load(block, vector(I8, 64), 64 * half)
         high = e.load(block, vector(I8, 32), 128 + 32 * half)
-        twice = e.shuffle(high, high, list(range(32)) * 2)
-        for nibbles, shifts in (
-            (e.b.and_(low, e.every(I8, 64, 15)), (0, 2)),
-            (e.b.lshr(low, e.every(I8, 64, 4)), (4, 6)),
+        for nibbles, first, second in (
+            (e.b.and_(low, e.every(I8, 64, 15)), 0, 2),
+            (e.b.lshr(low, e.every(I8, 64, 4)), 4, 6),
         ):
-            by = e.lanes(I8, [shifts[0]] * 32 + [shifts[1]] * 32)
-            bits = e.b.shl(e.b.and_(e.b.lshr(twice, by), e.every(I8, 64, 3)), e.every(I8, 64, 4))
-            found.append(e.b.or_(nibbles, bits))
+            found.append(e.b.or_(nibbles, _bits(e, high, 4, first, second, 0x30)))
     return found
 
 
@@ -218,11 +242,7 @@ def _q6_row(width: int) -> Any:
             for line in range(0, 210, 64):
                 e.prefetch(block, AHEAD + line)
             scales = e.b.sext(e.load(block, vector(I8, 16), 192), vector(I16, 16))
-            nothing = e.zero(vector(I16, 16))
-            placed = [
-                e.shuffle(scales, nothing, [word for lane in range(16) for word in (j * 4 + lane // 4, 16)])
-                for j in range(4)
-            ]
+            placed = [_placed(e, scales, (range(at, at + 4), range(at + 4, at + 8))) for at in (0, 8)]
             offset = e.b.mul(scales, e.every(I16, 16, -32))
             q = _q6_elements(e, block)
             x, s = _panel(e, width, index, I8, plain, 256), _panel(e, width, index, I16, sums, 16)
@@ -230,11 +250,9 @@ def _q6_row(width: int) -> Any:
             integers = []
             for token in range(width):
                 v = [e.dot4(zero, q[i], e.load(x, vector(I8, 64), 256 * token + 64 * i)) for i in range(4)]
-                left = e.dot2(e.dot2(zero, v[0], placed[0]), v[2], placed[2])
-                right = e.dot2(e.dot2(zero, v[1], placed[1]), v[3], placed[3])
                 lower = e.pairs(offset, e.load(s, vector(I16, 16), 32 * token))  # (8 x i32)
                 lower = e.shuffle(lower, e.zero(lower.type), list(range(16)))
-                integers.append(e.b.add(e.b.add(left, right), lower))
+                integers.append(e.b.add(_scaled(e, v, placed), lower))
             _add(e, total, _totals(e, integers), _steps(e, width, index, d, _float_of_half(e, block, 208)))
         _write(e, e.b.load(total), out, stride)
 
