@@ -9,16 +9,16 @@ from dataclasses import dataclass
 
 # Cycles that 256 weights take times one token alone, and times each of a panel of eight.
 #
-# Q4_K: a block is unpacked by 16 vector instructions, then there are 4 + 4 dot products for each token and 20
-# narrow instructions to add the lanes, convert, and subtract the minimums; with eight tokens the lanes are
-# added together, 6 instructions a token, which fit beside the dot products.
-# Q5_K: 12 more to unpack. Q6_K: 8 more, and minimums are part of the same sum.
+# Q4_K: a block is unpacked by 8 vector instructions and 12 narrow ones for its scales; for each token there
+# are 4 dot products of bytes, 2 packs and 2 dot products of int16, and 20 narrow instructions to add the
+# lanes, convert, and subtract the minimums. Of eight tokens the lanes are added together, 4 instructions each.
+# Q5_K: 10 more to unpack. Q6_K: 10 more, and minimums are part of the same sum.
 # Q8_0, Q4_0: eight blocks with one 256-bit dot product each, 8 instructions to add its lanes, 9 to unpack.
 # Floats: two loads for 16 products, and one more instruction or two to widen; no panels.
 CYCLES = {
-    "Q4_K": (26.0, 10.0),
-    "Q5_K": (32.0, 11.0),
-    "Q6_K": (30.0, 11.0),
+    "Q4_K": (17.0, 8.0),
+    "Q5_K": (22.0, 9.0),
+    "Q6_K": (20.0, 9.0),
     "Q8_0": (46.0, 24.0),
     "Q4_0": (50.0, 24.0),
     "F16": (32.0, 32.0),

@@ -16,7 +16,7 @@ import numpy as np
 from gguf import GGMLQuantizationType as TensorType
 
 from refute_runtime.backends.base import Array
-from refute_runtime.backends.simd import build, layers, products
+from refute_runtime.backends.simd import build, fused, layers, products
 from refute_runtime.backends.simd.lanes import LANES
 from refute_runtime.cache import KVCache
 from refute_runtime.config import ModelConfig
@@ -34,6 +34,8 @@ _QUERIES = 8 << 20  # bytes: parts of attention that are put together later
 _HALVES = frozenset({"f16c", "fma"})  # without these, LLVM calls functions that are not there
 _SMALL = 64 << 20  # bytes of weights
 _EMPTY = np.empty(0, np.float32)
+_ONE = np.array([[0, 0, 1, 0]])  # slots of one token
+_FEW = 8  # slots whose room is kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ class CpuBackend:
         self.path = path or build.processor().path
         self._matrices: dict[tuple[str, ...], Matrices] = {}
         self._vectors: dict[str, np.ndarray] = {}
+        self._rooms: dict[tuple[int, int, bool], products.Packed] = {}
         half = config.head_dim // 2
         self._frequencies = config.rope_base ** (-np.arange(half) / half)  # (D / 2,) float64
         self._rotation_of: tuple[bytes, np.ndarray, np.ndarray] = (b"", _EMPTY, _EMPTY)
@@ -235,19 +238,19 @@ class CpuBackend:
         both = self._table(f"{name}_gate_exps.weight", f"{name}_up_exps.weight")
         down = self._table(f"{name}_down_exps.weight")
         panels, places = _by_expert(chosen, self._config.experts)
-        packed = _room(panels.count, both)
-        once = panels
+        read = panels
         if len(x) == 1:  # all experts read the one token
-            once = Panels(np.array([[0, 0, 1, 0]]), panels.panels.copy(), panels.groups)
-            once.panels[:, 1] = 0
-        products.pack(x, once.slots, packed, both.rounded, both.floats)
-        gate_up = np.empty((panels.count, both.rows), np.float32)
-        self._multiply(both, once, packed, gate_up)
-        packed = _room(panels.count, down)
-        products.pack_swiglu(gate_up, panels.slots, packed, down.rounded, down.floats)
+            read = Panels(_ONE, panels.panels.copy(), panels.groups)
+            read.panels[:, 1] = 0
+        forms = np.array([both.rounded, both.floats, down.rounded, down.floats])
+        chunks = np.array([self._chunk(both, panels), self._chunk(down, panels)], np.int64)
+        between = np.empty((panels.count, both.rows), np.float32)
         results = np.empty((panels.count, down.rows), np.float32)
-        self._multiply(down, panels, packed, results)
-        layers.weighted_sum(results, places, weights, out)
+        fused.experts(
+            x, read.slots, read.panels, panels.slots, panels.panels, panels.groups, both.table, down.table,
+            self._room(read.count, both), self._room(panels.count, down), forms, between, results, places,
+            weights, out, chunks, self.path == "portable",
+        )  # fmt: skip
 
     def dense(self, layer: int, x: Array) -> Array:
         """SwiGLU feed-forward of a dense layer: (T, H)."""
@@ -255,10 +258,13 @@ class CpuBackend:
         panels = _in_order(len(x))
         gate_up = self._times(x, f"{name}_gate.weight", f"{name}_up.weight", padded=True)
         down = self._table(f"{name}_down.weight")
-        packed = _room(panels.count, down)
+        packed = self._room(panels.count, down)
         products.pack_swiglu(gate_up, panels.slots, packed, down.rounded, down.floats)
         out = np.empty((panels.count, down.rows), np.float32)
-        self._multiply(down, panels, packed, out)
+        products.multiply(
+            down.table, down.columns, panels.panels, panels.groups, packed, out,
+            self._chunk(down, panels), self.path == "portable",
+        )  # fmt: skip
         return out[: len(x)]
 
     def logits(self, x: Array) -> np.ndarray:
@@ -268,22 +274,26 @@ class CpuBackend:
     def _times(self, x: Array, *names: str, padded: bool = False) -> np.ndarray:
         """Multiply by matrices of the same columns: (T, C) -> (T, all their rows); padded: (S, those)."""
         x, matrices, panels = _plain(x), self._table(*names), _in_order(len(x))
-        packed = _room(panels.count, matrices)
-        products.pack(x, panels.slots, packed, matrices.rounded, matrices.floats)
         out = np.empty((panels.count, matrices.rows), np.float32)
-        self._multiply(matrices, panels, packed, out)
+        fused.times(
+            x, panels.slots, panels.panels, panels.groups, matrices.table, self._room(panels.count, matrices),
+            matrices.rounded, matrices.floats, out, self._chunk(matrices, panels), self.path == "portable",
+        )  # fmt: skip
         return out if padded else out[: len(x)]
 
-    def _multiply(
-        self, matrices: Matrices, panels: Panels, packed: tuple[np.ndarray, ...], out: np.ndarray
-    ) -> None:
-        # few chunks where many experts are computed anyway, so that a thread reads long stretches of memory
-        tasks = 8 * self.threads
-        chunk = -(-matrices.rows * (len(panels.groups) - 1) // tasks)
-        products.multiply(
-            matrices.table, matrices.columns, panels.panels, panels.groups, packed, out,
-            min(max(chunk, 8), 64), self.path == "portable",
-        )  # fmt: skip
+    def _chunk(self, matrices: Matrices, panels: Panels) -> int:
+        """Rows that a thread computes at a time: long stretches of memory, but shares for all threads."""
+        return min(max(-(-matrices.rows * (len(panels.groups) - 1) // (8 * self.threads)), 8), 64)
+
+    def _room(self, slots: int, matrices: Matrices) -> products.Packed:
+        """Arrays for packed values; those of a few slots are kept, as whoever computes is alone."""
+        if slots > _FEW:
+            return _room(slots, matrices.columns, floats=matrices.floats)
+        key = (slots, matrices.columns, matrices.floats)
+        found = self._rooms.get(key)
+        if found is None:
+            found = self._rooms[key] = _room(slots, matrices.columns, floats=matrices.floats)
+        return found
 
     def _table(self, *names: str) -> Matrices:
         """Tensors (rows, columns), or (E, rows, columns), one after the other."""
@@ -325,17 +335,16 @@ def _packed(columns: int) -> int:
     return -(-columns // products.BLOCK) * (2 * 256 + 2 * 16 + 2 * 8 + 4)
 
 
-def _room(slots: int, matrices: Matrices) -> tuple[np.ndarray, ...]:
+def _room(slots: int, columns: int, *, floats: bool) -> products.Packed:
     """Arrays for the packed values of so many slots, see `products.pack`."""
-    blocks = -(-matrices.columns // products.BLOCK)
-    size = slots * blocks
+    size = slots * -(-columns // products.BLOCK)
     return (
         np.empty(size * 256, np.int8),
         np.empty(size * 256, np.int8),
         np.empty(size * 16, np.int16),
         np.empty(size * 8, np.int16),
         np.empty(size, np.float32),
-        np.empty(slots * matrices.columns, np.float32) if matrices.floats else _EMPTY,
+        np.empty(slots * columns, np.float32) if floats else _EMPTY,
     )
 
 

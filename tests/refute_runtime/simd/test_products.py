@@ -56,7 +56,7 @@ def product(raw, kind, columns, x, path):
     table = np.array([[raw.ctypes.data, kind.value, len(raw), raw.shape[-1], 0, 0]], np.int64)
     matrices = cpu.Matrices(table, columns, len(raw), kind not in cpu._FLOATS, kind in cpu._FLOATS, (raw,))
     panels = cpu._in_order(len(x))
-    packed = cpu._room(panels.count, matrices)
+    packed = cpu._room(panels.count, columns, floats=matrices.floats)
     products.pack(x, panels.slots, packed, matrices.rounded, matrices.floats)
     out = np.empty((panels.count, len(raw)), np.float32)
     arguments = panels.panels, panels.groups, packed, out, 16, path == "portable"

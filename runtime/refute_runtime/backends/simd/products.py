@@ -35,7 +35,7 @@ BLOCK = 256
 ADDRESS, KIND, ROWS, ROW_BYTES, MATRIX_BYTES, COLUMN = range(6)
 
 Packed = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-_ARRAYS = "Tuple((int8[::1],int8[::1],int16[::1],int16[::1],float32[::1],float32[::1]))"
+ARRAYS = "Tuple((int8[::1],int8[::1],int16[::1],int16[::1],float32[::1],float32[::1]))"
 
 
 @njit(nogil=True, error_model="numpy")
@@ -85,7 +85,7 @@ def _blank(
 
 
 @kernel(
-    f"void(float32[:,::1], int64[:,::1], {_ARRAYS}, boolean, boolean)",
+    f"void(float32[:,::1], int64[:,::1], {ARRAYS}, boolean, boolean)",
     parallel=True, nogil=True, error_model="numpy",
 )  # fmt: skip
 def pack(x: np.ndarray, slots: np.ndarray, packed: Packed, rounded: bool, floats: bool) -> None:
@@ -102,7 +102,7 @@ def pack(x: np.ndarray, slots: np.ndarray, packed: Packed, rounded: bool, floats
 
 
 @kernel(
-    f"void(float32[:,::1], int64[:,::1], {_ARRAYS}, boolean, boolean)",
+    f"void(float32[:,::1], int64[:,::1], {ARRAYS}, boolean, boolean)",
     parallel=True, nogil=True, error_model="numpy",
 )  # fmt: skip
 def pack_swiglu(both: np.ndarray, slots: np.ndarray, packed: Packed, rounded: bool, floats: bool) -> None:
@@ -130,7 +130,7 @@ def _float_row(kind: int, width: int, weights: int, columns: int, x: int, out: i
 
 
 @kernel(
-    f"void(int64[:,::1], int64, int64[:,::1], int64[::1], {_ARRAYS}, float32[:,::1], int64, boolean)",
+    f"void(int64[:,::1], int64, int64[:,::1], int64[::1], {ARRAYS}, float32[:,::1], int64, boolean)",
     parallel=True, nogil=True, error_model="numpy",
 )  # fmt: skip
 def multiply(
