@@ -11,7 +11,7 @@ from dataclasses import dataclass
 #
 # Q4_K: a block is unpacked by 8 vector instructions and 12 narrow ones for its scales; for each token there
 # are 4 dot products of bytes, 2 packs and 2 dot products of int16, and 20 narrow instructions to add the
-# lanes, convert, and subtract the minimums. Of eight tokens the lanes are added together, 4 instructions each.
+# lanes, convert and subtract the minimums. Of eight tokens lanes are added together, 4 instructions each.
 # Q5_K: 10 more to unpack. Q6_K: 10 more, and minimums are part of the same sum.
 # Q8_0, Q4_0: eight blocks with one 256-bit dot product each, 8 instructions to add its lanes, 9 to unpack.
 # Floats: two loads for 16 products, and one more instruction or two to widen; no panels.
