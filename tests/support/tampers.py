@@ -324,6 +324,7 @@ def _resuming(**changes):
     def change(audited):
         first, second = audited.whole.copy(), audited.again.copy()
         put(SUMMARY, "state", to=changes.get("state", "interrupted"))(first)
+        put(SUMMARY, "requested", to={**first.json(SUMMARY)["requested"], **changes.get("before", {})})(first)
         second.files[FLOOR] = changes.get("file", first.files[FLOOR])
         digest = Entry.of(first.files[SUMMARY]).sha256
         cites = {"run": first.run, "sha256": changes.get("sha256", digest)}
@@ -342,6 +343,7 @@ def _resuming(**changes):
 honest_resumption = _resuming()
 resumption_of_less = _resuming(left="promised")
 resumption_on_another_model = _resuming(requested={"model": "other.gguf"})
+resumption_on_the_backend_of_before = _resuming(before={"backend": None}, requested={"backend": "cpu"})
 
 
 def _session(audited):

@@ -247,7 +247,7 @@ def resumed_same(trees: Trees) -> Iterable[Remark]:
             if there and trace.files.get(file) not in {each.files.get(file) for each in there}:
                 yield Remark(f"{trace.path}/{file}", "", "another file", f"that of run {cited['run']}")
         asked = trace.shared.get("requested")
-        if there and asked not in [each.shared.get("requested") for each in there]:
+        if there and not any(_goes_on(asked, each.shared.get("requested")) for each in there):
             yield Remark(
                 f"{trace.path}/{SUMMARY}", "/requested", "another request", f"that of run {cited['run']}"
             )
@@ -256,6 +256,16 @@ def resumed_same(trees: Trees) -> Iterable[Remark]:
             yield Remark(f"{trace.path}/{SUMMARY}", "/plan/selected", found, f"those of run {cited['run']}")
         if there and all(each.state == "complete" for each in there):
             yield Remark(f"{trace.path}/{SUMMARY}", "/resumes/run", "a complete run", "an interrupted one")
+
+
+def _goes_on(asked: Any, before: Any) -> bool:
+    """Whether a request is that of the run before, whose backend it may name where that one left it open.
+
+    Which one is the fastest may have changed meanwhile; what goes on computes as what was taken over.
+    """
+    if isinstance(asked, dict) and isinstance(before, dict) and before.get("backend") is None:
+        asked = {**asked, "backend": None}
+    return bool(asked == before)
 
 
 @rule(

@@ -11,6 +11,7 @@ from tampers import (
     put,
     resumption_of_less,
     resumption_on_another_model,
+    resumption_on_the_backend_of_before,
     traced,
     trees,
 )
@@ -60,6 +61,11 @@ def test_a_run_goes_on_as_it_was_asked_for(audited):
     trees = resumption_on_another_model(audited)
     (remark,) = RULES_OF_TREES["resumed-same"].check(trees)
     assert (remark.pointer, remark.found) == ("/requested", "another request")
+
+
+def test_a_run_that_goes_on_may_name_the_backend_that_was_left_open(audited):
+    trees = resumption_on_the_backend_of_before(audited)
+    assert list(RULES_OF_TREES["resumed-same"].check(trees)) == []
 
 
 def test_a_run_goes_on_with_all_that_was_planned(audited):
