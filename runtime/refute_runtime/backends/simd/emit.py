@@ -201,10 +201,8 @@ class Emitter:
         return self.call(name, sums.type, [sums.type, bytes_, bytes_], sums, unsigned, signed)
 
     def dot2(self, sums: Value, a: Value, b: Value) -> Value:
-        """Lane by lane, sums (16 x i32) += two products of int16; a and b of any type of that size."""
-        words = vector(I16, 32)
-        name, kinds = "llvm.x86.avx512.vpdpwssd.512", [sums.type, words, words]
-        return self.call(name, sums.type, kinds, sums, self.b.bitcast(a, words), self.b.bitcast(b, words))
+        """Lane by lane, sums (16 x i32) += two products of int16 (32 x i16)."""
+        return self.call("llvm.x86.avx512.vpdpwssd.512", sums.type, [sums.type, a.type, b.type], sums, a, b)
 
     def packed(self, a: Value, b: Value) -> Value:
         """Two vectors of 16 x i32 that fit an int16 as one of 32 x i16: of each by turns, four lanes."""

@@ -38,7 +38,6 @@ load_u8 = _loader(I8, types.int32, lambda b, value: b.zext(value, I32))
 load_i8 = _loader(I8, types.int32, lambda b, value: b.sext(value, I32))
 load_i16 = _loader(I16, types.int32, lambda b, value: b.sext(value, I32))
 load_half = _loader(HALF, types.float32, lambda b, value: b.fpext(value, FLOAT))
-load_u32 = _loader(I32, types.uint32, lambda _, value: value)
 load_float = _loader(FLOAT, types.float32, lambda _, value: value)
 
 
@@ -56,7 +55,7 @@ def store_float(typing: Any, base: Any, index: Any, value: Any) -> Any:  # noqa:
 
 @intrinsic
 def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:  # noqa: ARG001
-    """A * b + c of float32, rounded once."""
+    """Multiply and add, rounded once: a * b + c of float32."""
 
     def codegen(context: Any, builder: Any, signature: Any, values: Sequence[Value]) -> Value:  # noqa: ARG001
         return Emitter(builder).fma(*values)
@@ -66,7 +65,7 @@ def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:  # noqa: ARG001
 
 @intrinsic
 def exp(typing: Any, x: Any) -> Any:  # noqa: ARG001
-    """E ** x of a float32, see `Emitter.exp`."""
+    """Exponential of a float32, see `Emitter.exp`."""
 
     def codegen(context: Any, builder: Any, signature: Any, values: Sequence[Value]) -> Value:  # noqa: ARG001
         return Emitter(builder).exp(values[0])

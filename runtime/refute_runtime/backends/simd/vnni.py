@@ -44,15 +44,21 @@ def _totals(e: Emitter, v: Sequence[Value]) -> Value:
 
 
 def _totals_of_quarters(e: Emitter, groups: Sequence[Value]) -> Value:
-    """Totals of four lanes each: 1 x (4 x i32), or 1 or 2 x (16 x i32), to (1, 4 or 8 x i32)."""
-    if groups[0].type.count == 4:
-        return e.splat(e.halves(groups[0], plus=e.b.add), 1)
+    """Totals of four lanes each: 1 or 2 x (16 x i32), to (4 or 8 x i32)."""
     first, last = groups[0], groups[-1]
     even, odd = ([q * 4 + i for q in range(4) for i in (j, j + 2, 16 + j, 18 + j)] for j in (0, 1))
     both = e.b.add(e.shuffle(first, last, even), e.shuffle(first, last, odd))
     tokens = range(4 * len(groups))
     even = [t % 4 * 4 + t // 4 * 2 for t in tokens]
     return e.b.add(e.shuffle(both, both, even), e.shuffle(both, both, [i + 1 for i in even]))
+
+
+def _block(e: Emitter, weights: Value, index: Value, size: int) -> Value:
+    """Address of a row's block; the lines of a later one are asked for."""
+    block = e.b.add(weights, e.b.mul(index, e.number(size)))
+    for line in range(0, size, 64):
+        e.prefetch(block, AHEAD + line)
+    return block
 
 
 def _float_of_half(e: Emitter, address: Value, offset: Value) -> Value:
@@ -72,7 +78,7 @@ def _steps(e: Emitter, width: int, block: Value, d: Value, scale: Value) -> Valu
 
 
 def _add(e: Emitter, total: Value, integers: Value, steps: Value) -> None:
-    """Total += integers * steps, rounded once."""
+    """Add integers * steps to the variable `total`, rounded once."""
     floats = e.b.sitofp(integers, steps.type)
     e.b.store(e.fma(floats, steps, e.b.load(total)), total)
 
@@ -136,17 +142,17 @@ def _nibbles(e: Emitter, block: Value, offset: int) -> list[Value]:
 def _fifth_bits(e: Emitter, block: Value) -> list[Value]:
     """Sixteen where an element of Q5_K has its fifth bit, in the order of `_nibbles`."""
     bits = e.load(block, vector(I8, 32), 16)
-    return [_bits(e, bits, 4, first, second, 0x10) for first, second in ((0, 2), (1, 3), (4, 6), (5, 7))]
+    return [_bits(e, bits, first, second, 0x10) for first, second in ((0, 2), (1, 3), (4, 6), (5, 7))]
 
 
-def _bits(e: Emitter, value: Value, to: int, first: int, second: int, mask: int) -> Value:
-    """32 bytes twice, their bits from `first` on and from `second` on moved to bit `to`, and masked.
+def _bits(e: Emitter, value: Value, first: int, second: int, mask: int) -> Value:
+    """32 bytes twice, their bits from `first` on and from `second` on moved to bit 4, and masked.
 
     There are no shifts of bytes; those of int16 move bits of a neighbour too, where the mask is zero.
     """
     words = e.b.bitcast(e.shuffle(value, value, list(range(32)) * 2), vector(I16, 32))
-    by = [abs(to - at) for at in (first, second) for _ in range(16)]
-    moved = (e.b.shl if second <= to else e.b.lshr)(words, e.lanes(I16, by))
+    by = [abs(4 - at) for at in (first, second) for _ in range(16)]
+    moved = (e.b.shl if second <= 4 else e.b.lshr)(words, e.lanes(I16, by))
     return e.b.and_(e.b.bitcast(moved, vector(I8, 64)), e.every(I8, 64, mask))
 
 
@@ -165,9 +171,7 @@ def _k_row(size: int, elements: Callable[[Emitter, Value], list[Value]], width: 
     ) -> None:
         total, below = (e.variable(vector(FLOAT, 4 if width == 1 else width)) for _ in range(2))
         with e.loop(blocks) as index:
-            block = e.b.add(weights, e.b.mul(index, e.number(size)))
-            for line in range(0, size, 64):
-                e.prefetch(block, AHEAD + line)
+            block = _block(e, weights, index, size)
             scales = _six_bits(e, block)
             placed = [
                 _placed(e, scales, ([a, a, a + 2, a + 2], [a + 1, a + 1, a + 3, a + 3])) for a in (0, 4)
@@ -219,7 +223,7 @@ def _q6_elements(e: Emitter, block: Value) -> list[Value]:
             (e.b.and_(low, e.every(I8, 64, 15)), 0, 2),
             (e.b.lshr(low, e.every(I8, 64, 4)), 4, 6),
         ):
-            found.append(e.b.or_(nibbles, _bits(e, high, 4, first, second, 0x30)))
+            found.append(e.b.or_(nibbles, _bits(e, high, first, second, 0x30)))
     return found
 
 
@@ -238,9 +242,7 @@ def _q6_row(width: int) -> Any:
     ) -> None:
         total = e.variable(vector(FLOAT, width))
         with e.loop(blocks) as index:
-            block = e.b.add(weights, e.b.mul(index, e.number(210)))
-            for line in range(0, 210, 64):
-                e.prefetch(block, AHEAD + line)
+            block = _block(e, weights, index, 210)
             scales = e.b.sext(e.load(block, vector(I8, 16), 192), vector(I16, 16))
             placed = [_placed(e, scales, (range(at, at + 4), range(at + 4, at + 8))) for at in (0, 8)]
             offset = e.b.mul(scales, e.every(I16, 16, -32))
@@ -283,8 +285,7 @@ def _small_row(size: int, elements: Callable[[Emitter, Value], Value], zero_poin
             for i in range(8):
                 there = e.b.icmp_signed("<", e.b.add(first, e.number(i)), blocks)
                 at = e.b.select(there, e.b.add(first, e.number(i)), first)  # read again, and worth nothing
-                block = e.b.add(weights, e.b.mul(at, e.number(size)))
-                e.prefetch(block, AHEAD)
+                block = _block(e, weights, at, size)
                 scale = e.b.select(there, _float_of_half(e, block, 0), FLOAT(0.0))
                 scales = e.b.insert_element(scales, scale, I32(i))
                 q = elements(e, block)
@@ -315,11 +316,29 @@ def _q4_0_elements(e: Emitter, block: Value) -> Value:
     return e.shuffle(e.b.and_(both, e.every(I8, 16, 15)), e.b.lshr(both, e.every(I8, 16, 4)), list(range(32)))
 
 
-q4_k_1, q4_k_4, q4_k_8 = (_k_row(144, lambda e, block: _nibbles(e, block, 16), width) for width in (1, 4, 8))
-q5_k_1, q5_k_4, q5_k_8 = (_k_row(176, _q5_elements, width) for width in (1, 4, 8))
-q6_k_1, q6_k_4, q6_k_8 = (_q6_row(width) for width in (1, 4, 8))
-q8_0_1, q8_0_4, q8_0_8 = (_small_row(34, _q8_elements, 128, width) for width in (1, 4, 8))
-q4_0_1, q4_0_4, q4_0_8 = (_small_row(18, _q4_0_elements, 8, width) for width in (1, 4, 8))
+def _by_width(make: Callable[[int], Any]) -> Any:
+    """What multiplies a row with a panel of 1, 4 or 8 tokens."""
+    one, four, eight = make(1), make(4), make(8)
+
+    @njit(nogil=True)
+    def choose(
+        width: int, weights: int, blocks: int, x: int, sums: int, d: int, out: int, stride: int
+    ) -> None:
+        if width == 1:
+            one(weights, blocks, x, sums, d, out, stride)
+        elif width == 4:
+            four(weights, blocks, x, sums, d, out, stride)
+        else:
+            eight(weights, blocks, x, sums, d, out, stride)
+
+    return choose
+
+
+q4_k = _by_width(lambda width: _k_row(144, lambda e, block: _nibbles(e, block, 16), width))
+q5_k = _by_width(lambda width: _k_row(176, _q5_elements, width))
+q6_k = _by_width(_q6_row)
+q8_0 = _by_width(lambda width: _small_row(34, _q8_elements, 128, width))
+q4_0 = _by_width(lambda width: _small_row(18, _q4_0_elements, 8, width))
 
 
 @njit(nogil=True)
@@ -338,36 +357,12 @@ def row(
 ) -> None:
     """Multiply one row with a panel, see `products.multiply`."""
     if kind == Q4_K:
-        if width == 1:
-            q4_k_1(weights, blocks, shuffled, wholes, d, out, stride)
-        elif width == 4:
-            q4_k_4(weights, blocks, shuffled, wholes, d, out, stride)
-        else:
-            q4_k_8(weights, blocks, shuffled, wholes, d, out, stride)
-    elif kind == Q6_K:
-        if width == 1:
-            q6_k_1(weights, blocks, plain, halves, d, out, stride)
-        elif width == 4:
-            q6_k_4(weights, blocks, plain, halves, d, out, stride)
-        else:
-            q6_k_8(weights, blocks, plain, halves, d, out, stride)
+        q4_k(width, weights, blocks, shuffled, wholes, d, out, stride)
     elif kind == Q5_K:
-        if width == 1:
-            q5_k_1(weights, blocks, shuffled, wholes, d, out, stride)
-        elif width == 4:
-            q5_k_4(weights, blocks, shuffled, wholes, d, out, stride)
-        else:
-            q5_k_8(weights, blocks, shuffled, wholes, d, out, stride)
+        q5_k(width, weights, blocks, shuffled, wholes, d, out, stride)
+    elif kind == Q6_K:
+        q6_k(width, weights, blocks, plain, halves, d, out, stride)
     elif kind == Q8_0:
-        if width == 1:
-            q8_0_1(weights, blocks, plain, wholes, d, out, stride)
-        elif width == 4:
-            q8_0_4(weights, blocks, plain, wholes, d, out, stride)
-        else:
-            q8_0_8(weights, blocks, plain, wholes, d, out, stride)
-    elif width == 1:
-        q4_0_1(weights, blocks, plain, wholes, d, out, stride)
-    elif width == 4:
-        q4_0_4(weights, blocks, plain, wholes, d, out, stride)
+        q8_0(width, weights, blocks, plain, wholes, d, out, stride)
     else:
-        q4_0_8(weights, blocks, plain, wholes, d, out, stride)
+        q4_0(width, weights, blocks, plain, wholes, d, out, stride)
