@@ -25,8 +25,8 @@ class Compiled(ArrayBackend):
     def lacks(cls, weights) -> str | None:
         return cls.lacking
 
-    def __init__(self, config, weights, xp, threads) -> None:
-        super().__init__(config, weights, xp, threads or 4)
+    def __init__(self, config, weights, threads) -> None:
+        super().__init__(config, weights, threads=threads or 4)
         self.blocks = weights.blocks
 
 

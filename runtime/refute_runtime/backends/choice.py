@@ -84,7 +84,7 @@ def open_backend(
     build.compile_all(compiling)
     reading = None if progress is None else (lambda done, of: progress(READING, done, of))
     weights.blocks = blocks_of(file, mapped, reading, processes=processes)
-    backend = made(config, weights, xp, threads)
+    backend = made(config, weights, threads)
     share = max(build.most_threads() // processes, 1)
     if threads is None and processes > 1 and backend.threads > share:
         backend = backend.with_threads(share)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from gguf import GGMLQuantizationType as TensorType
@@ -80,7 +80,6 @@ class CpuBackend:
         self,
         config: ModelConfig,
         weights: Weights,
-        xp: Any = np,  # noqa: ARG002 (arrays of the host)
         threads: int | None = None,
         path: build.CodePath | None = None,
     ) -> None:
