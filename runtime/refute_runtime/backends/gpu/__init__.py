@@ -1,1 +1,1 @@
-"""What the `cuda` backend is made of and needs no GPU: `device.py` is the seam, `cuda.py` beside it the GPU."""
+"""What the `cuda` backend is made of and needs no GPU; `device.py` is the seam."""
