@@ -167,8 +167,8 @@ class Engine:
         root = Path(__file__).parent
         recipe = root / "pocket" / "recipe"  # makes the embedded model, runs nothing here, is not installed
         total = hashlib.sha256()
-        for source in sorted(root.rglob("*.py"), key=lambda p: p.relative_to(root).parts):
-            if not source.is_relative_to(recipe):
+        for source in sorted(root.rglob("*"), key=lambda p: p.relative_to(root).parts):
+            if source.suffix in {".py", ".cu", ".cuh"} and not source.is_relative_to(recipe):
                 content = source.read_bytes()
                 total.update(f"{source.relative_to(root).as_posix()}\0{len(content)}\0".encode() + content)
         return total.hexdigest()

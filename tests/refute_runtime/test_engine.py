@@ -262,9 +262,12 @@ def test_settings_say_how_it_computes(engine):
 
 def test_the_digest_changes_with_the_sources(engine, path, monkeypatch, tmp_path):
     assert engine.digest == Engine.load(path, "array").digest
-    (tmp_path / "engine.py").write_text("other")
     monkeypatch.setattr(refute_runtime.engine, "__file__", str(tmp_path / "engine.py"))
-    assert Engine.load(path, "array").digest != engine.digest
+    found = {engine.digest}
+    for source in ("engine.py", "kernels.cu", "common.cuh"):
+        (tmp_path / source).write_text("other")
+        found.add(Engine.load(path, "array").digest)
+    assert len(found) == 4
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path):

@@ -1,0 +1,183 @@
+// Which experts tokens go to, and the experts. A choice is a token's j-th expert: choice t * K + j.
+
+#define MOST 1024 /* experts */
+#define TILE 8    /* tokens of one expert that are computed together */
+
+// Softmax over logits (T, E), the K most likely experts, the lower id first of two equal ones. chosen int64
+// (T, K), ascending; shares (T, K), which sum to 1; gaps (T,): the last one chosen minus the first one not.
+// E at most 1024, K at most 32. Grid: (T,), 32 threads.
+extern "C" __global__ void __launch_bounds__(32) route(
+    const float* logits, i64 E, i64 K, i64* chosen, float* shares, float* gaps
+) {
+    __shared__ float share[MOST];
+    __shared__ bool taken[MOST];
+    __shared__ int ids[32];
+    const int lane = threadIdx.x, experts = (int)E, many = (int)K;
+    const float* const row = logits + (i64)blockIdx.x * E;
+    float top = BELOW_ALL;
+    for (int e = lane; e < experts; e += 32) top = row[e] > top ? row[e] : top;
+    top = warp_highest(top);
+    for (int e = lane; e < experts; e += 32) {
+        share[e] = exponential(__fadd_rn(row[e], -top));
+        taken[e] = false;
+    }
+    __syncwarp();
+    const int whole = experts & ~15;
+    float total = 0.0f, rest = 0.0f, last = 0.0f;
+    for (int e = lane & 15; e < whole; e += 16) total = __fadd_rn(total, share[e]);
+    for (int e = whole; e < experts; e++) rest = __fadd_rn(rest, share[e]);
+    total = __fadd_rn(half_total(total), rest);
+
+    for (int rank = 0; rank <= many; rank++) {
+        if (rank == experts) break;
+        // What is NaN is larger than nothing and smaller than nothing: the first one free stays if it is NaN.
+        float best = -2.0f;
+        int id = MOST, first = MOST;
+        for (int e = lane; e < experts; e += 32) {
+            if (taken[e]) continue;
+            if (first == MOST) first = e;
+            const float key = share[e] == share[e] ? share[e] : -1.0f;
+            if (key > best) best = key, id = e;
+        }
+#pragma unroll
+        for (int apart = 16; apart > 0; apart >>= 1) {
+            const float other = __shfl_xor_sync(ALL, best, apart);
+            const int other_id = __shfl_xor_sync(ALL, id, apart), other_first = __shfl_xor_sync(ALL, first, apart);
+            if (other > best || (other == best && other_id < id)) best = other, id = other_id;
+            first = other_first < first ? other_first : first;
+        }
+        if (share[first] != share[first]) id = first;
+        const float now = __fdiv_rn(share[id], total);
+        if (rank == many) {
+            last = __fadd_rn(last, -now);
+        } else {
+            last = now;
+            if (lane == 0) ids[rank] = id, taken[id] = true;
+        }
+        __syncwarp();
+    }
+    const i64 to = (i64)blockIdx.x * K;
+    if (lane == 0) gaps[blockIdx.x] = last;
+    if (lane < many) {
+        int slot = 0;
+        for (int j = 0; j < many; j++) slot += ids[j] < ids[lane];
+        chosen[to + slot] = ids[lane];
+        shares[to + slot] = __fdiv_rn(share[ids[lane]], total);
+    }
+    __syncwarp();
+    float sum = 0.0f;
+    for (int j = 0; j < many; j++) sum = __fadd_rn(sum, shares[to + j]);
+    __syncwarp();
+    if (lane < many) shares[to + lane] = __fdiv_rn(shares[to + lane], sum);
+}
+
+// How many of `choices` experts `chosen` (choices,) each expert is: counts int64 (E,). Grid: (E,), 32 threads.
+extern "C" __global__ void __launch_bounds__(32) count(const i64* chosen, i64 choices, i64* counts) {
+    const int lane = threadIdx.x;
+    int found = 0;
+    for (i64 i = lane; i < choices; i += 32) found += chosen[i] == (i64)blockIdx.x;
+#pragma unroll
+    for (int apart = 16; apart > 0; apart >>= 1) found += __shfl_xor_sync(ALL, found, apart);
+    if (lane == 0) counts[blockIdx.x] = found;
+}
+
+// Put choices of one expert side by side, in the order of tokens whatever the GPU does first. order int64
+// (choices,): choices expert by expert; tiles int64 (., 3): expert, where its up to 8 choices begin in order,
+// how many; tile_count int64 (1,). counts: of `count`. Grid: (E,), 32 threads.
+extern "C" __global__ void __launch_bounds__(32) arrange(
+    const i64* chosen, i64 choices, const i64* counts, i64* order, i64* tiles, i64* tile_count
+) {
+    const int lane = threadIdx.x;
+    const i64 expert = blockIdx.x, E = gridDim.x;
+    i64 start = 0, tile = 0, all_tiles = 0;
+    for (i64 e = 0; e < E; e++) {
+        const i64 of = (counts[e] + TILE - 1) / TILE;
+        if (e < expert) start += counts[e], tile += of;
+        all_tiles += of;
+    }
+    const i64 own = counts[expert];
+    for (i64 i = lane; i * TILE < own; i += 32) {
+        i64* const to = tiles + 3 * (tile + i);
+        to[0] = expert;
+        to[1] = start + i * TILE;
+        to[2] = own - i * TILE < TILE ? own - i * TILE : TILE;
+    }
+    if (lane == 0 && expert == 0) *tile_count = all_tiles;
+    i64 next = start;
+    for (i64 from = 0; from < choices; from += 32) {
+        const bool mine = from + lane < choices && chosen[from + lane] == expert;
+        const unsigned all = __ballot_sync(ALL, mine);
+        int before = 0, found = 0;
+#pragma unroll
+        for (int i = 0; i < 32; i++) {
+            before += i < lane ? (all >> i) & 1 : 0;
+            found += (all >> i) & 1;
+        }
+        if (mine) order[next + before] = from + lane;
+        next += found;
+    }
+}
+
+// out[choice * stride + column + r] = row r of the choice's expert times row choice / per of the activations.
+//
+// kind, weights, row_bytes, rows, columns: matrices of experts, one after the other, as in `multiply`. q, d,
+// sums or x: rows of activations, one to a token (per = K) or one to a choice (per = 1).
+// Block: 128 threads; a warp has four rows of blocks, or one of floats.
+template <int W>
+__device__ __forceinline__ void expert_rows(
+    int kind, const u8* weights, i64 row_bytes, i64 rows, i64 columns, const Rounded x, const float* floats,
+    i64 expert, const i64 (&choice)[W], i64 choices, i64 per, float* out, i64 stride, i64 column
+) {
+    const int lane = threadIdx.x & 31;
+    const i64 warp = (i64)blockIdx.x * 4 + (threadIdx.x >> 5);
+    const bool whole = !is_float(kind);
+    const i64 row = whole ? 4 * warp + (lane >> 3) : warp, read = row < rows ? row : rows - 1;
+    const u8* const at = weights + (expert * rows + read) * row_bytes;
+    i64 token[W];
+#pragma unroll
+    for (int t = 0; t < W; t++) token[t] = choice[t] / per;
+    float found[W];
+    if (whole) {
+        block_row<W>(kind, at, columns, x, token, lane_of(lane), found);
+    } else {
+        const float* tokens[W];
+#pragma unroll
+        for (int t = 0; t < W; t++) tokens[t] = floats + token[t] * columns;
+        float_dot<W>(kind, at, columns, tokens, lane, found);
+    }
+    if (row >= rows || (whole ? lane & 7 : lane) != 0) return;
+#pragma unroll
+    for (int t = 0; t < W; t++) {
+        if (t < choices) out[choice[t] * stride + column + row] = found[t];
+    }
+}
+
+// One choice at a time: chosen int64 (choices,). Grid: (ceil(rows / 16) or ceil(rows / 4), choices).
+extern "C" __global__ void __launch_bounds__(128) expert_multiply_1(
+    i64 kind, const u8* weights, i64 row_bytes, i64 rows, i64 columns, const signed char* q, const float* d,
+    const short* sums, const float* x, const i64* chosen, i64 per, float* out, i64 stride, i64 column
+) {
+    const Rounded rounded = {q, d, sums, (columns + 255) / 256};
+    const i64 choice[1] = {(i64)blockIdx.y};
+    expert_rows<1>(
+        (int)kind, weights, row_bytes, rows, columns, rounded, x, chosen[blockIdx.y], choice, 1, per, out, stride, column
+    );
+}
+
+// Up to eight choices of one expert at a time: order, tiles, tile_count of `arrange`.
+// Grid: (ceil(rows / 16) or ceil(rows / 4), as many tiles as there can be).
+extern "C" __global__ void __launch_bounds__(128) expert_multiply_8(
+    i64 kind, const u8* weights, i64 row_bytes, i64 rows, i64 columns, const signed char* q, const float* d,
+    const short* sums, const float* x, const i64* order, const i64* tiles, const i64* tile_count, i64 per, float* out,
+    i64 stride, i64 column
+) {
+    if ((i64)blockIdx.y >= *tile_count) return;
+    const Rounded rounded = {q, d, sums, (columns + 255) / 256};
+    const i64* const tile = tiles + 3 * (i64)blockIdx.y;
+    i64 choice[TILE];
+#pragma unroll
+    for (int t = 0; t < TILE; t++) choice[t] = order[tile[1] + (t < tile[2] ? t : 0)];
+    expert_rows<TILE>(
+        (int)kind, weights, row_bytes, rows, columns, rounded, x, tile[0], choice, tile[2], per, out, stride, column
+    );
+}
