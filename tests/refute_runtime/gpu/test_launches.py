@@ -31,7 +31,7 @@ def signatures():
                 body.replace("NAME", name) for name in re.findall(rf"{macro}\((\w+), \d+\)", text)
             )
         for name, arguments in re.findall(
-            r"__global__ void __launch_bounds__\(\d+\)\s+(\w+)\(([^)]*)\)", text
+            r"__global__ void __launch_bounds__\([\d, ]+\)\s+(\w+)\(([^)]*)\)", text
         ):
             kinds = [re.sub(r"\s+\w+\s*$", "", one.strip()) for one in arguments.split(",")]
             found[name] = [float if kind == "float" else int for kind in kinds]

@@ -32,7 +32,7 @@ extern "C" __global__ void __launch_bounds__(1024) choose(const float* logits, i
     __shared__ Highest found[32];
     __shared__ int flaws[32];
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-    Highest own = {0.0f, BELOW_ALL, -1, -1};
+    Highest own = {BELOW_ALL, BELOW_ALL, -1, -1};
     int bad = 0;
     for (i64 i = threadIdx.x; i < V; i += 1024) {
         const float value = logits[i];

@@ -151,7 +151,7 @@ __device__ __forceinline__ void float_dot(
 ) {
     const i64 whole = count & ~31ll;
     float total[W] = {}, rest[W] = {};
-#pragma unroll 4
+#pragma unroll(W == 1 ? 16 : 4)
     for (i64 at = lane; at < whole; at += 32) {
         const float weight = stored_float(kind, row, at);
 #pragma unroll

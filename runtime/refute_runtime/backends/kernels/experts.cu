@@ -153,7 +153,7 @@ __device__ __forceinline__ void expert_rows(
 }
 
 // One choice at a time: chosen int64 (choices,). Grid: (ceil(rows / 16) or ceil(rows / 4), choices).
-extern "C" __global__ void __launch_bounds__(128) expert_multiply_1(
+extern "C" __global__ void __launch_bounds__(128, 1) expert_multiply_1(
     i64 kind, const u8* weights, i64 row_bytes, i64 rows, i64 columns, const signed char* q, const float* d,
     const short* sums, const float* x, const i64* chosen, i64 per, float* out, i64 stride, i64 column
 ) {
@@ -166,7 +166,7 @@ extern "C" __global__ void __launch_bounds__(128) expert_multiply_1(
 
 // Up to eight choices of one expert at a time: order, tiles, tile_count of `arrange`.
 // Grid: (ceil(rows / 16) or ceil(rows / 4), as many tiles as there can be).
-extern "C" __global__ void __launch_bounds__(128) expert_multiply_8(
+extern "C" __global__ void __launch_bounds__(128, 1) expert_multiply_8(
     i64 kind, const u8* weights, i64 row_bytes, i64 rows, i64 columns, const signed char* q, const float* d,
     const short* sums, const float* x, const i64* order, const i64* tiles, const i64* tile_count, i64 per, float* out,
     i64 stride, i64 column

@@ -37,7 +37,7 @@ __device__ __forceinline__ void multiply(
 }
 
 #define MULTIPLY(NAME, W)                                                                                       \
-    extern "C" __global__ void __launch_bounds__(128) NAME(                                                     \
+    extern "C" __global__ void __launch_bounds__(128, 1) NAME(                                                     \
         i64 kind, const u8* weights, i64 row_bytes, i64 rows, i64 columns, const signed char* q, const float* d, \
         const short* sums, const float* x, i64 T, float* out, i64 stride, i64 column                            \
     ) {                                                                                                         \

@@ -1,0 +1,106 @@
+"""Heads and attention: the bits of the `cpu` backend, over a cache of float16."""
+
+import numpy as np
+import pytest
+import q8_reference
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from refute_runtime.backends.gpu import launches
+from refute_runtime.backends.gpu.launches import SPLIT, Before, Heads
+
+pytestmark = pytest.mark.usefixtures("cpu_kernels")
+
+SHAPES = [Heads(6, 2, 16), Heads(8, 1, 32), Heads(9, 1, 48), Heads(2, 2, 128), Heads(16, 2, 256)]
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def tables(rows, D):
+    angle = np.arange(rows)[:, None] * 10000.0 ** (-np.arange(D // 2) / (D // 2))
+    return np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
+
+
+@pytest.mark.parametrize("of", SHAPES, ids=str)
+def test_heads_are_the_cpu_backends_and_are_kept_as_halves(room, of):
+    T, D, at = 3, of.D, np.array([7, 8, 2], np.int64)
+    both, weights = noise(T, (of.N + 2 * of.G) * D), (noise(D, seed=1), noise(D, seed=2))
+    cos, sin = tables(9, D)
+    expected = q8_reference.heads(both, of.N, of.G, weights, (cos[at], sin[at]), 1e-6)
+    q, kv = room.make(T, of.N, D), (room.make(T, of.G, D), room.make(T, of.G, D))
+    cache = tuple(room.make(6, of.G, D, dtype=np.float16) for _ in range(2))
+    launches.heads(
+        room.device, room.put(both), T, of, tuple(map(room.put, weights)), (room.put(cos), room.put(sin)),
+        1e-6, q, rows=room.put(at), kv=kv, cache=cache,
+        before=Before(address=room.put(np.array([2], np.int64))),
+    )  # fmt: skip
+    found = [room.take(q, T, of.N, D), *(room.take(each, T, of.G, D) for each in kv)]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    for each, other in zip(cache, expected[1:], strict=True):
+        kept = room.take(each, 6, of.G, D, dtype=np.float16)
+        np.testing.assert_array_equal(kept[2:5], other.astype(np.float16))
+        assert np.isnan(kept[[0, 1, 5]]).all()
+
+
+def test_rows_are_appended_as_the_nearest_halves(room):
+    of, T = Heads(4, 2, 16), 3
+    k, v = noise(T, 2, 16) * np.float32(1e-6), noise(T, 2, 16, seed=1) * np.float32(1e4)
+    cache = tuple(room.make(5, 2, 16, dtype=np.float16) for _ in range(2))
+    launches.append(room.device, room.put(k), room.put(v), T, of, cache, Before(1))
+    for each, rows in zip(cache, (k, v), strict=True):
+        kept = room.take(each, 5, 2, 16, dtype=np.float16)
+        np.testing.assert_array_equal(kept[1:4], rows.astype(np.float16))
+        assert np.isnan(kept[[0, 4]]).all()
+
+
+def attended(room, q, k, v, of, before, splits, *, on_device=False):
+    T = len(q)
+    sums, parts = room.make(T, of.N, splits, 2), room.make(T, of.N, splits, of.D)
+    out = room.make(T, of.N * of.D)
+    at = Before(address=room.put(np.array([before], np.int64))) if on_device else Before(before)
+    launches.attend(room.device, room.put(q), (room.put(k), room.put(v)), T, of, at, splits, sums, parts, out)
+    return room.take(out, T, of.N * of.D)
+
+
+@pytest.mark.parametrize("of", SHAPES, ids=str)
+def test_attention_is_the_cpu_backends(room, of):
+    T, before = 3, SPLIT - 1
+    q, k, v = (
+        noise(T, of.N, of.D),
+        *(noise(before + T, of.G, of.D, seed=s).astype(np.float16) for s in (1, 2)),
+    )
+    found = attended(room, q, k, v, of, before, 2)
+    np.testing.assert_array_equal(found, q8_reference.attention(q, k, v, before))
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    T=st.integers(1, 4),
+    before=st.integers(-3, 2 * SPLIT + 5),
+    more=st.integers(0, 2),
+    seed=st.integers(0, 99),
+)
+def test_any_number_of_rows_gives_the_cpu_backends_bits(room, T, before, more, seed):
+    of, rows = Heads(6, 2, 16), max(before + T, 1)
+    q, k, v = (
+        noise(T, 6, 16, seed=seed),
+        *(noise(rows, 2, 16, seed=s).astype(np.float16) for s in (seed + 1, seed + 2)),
+    )
+    splits = -(-rows // SPLIT) + more
+    found = attended(room, q, k, v, of, before, splits, on_device=seed % 2 == 0)
+    np.testing.assert_array_equal(found, q8_reference.attention(q, k, v, before))
+
+
+def test_what_is_no_number_stays_none(room):
+    of = Heads(2, 1, 16)
+    q, k, v = (
+        noise(1, 2, 16),
+        noise(70, 1, 16, seed=1).astype(np.float16),
+        noise(70, 1, 16).astype(np.float16),
+    )
+    k[3, 0, 5], v[69, 0, 2] = np.nan, np.inf
+    q[0, 0, 5] = 0
+    np.testing.assert_array_equal(attended(room, q, k, v, of, 69, 2), q8_reference.attention(q, k, v, 69))
