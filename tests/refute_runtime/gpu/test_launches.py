@@ -1,18 +1,14 @@
 """What launches hand to kernels fits the kernels' own signatures; what no kernel can do is refused."""
 
-import re
-from pathlib import Path
-
 import numpy as np
 import pytest
+from cuda_emulator import KERNELS, signatures
 from gguf import GGMLQuantizationType as TensorType
 
-from refute_runtime import backends
 from refute_runtime.backends.gpu import launches
 from refute_runtime.backends.gpu.launches import Before, Grouping, Heads
 from refute_runtime.backends.gpu.layouts import Matrix, Rounded
 
-SOURCES = sorted((Path(backends.__file__).parent / "kernels").glob("*.cu"))
 HEADS = Heads(8, 2, 64)
 ROUNDED = Rounded.at(4096, 16, 512)
 BLOCKS = Matrix(1 << 20, TensorType.Q6_K, 33, 512)
@@ -20,22 +16,14 @@ FLOATS = Matrix(1 << 20, TensorType.BF16, 33, 512)
 GROUPING = Grouping(8, 16, 24, 32)
 
 
-def signatures():
+def known():
     """Of each kernel, its arguments as int (integers and addresses) or float."""
-    found = {}
-    for source in SOURCES:
-        text = re.sub(r"//[^\n]*|\\\n", "", source.read_text(encoding="utf-8"))
-        for macro, body in re.findall(r"#define (\w+)\(NAME, W\)([^\n]*)", text):
-            text = text.replace(body, "")
-            text += "".join(
-                body.replace("NAME", name) for name in re.findall(rf"{macro}\((\w+), \d+\)", text)
-            )
-        for name, arguments in re.findall(
-            r"__global__ void __launch_bounds__\([\d, ]+\)\s+(\w+)\(([^)]*)\)", text
-        ):
-            kinds = [re.sub(r"\s+\w+\s*$", "", one.strip()) for one in arguments.split(",")]
-            found[name] = [float if kind == "float" else int for kind in kinds]
-    return found
+    texts = [source.read_text(encoding="utf-8") for source in sorted(KERNELS.glob("*.cu"))]
+    return {
+        name: [float if kind == "float" else int for kind in kinds]
+        for text in texts
+        for name, kinds in signatures(text).items()
+    }
 
 
 class Recorder:
@@ -75,11 +63,11 @@ CALLS = {
 
 @pytest.mark.parametrize("name", CALLS)
 def test_a_launch_fits_the_signature_of_its_kernel(name):
-    device, known = Recorder(), signatures()
+    device, fitting = Recorder(), known()
     CALLS[name](device)
     for kernel, grid, block, arguments, _ in device.launched:
         kinds = [float if isinstance(value, np.float32) else int for value in arguments]
-        assert kinds == known[kernel], kernel
+        assert kinds == fitting[kernel], kernel
         assert all(type(value) in (int, np.float32) for value in arguments)
         assert min(*grid, *block) >= 1
         assert max(grid[1:]) < 1 << 16
@@ -89,7 +77,7 @@ def test_every_kernel_is_launched():
     device = Recorder()
     for call in CALLS.values():
         call(device)
-    assert {name for name, *_ in device.launched} == set(signatures())
+    assert {name for name, *_ in device.launched} == set(known())
 
 
 def test_every_row_has_lanes():

@@ -1,0 +1,138 @@
+"""A `Device` that runs the kernels' own sources on the host: compiled by g++, each thread a fiber.
+
+What it computes is what the sources say; how fast, and what a GPU does with memory in another order, it
+cannot tell. An emulated run is never called a run on a GPU.
+"""
+
+import ctypes
+import re
+import subprocess
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from refute_runtime import backends
+
+KERNELS = Path(backends.__file__).parent / "kernels"
+HEADER = Path(__file__).with_name("cuda_emulator.h")
+FLAGS = ("-std=c++17", "-O1", "-ffp-contract=off", "-fno-stack-protector", "-shared", "-fPIC", "-w")
+PROCESSOR = ("-mfma", "-mf16c")
+UNSET = 0xFF  # of every byte that was not written: NaN as a float
+
+
+def signatures(source):
+    """Of each kernel of a source, its name and the C types of its arguments."""
+    text, found = re.sub(r"//[^\n]*|\\\n", "", source), {}
+    for macro, body in re.findall(r"#define (\w+)\(NAME, W\)([^\n]*)", text):
+        text = text.replace(body, "")
+        text += "".join(body.replace("NAME", name) for name in re.findall(rf"{macro}\((\w+), \d+\)", text))
+    for name, arguments in re.findall(
+        r"__global__ void __launch_bounds__\([\d, ]+\)\s+(\w+)\(([^)]*)\)", text
+    ):
+        found[name] = [re.sub(r"\s*\w+\s*$", "", one.strip()) for one in arguments.split(",")]
+    return found
+
+
+class EmulatedBuffer:
+    """Memory at a multiple of 256."""
+
+    def __init__(self, nbytes):
+        self._memory = np.full(nbytes + 256, UNSET, np.uint8)
+        start = -self._memory.ctypes.data % 256
+        self.bytes = self._memory[start : start + nbytes]
+        self.address = self._memory.ctypes.data + start
+        self.nbytes = nbytes
+
+
+class EmulatedGraph:
+    def __init__(self, device, launches):
+        self._device, self._launches = device, launches
+
+    def launch(self):
+        for launch in self._launches:
+            self._device.launch(*launch)
+
+
+class EmulatedDevice:
+    """Everything is done when a call returns."""
+
+    name = "emulated on the host"
+    capability = (9, 0)
+    memory = (1 << 34, 1 << 34)
+
+    def __init__(self):
+        self._kernels, self._recorded = {}, None
+        with tempfile.TemporaryDirectory() as folder:  # what is loaded stays when its file is gone
+            self._build(Path(folder))
+
+    def _build(self, folder):
+        shared = "".join(path.read_text(encoding="utf-8") for path in sorted(KERNELS.glob("*.cuh")))
+        running = []
+        for source in sorted(KERNELS.glob("*.cu")):
+            text, to = source.read_text(encoding="utf-8"), folder / source.stem
+            parts = [f'#include "{HEADER}"', shared, text]
+            for name, kinds in signatures(text).items():
+                given = [
+                    f"*(float*)&a[{i}]" if kind == "float" else f"({kind})a[{i}]"
+                    for i, kind in enumerate(kinds)
+                ]
+                parts.append(f"static void call_{name}(long long* a) {{ {name}({', '.join(given)}); }}")
+                parts.append(f'extern "C" void launch_{name}(long long* a, const long long* shape)')
+                parts.append(f"{{ run(call_{name}, a, shape); }}")
+            to.with_suffix(".cpp").write_text("\n".join(parts), encoding="utf-8")
+            command = ["g++", *FLAGS, *PROCESSOR, f"{to}.cpp", "-o", f"{to}.so"]
+            running.append((to, signatures(text), subprocess.Popen(command)))
+        for to, known, process in running:
+            assert process.wait() == 0, f"{to.name}.cu does not compile for the host"
+            library = ctypes.CDLL(f"{to}.so")
+            for name, kinds in known.items():
+                self._kernels[name] = getattr(library, f"launch_{name}"), kinds
+
+    def empty(self, nbytes):
+        return EmulatedBuffer(nbytes)
+
+    def mapped(self, nbytes):
+        buffer = EmulatedBuffer(nbytes)
+        return buffer, buffer.bytes
+
+    def upload(self, to, offset, data):
+        to.bytes[offset : offset + data.nbytes] = data.reshape(-1).view(np.uint8)
+
+    def download(self, source, offset, out):
+        out.reshape(-1).view(np.uint8)[:] = source.bytes[offset : offset + out.nbytes]
+
+    def copy(self, to, to_offset, source, offset, nbytes):
+        to.bytes[to_offset : to_offset + nbytes] = source.bytes[offset : offset + nbytes]
+
+    def fill(self, to, offset, nbytes, value=0):
+        to.bytes[offset : offset + nbytes] = value
+
+    def launch(self, kernel, grid, block, arguments, shared=0):
+        assert shared == 0, "kernels have no dynamic shared memory"
+        if self._recorded is not None:
+            self._recorded.append((kernel, grid, block, tuple(arguments)))
+            return
+        call, kinds = self._kernels[kernel]
+        given = np.zeros(len(kinds) + 1, np.int64)
+        for i, (value, kind) in enumerate(zip(arguments, kinds, strict=True)):
+            assert isinstance(value, np.float32) == (kind == "float"), f"{kernel}: argument {i} is {kind}"
+            if kind == "float":
+                given[i : i + 1].view(np.float32)[0] = value
+            else:
+                given[i] = value
+        shape = np.array([*grid, *block], np.int64)
+        call(ctypes.c_void_p(given.ctypes.data), ctypes.c_void_p(shape.ctypes.data))
+
+    @contextmanager
+    def capture(self):
+        graphs, self._recorded = [], []
+        try:
+            yield graphs
+            graphs.append(EmulatedGraph(self, self._recorded))
+        finally:
+            self._recorded = None
+
+    def synchronize(self):
+        pass
