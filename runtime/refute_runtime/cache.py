@@ -50,15 +50,27 @@ class KVCache:
 
         Raises `ContextOverflow` where they do not fit.
         """
-        end = self._length + k.shape[0]
-        if end > self._capacity:
-            raise ContextOverflow(
-                f"the cache holds {self._length} of {self._capacity} rows, so {k.shape[0]} more do not fit; "
-                "make a cache of larger capacity"
-            )
+        end = self._end(k.shape[0])
         self._k[layer, self._length : end] = k
         self._v[layer, self._length : end] = v
         self._stored[layer] = end
+
+    def begin(self, count: int) -> tuple[Array, Array]:
+        """Take `count` rows of every layer as appended; whoever asks for them writes them.
+
+        All keys and values (layers, capacity, G, D). Raises `ContextOverflow` where the rows do not fit.
+        """
+        self._stored = [self._end(count)] * len(self._stored)
+        return self._k, self._v
+
+    def _end(self, count: int) -> int:
+        end = self._length + count
+        if end > self._capacity:
+            raise ContextOverflow(
+                f"the cache holds {self._length} of {self._capacity} rows, so {count} more do not fit; "
+                "make a cache of larger capacity"
+            )
+        return end
 
     def rows(self, layer: int) -> tuple[Array, Array]:
         """All rows (R, G, D) of one layer, the ones just appended included; views, not copies."""

@@ -12,7 +12,7 @@ from refute_runtime.backends.cpu import CpuBackend
 from refute_runtime.backends.simd import build
 from refute_runtime.backends.simd.layers import SPLIT
 from refute_runtime.config import ModelConfig
-from refute_runtime.errors import RuntimeFailure
+from refute_runtime.errors import ContextOverflow, RuntimeFailure
 from refute_runtime.model import Model
 from refute_runtime.resident import blocks_of
 from refute_runtime.weights import GgufFile, Weights
@@ -195,3 +195,48 @@ def test_a_processor_without_halves_is_named(floats, monkeypatch):
     monkeypatch.setattr(build, "processor", lambda: found)
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     assert CpuBackend.lacks(floats[1]._weights) == "the processor lacks f16c"
+
+
+class Wrapped:
+    """A backend that is asked operation by operation."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+
+def test_a_token_in_one_call_is_the_operations_bit_for_bit(model):
+    tokens = [3, 9, 1, 7, 5]
+    forwards = []
+    for backend in (model.backend, Wrapped(model.backend)):
+        cache, other = model.backend.new_cache(8), Model(model.config, backend)
+        other.forward(tokens[:2], cache)
+        forwards.append([other.forward([token], cache, routing=True) for token in tokens[2:]])
+    for whole, by_operation in zip(*forwards, strict=True):
+        np.testing.assert_array_equal(whole.logits, by_operation.logits)
+        assert whole.counters == by_operation.counters
+        for found, expected in zip(whole.routing, by_operation.routing, strict=True):
+            np.testing.assert_array_equal(found.experts, expected.experts)
+            np.testing.assert_array_equal(found.weights, expected.weights)
+            np.testing.assert_array_equal(found.gap, expected.gap)
+
+
+def test_one_call_is_only_for_the_backend_itself_and_its_own_cache(model, monkeypatch):
+    asked = []
+    monkeypatch.setattr(CpuBackend, "token", lambda *_: asked.append(1))
+    cache = model.backend.new_cache(8)
+    model.forward([3], Wrapped(cache))
+    Model(model.config, Wrapped(model.backend)).forward([3], cache)
+    assert not asked
+    model.forward([3], cache)
+    assert asked == [1]
+
+
+def test_one_call_on_a_full_cache_overflows(model):
+    cache = model.backend.new_cache(1)
+    model.forward([3], cache)
+    with pytest.raises(ContextOverflow, match="holds 1 of 1 rows, so 1 more do not fit"):
+        model.forward([3], cache)
+    assert cache.length == 1

@@ -7,11 +7,24 @@ unless said otherwise. Weights are named as in the GGUF file.
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import numpy as np
 
 Array = Any  # numpy.ndarray or cupy.ndarray: there is no common static type
+
+
+@dataclass(frozen=True, slots=True)
+class TokenForward:
+    """What one token gave that was computed in one call: logits (1, V), and of each of L layers what its
+    router said: experts (L, K), ascending, their weights (L, K), gap (L,).
+    """
+
+    logits: np.ndarray
+    experts: np.ndarray
+    weights: np.ndarray
+    gap: np.ndarray
 
 
 class Cache(Protocol):

@@ -15,20 +15,20 @@ from typing import Self
 import numpy as np
 from gguf import GGMLQuantizationType as TensorType
 
-from refute_runtime.backends.base import Array
+from refute_runtime.backends.base import Array, TokenForward
+from refute_runtime.backends.matrices import Matrices, Tables, room, room_bytes, rows_at_once
 from refute_runtime.backends.simd import build, fused, layers, products
 from refute_runtime.backends.simd.lanes import LANES
+from refute_runtime.backends.whole import WholeToken
 from refute_runtime.cache import KVCache
 from refute_runtime.config import ModelConfig
 from refute_runtime.errors import RuntimeFailure
-from refute_runtime.quant import dequantize
 from refute_runtime.weights import Weights
 
 TYPES = (
     TensorType.F32, TensorType.F16, TensorType.BF16, TensorType.Q8_0, TensorType.Q4_0,
     TensorType.Q4_K, TensorType.Q5_K, TensorType.Q6_K,
 )  # fmt: skip
-_FLOATS = (TensorType.F32, TensorType.F16, TensorType.BF16)
 _TOKENS = 512  # computed at once by the experts: bounds the workspace
 _QUERIES = 8 << 20  # bytes: parts of attention that are put together later
 _HALVES = frozenset({"f16c", "fma"})  # without these, LLVM calls functions that are not there
@@ -36,22 +36,6 @@ _SMALL = 64 << 20  # bytes of weights
 _EMPTY = np.empty(0, np.float32)
 _ONE = np.array([[0, 0, 1, 0]])  # slots of one token
 _FEW = 8  # slots whose room is kept
-
-
-@dataclass(frozen=True, slots=True)
-class Matrices:
-    """Matrices of the same columns that are multiplied with the same panels.
-
-    table: (M, 6) int64, see `products`. rows: of all together. rounded, floats: whether one is of blocks,
-    of floats. held: the weights, which the table names by address.
-    """
-
-    table: np.ndarray
-    columns: int
-    rows: int
-    rounded: bool
-    floats: bool
-    held: tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +77,8 @@ class CpuBackend:
         small = sum(weights.raw(name).nbytes for name in weights.types()) < _SMALL
         self.threads = threads or (1 if small else build.most_threads())
         self.path = path or build.processor().path
-        self._matrices: dict[tuple[str, ...], Matrices] = {}
-        self._vectors: dict[str, np.ndarray] = {}
+        self._tables = Tables(weights)
+        self._whole: dict[int, WholeToken] = {}  # by threads
         self._rooms: dict[tuple[int, int, bool], products.Packed] = {}
         half = config.head_dim // 2
         self._frequencies = config.rope_base ** (-np.arange(half) / half)  # (D / 2,) float64
@@ -146,11 +130,21 @@ class CpuBackend:
         if config.moe:
             choices = min(tokens, _TOKENS) * config.experts_per_token
             slots, F = choices + 3 * min(config.experts, choices), config.expert_ffn
-        forward = slots * (_packed(H) + 8 * F + _packed(F) + 4 * H)
+        forward = slots * (room_bytes(H) + 8 * F + room_bytes(F) + 4 * H)
         parts = config.heads * -(-max(rows, 1) // layers.SPLIT) * (config.head_dim + 2) * 4  # of one query
         attention = tokens * 4 * config.head_dim * (2 * heads + config.heads)
         attention += min(tokens * parts, max(_QUERIES, parts))
         return self._weights.resident, max(forward, attention) + 12 * tokens * H + 4 * config.vocabulary
+
+    def token(self, token: int, positions: np.ndarray, cache: KVCache) -> TokenForward | None:
+        """Compute a token in one call, where every layer has experts; else None, and nothing was done."""
+        if not self._config.moe:
+            return None
+        whole = self._whole.get(self.threads)
+        if whole is None:
+            whole = self._whole[self.threads] = WholeToken(self._config, self._tables, self.threads)
+        rotation = self._rotation(positions)
+        return whole.run(self.embed([token]), rotation, cache, plain_code=self.path == "portable")
 
     def embed(self, tokens: Sequence[int]) -> Array:
         """Rows of the embedding: (T, H)."""
@@ -160,7 +154,7 @@ class CpuBackend:
         """RMSNorm over the last axis: (T, H) -> (T, H)."""
         x = _plain(x)
         out = np.empty_like(x)
-        layers.norm(x, self._vector(weight), np.float32(self._config.rms_eps), out)
+        layers.norm(x, self._tables.vector(weight), np.float32(self._config.rms_eps), out)
         return out
 
     def qkv(self, layer: int, x: Array, positions: np.ndarray) -> tuple[Array, Array, Array]:
@@ -169,7 +163,7 @@ class CpuBackend:
         both = self._times(x, *(f"{name}.attn_{part}.weight" for part in "qkv"))  # (T, (N + 2 G) D)
         q = np.empty((T, config.heads, config.head_dim), np.float32)
         k, v = (np.empty((T, config.kv_heads, config.head_dim), np.float32) for _ in range(2))
-        norms = (self._vector(f"{name}.attn_{part}_norm.weight") for part in "qk")
+        norms = (self._tables.vector(f"{name}.attn_{part}_norm.weight") for part in "qk")
         layers.heads_of(both, q, k, v, *norms, *self._rotation(positions), np.float32(config.rms_eps))
         return q, k, v
 
@@ -234,8 +228,8 @@ class CpuBackend:
         self, layer: int, x: np.ndarray, chosen: np.ndarray, weights: np.ndarray, out: np.ndarray
     ) -> None:
         name = f"blk.{layer}.ffn"
-        both = self._table(f"{name}_gate_exps.weight", f"{name}_up_exps.weight")
-        down = self._table(f"{name}_down_exps.weight")
+        both = self._tables.matrices(f"{name}_gate_exps.weight", f"{name}_up_exps.weight")
+        down = self._tables.matrices(f"{name}_down_exps.weight")
         panels, places = _by_expert(chosen, self._config.experts)
         read = panels
         if len(x) == 1:  # all experts read the one token
@@ -256,7 +250,7 @@ class CpuBackend:
         name = f"blk.{layer}.ffn"
         panels = _in_order(len(x))
         gate_up = self._times(x, f"{name}_gate.weight", f"{name}_up.weight", padded=True)
-        down = self._table(f"{name}_down.weight")
+        down = self._tables.matrices(f"{name}_down.weight")
         packed = self._room(panels.count, down)
         products.pack_swiglu(gate_up, panels.slots, packed, down.rounded, down.floats)
         out = np.empty((panels.count, down.rows), np.float32)
@@ -272,7 +266,7 @@ class CpuBackend:
 
     def _times(self, x: Array, *names: str, padded: bool = False) -> np.ndarray:
         """Multiply by matrices of the same columns: (T, C) -> (T, all their rows); padded: (S, those)."""
-        x, matrices, panels = _plain(x), self._table(*names), _in_order(len(x))
+        x, matrices, panels = _plain(x), self._tables.matrices(*names), _in_order(len(x))
         out = np.empty((panels.count, matrices.rows), np.float32)
         fused.times(
             x, panels.slots, panels.panels, panels.groups, matrices.table, self._room(panels.count, matrices),
@@ -281,44 +275,16 @@ class CpuBackend:
         return out if padded else out[: len(x)]
 
     def _chunk(self, matrices: Matrices, panels: Panels) -> int:
-        """Rows that a thread computes at a time: long stretches of memory, but shares for all threads."""
-        return min(max(-(-matrices.rows * (len(panels.groups) - 1) // (8 * self.threads)), 8), 64)
+        return rows_at_once(matrices.rows, len(panels.groups) - 1, self.threads)
 
     def _room(self, slots: int, matrices: Matrices) -> products.Packed:
         """Arrays for packed values; those of a few slots are kept, as whoever computes is alone."""
         if slots > _FEW:
-            return _room(slots, matrices.columns, floats=matrices.floats)
+            return room(slots, matrices.columns, floats=matrices.floats)
         key = (slots, matrices.columns, matrices.floats)
         found = self._rooms.get(key)
         if found is None:
-            found = self._rooms[key] = _room(slots, matrices.columns, floats=matrices.floats)
-        return found
-
-    def _table(self, *names: str) -> Matrices:
-        """Tensors (rows, columns), or (E, rows, columns), one after the other."""
-        found = self._matrices.get(names)
-        if found is None:
-            raws = tuple(self._weights.raw(name) for name in names)
-            kinds = [self._weights.type_of(name) for name in names]
-            entries, rows = [], 0
-            for name, raw, kind in zip(names, raws, kinds, strict=True):
-                height, row_bytes = self._weights.shape(name)[-2], raw.shape[-1]
-                entries.append((raw.ctypes.data, kind.value, height, row_bytes, height * row_bytes, rows))
-                rows += height
-            columns = self._weights.shape(names[0])[-1]
-            floats = [kind in _FLOATS for kind in kinds]
-            table = np.array(entries, np.int64)
-            found = Matrices(table, columns, rows, not all(floats), any(floats), raws)
-            self._matrices[names] = found
-        return found
-
-    def _vector(self, name: str) -> np.ndarray:
-        """A norm's weights, dequantized."""
-        found = self._vectors.get(name)
-        if found is None:
-            values = dequantize(self._weights.raw(name), self._weights.type_of(name))
-            found = np.array(values, np.float32).reshape(-1)
-            self._vectors[name] = found
+            found = self._rooms[key] = room(slots, matrices.columns, floats=matrices.floats)
         return found
 
 
@@ -327,24 +293,6 @@ def _plain(x: Array) -> np.ndarray:
     if x.dtype == np.float32 and x.flags.c_contiguous and x.flags.writeable:
         return x  # type: ignore[no-any-return]
     return np.array(x, np.float32, order="C")
-
-
-def _packed(columns: int) -> int:
-    """Bytes that the rounded values of one token take."""
-    return -(-columns // products.BLOCK) * (2 * 256 + 2 * 16 + 2 * 8 + 4)
-
-
-def _room(slots: int, columns: int, *, floats: bool) -> products.Packed:
-    """Arrays for the packed values of so many slots, see `products.pack`."""
-    size = slots * -(-columns // products.BLOCK)
-    return (
-        np.empty(size * 256, np.int8),
-        np.empty(size * 256, np.int8),
-        np.empty(size * 16, np.int16),
-        np.empty(size * 8, np.int16),
-        np.empty(size, np.float32),
-        np.empty(slots * columns, np.float32) if floats else _EMPTY,
-    )
 
 
 @lru_cache(maxsize=64)

@@ -15,7 +15,7 @@ SPLIT = 64  # rows that all heads of a group go through before the next ones: th
 
 
 @njit(nogil=True, error_model="numpy")
-def _norm(x: np.ndarray, weight: np.ndarray, eps: float, out: np.ndarray) -> None:
+def norm_row(x: np.ndarray, weight: np.ndarray, eps: float, out: np.ndarray) -> None:
     base, size = address(x), x.size
     square = np.float32(dot_f32(base, base, size) / np.float32(size))
     scale = np.float32(np.float32(1) / np.sqrt(np.float32(square + eps)))
@@ -27,7 +27,7 @@ def _norm(x: np.ndarray, weight: np.ndarray, eps: float, out: np.ndarray) -> Non
 def norm(x: np.ndarray, weight: np.ndarray, eps: float, out: np.ndarray) -> None:
     """RMSNorm of each row (T, H)."""
     for t in range(len(x)):
-        _norm(x[t], weight, eps, out[t])
+        norm_row(x[t], weight, eps, out[t])
 
 
 @njit(nogil=True, error_model="numpy")
@@ -40,7 +40,7 @@ def _rotate(x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> None:
 
 
 @njit(nogil=True, error_model="numpy")
-def _prepare(
+def prepare(
     row: np.ndarray,
     q: np.ndarray,
     k: np.ndarray,
@@ -53,11 +53,11 @@ def _prepare(
 ) -> None:
     heads, kv_heads, size = len(q), len(k), q.shape[1]
     for n in range(heads):
-        _norm(row[n * size : n * size + size], q_weight, eps, q[n])
+        norm_row(row[n * size : n * size + size], q_weight, eps, q[n])
         _rotate(q[n], cos, sin)
     for g in range(kv_heads):
         start = (heads + g) * size
-        _norm(row[start : start + size], k_weight, eps, k[g])
+        norm_row(row[start : start + size], k_weight, eps, k[g])
         _rotate(k[g], cos, sin)
         start += kv_heads * size
         v[g] = row[start : start + size]
@@ -81,7 +81,7 @@ def heads_of(
 ) -> None:
     """Cut rows (T, (N + 2 G) D) into q (T, N, D), k and v (T, G, D); q and k normed per head and rotated."""
     for t in prange(len(q)):
-        _prepare(both[t], q[t], k[t], v[t], q_weight, k_weight, cos[t], sin[t], eps)
+        prepare(both[t], q[t], k[t], v[t], q_weight, k_weight, cos[t], sin[t], eps)
 
 
 @kernel(
@@ -146,6 +146,40 @@ def attend(
             row[i] /= total
 
 
+@njit(nogil=True, error_model="numpy")
+def choose(row: np.ndarray, chosen: np.ndarray, shares: np.ndarray) -> np.float32:
+    """Route one token, see `route`: its logits (E,), overwritten; chosen and shares (K,). Gives the gap."""
+    E, K = row.size, chosen.size
+    top = np.empty(1, np.float32)
+    top[0] = highest(address(row), E)
+    total = exponentials(address(row), E, address(top))
+    taken = np.zeros(E, np.bool_)
+    last, gap = np.float32(0), np.float32(0)
+    for rank in range(K + 1):
+        if rank == E:
+            gap = last
+            break
+        best = -1
+        for e in range(E):
+            if not taken[e] and (best < 0 or row[e] > row[best]):
+                best = e
+        if rank == K:
+            gap = np.float32(last - np.float32(row[best] / total))
+        else:
+            taken[best] = True
+            last = np.float32(row[best] / total)
+    slot, sum_of_chosen = 0, np.float32(0)
+    for e in range(E):
+        if taken[e]:
+            chosen[slot] = e
+            shares[slot] = np.float32(row[e] / total)
+            sum_of_chosen += shares[slot]
+            slot += 1
+    for i in range(K):
+        shares[i] /= sum_of_chosen
+    return gap
+
+
 @kernel(
     "void(float32[:,::1], int64[:,::1], float32[:,::1], float32[::1])", nogil=True, error_model="numpy"
 )  # fmt: skip
@@ -154,37 +188,8 @@ def route(logits: np.ndarray, chosen: np.ndarray, shares: np.ndarray, gaps: np.n
 
     chosen (T, K), ascending. shares (T, K), which sum to 1. gaps (T,): see `LayerRouting`.
     """
-    T, E = logits.shape
-    K = chosen.shape[1]
-    top = np.empty(1, np.float32)
-    for t in range(T):
-        row = logits[t]
-        top[0] = highest(address(row), E)
-        total = exponentials(address(row), E, address(top))
-        taken = np.zeros(E, np.bool_)
-        last = np.float32(0)
-        for rank in range(K + 1):
-            if rank == E:
-                gaps[t] = last
-                break
-            best = -1
-            for e in range(E):
-                if not taken[e] and (best < 0 or row[e] > row[best]):
-                    best = e
-            if rank == K:
-                gaps[t] = np.float32(last - np.float32(row[best] / total))
-            else:
-                taken[best] = True
-                last = np.float32(row[best] / total)
-        slot, sum_of_chosen = 0, np.float32(0)
-        for e in range(E):
-            if taken[e]:
-                chosen[t, slot] = e
-                shares[t, slot] = np.float32(row[e] / total)
-                sum_of_chosen += shares[t, slot]
-                slot += 1
-        for i in range(K):
-            shares[t, i] /= sum_of_chosen
+    for t in range(len(logits)):
+        gaps[t] = choose(logits[t], chosen[t], shares[t])
 
 
 @kernel("void(float32[:,::1], int64[:,::1], float32[:,::1], float32[:,::1])",

@@ -39,7 +39,7 @@ ARRAYS = "Tuple((int8[::1],int8[::1],int16[::1],int16[::1],float32[::1],float32[
 
 
 @njit(nogil=True, error_model="numpy")
-def _pack_row(
+def pack_row(
     x: np.ndarray, slot: int, lane: int, width: int, packed: Packed, rounded: bool, floats: bool
 ) -> None:
     """Round one row (C,) into its lane of the panel at `slot`."""
@@ -98,7 +98,7 @@ def pack(x: np.ndarray, slots: np.ndarray, packed: Packed, rounded: bool, floats
         if slots[s, 3] < 0:
             _blank(slots[s, 0], slots[s, 1], slots[s, 2], columns, packed, rounded, floats)
         else:
-            _pack_row(x[slots[s, 3]], slots[s, 0], slots[s, 1], slots[s, 2], packed, rounded, floats)
+            pack_row(x[slots[s, 3]], slots[s, 0], slots[s, 1], slots[s, 2], packed, rounded, floats)
 
 
 @kernel(
@@ -114,7 +114,7 @@ def pack_swiglu(both: np.ndarray, slots: np.ndarray, packed: Packed, rounded: bo
         else:
             gate = both[s, :width]
             swiglu(address(gate), address(gate) + 4 * width, width)
-            _pack_row(gate, slots[s, 0], slots[s, 1], slots[s, 2], packed, rounded, floats)
+            pack_row(gate, slots[s, 0], slots[s, 1], slots[s, 2], packed, rounded, floats)
 
 
 @njit(nogil=True, error_model="numpy")
