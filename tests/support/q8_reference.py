@@ -3,7 +3,7 @@
 import numpy as np
 from gguf import GGMLQuantizationType as TensorType
 
-from refute_runtime.backends import cpu
+from refute_runtime.backends import cpu, matrices
 from refute_runtime.backends.simd import layers, products
 from refute_runtime.quant import BLOCKS
 
@@ -37,17 +37,16 @@ def product(raw, kind, x):
     """x (T, C) times rows (rows, bytes): (T, rows)."""
     table = np.array([[raw.ctypes.data, kind.value, len(raw), raw.shape[-1], 0, 0]], np.int64)
     floats = kind in (TensorType.F32, TensorType.F16, TensorType.BF16)
-    matrices = cpu.Matrices(table, x.shape[1], len(raw), not floats, floats, (raw,))
     packed, panels = packed_rows(x, floats=floats)
     out = np.empty((panels.count, len(raw)), np.float32)
-    products.multiply(matrices.table, x.shape[1], panels.panels, panels.groups, packed, out, 16, True)
+    products.multiply(table, x.shape[1], panels.panels, panels.groups, packed, out, 16, True)
     return out[: len(x)]
 
 
 def packed_rows(x, *, floats=False):
     """Rows (T, C) as `products.pack` has them, and their panels."""
     panels = cpu._in_order(len(x))
-    packed = cpu._room(panels.count, x.shape[1], floats=floats)
+    packed = matrices.room(panels.count, x.shape[1], floats=floats)
     products.pack(np.array(x), panels.slots, packed, not floats, floats)
     return packed, panels
 
@@ -74,7 +73,7 @@ def swiglu(gate, up):
     """silu(gate) * up of rows (T, F), by way of what an identity matrix gives of it."""
     T, F = gate.shape
     panels = cpu._in_order(T)
-    packed = cpu._room(panels.count, F, floats=True)
+    packed = matrices.room(panels.count, F, floats=True)
     both = np.zeros((panels.count, 2 * F), np.float32)
     both[:T, :F], both[:T, F:] = gate, up
     products.pack_swiglu(both, panels.slots, packed, False, True)
