@@ -17,8 +17,8 @@ TOKEN, POSITION, LENGTH, STEP = range(STATE)
 ENTRY = 4  # int64 of an entry of the ring that `choose` writes
 TILE = 8  # choices of one expert that are computed together
 _WARPS = 4  # of a block that multiplies
-_HEADS = 8  # query heads of one kv head that are computed together
-_NOTHING = Rounded(0, 0, 0, 0)
+HEADS_AT_ONCE = 8  # query heads of one kv head that are computed together
+NOTHING = Rounded(0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def embed(device: Device, table: Matrix, tokens: int, T: int, out: int) -> None:
 
 
 def rms_norm(
-    device: Device, x: int, weight: int, eps: float, T: int, H: int, out: int = 0, rounded: Rounded = _NOTHING
+    device: Device, x: int, weight: int, eps: float, T: int, H: int, out: int = 0, rounded: Rounded = NOTHING
 ) -> None:
     """RMSNorm of x (T, H) into out (T, H), and rounded, each where it is given."""
     _rounds(rounded, H)
@@ -91,7 +91,7 @@ def swiglu(
     T: int,
     F: int,
     out: int = 0,
-    rounded: Rounded = _NOTHING,
+    rounded: Rounded = NOTHING,
 ) -> None:
     """silu(gate) * up of rows of F, `stride` floats apart, into out (T, F), and rounded, each where given."""
     _rounds(rounded, F)
@@ -111,7 +111,7 @@ def multiply(
     T: int,
     out: int,
     *,
-    rounded: Rounded = _NOTHING,
+    rounded: Rounded = NOTHING,
     x: int = 0,
     stride: int = 0,
     column: int = 0,
@@ -120,7 +120,7 @@ def multiply(
 
     stride: 0 for the matrix's rows.
     """
-    _reads(matrix, rounded, x)
+    check_read(matrix, rounded, x)
     width = 1 if T == 1 else 4 if T <= 4 else 8
     arguments = (
         matrix.kind.value, matrix.address, matrix.row_bytes, matrix.rows, matrix.columns,
@@ -187,16 +187,22 @@ def attend(
     arguments = (
         q, *cache, of.N, of.G, of.D, np.float32(of.D**-0.5), before.address, before.rows, sums, parts
     )  # fmt: skip
-    groups = of.G * -(-of.N // of.G // _HEADS)
+    groups = of.G * -(-of.N // of.G // HEADS_AT_ONCE)
     device.launch("attend", (splits, groups, T), (128, 1, 1), arguments)
-    merged = (sums, parts, splits, of.D, before.address, before.rows, out)
-    device.launch("merge", (of.N, T, 1), (128, 1, 1), merged)
+    merge(device, T, of, before, splits, sums, parts, out)
+
+
+def merge(
+    device: Device, T: int, of: Heads, before: Before, splits: int, sums: int, parts: int, out: int
+) -> None:
+    """Put the parts of `attend` together, which does it itself: out (T, N * D)."""
+    arguments = (sums, parts, splits, of.D, before.address, before.rows, out)
+    device.launch("merge", (of.N, T, 1), (128, 1, 1), arguments)
 
 
 def route(device: Device, logits: int, T: int, E: int, K: int, chosen: int, shares: int, gaps: int) -> None:
     """Experts by logits (T, E): chosen (T, K) int64 ascending, shares (T, K), gaps (T,)."""
-    if not 1 <= K <= min(E, 32) or E > 1024:
-        raise ValueError(f"{K} of {E} experts, expected at most 32 of at most 1024")
+    check_experts(E, K)
     device.launch("route", (T, 1, 1), (32, 1, 1), (logits, E, K, chosen, shares, gaps))
 
 
@@ -221,7 +227,7 @@ def expert_multiply(
     out: int,
     *,
     per: int = 1,
-    rounded: Rounded = _NOTHING,
+    rounded: Rounded = NOTHING,
     x: int = 0,
     grouping: Grouping | None = None,
     stride: int = 0,
@@ -232,7 +238,7 @@ def expert_multiply(
     matrices: E of them. chosen (choices,) int64. per: choices that read one row of the activations, K where
     these are tokens. grouping: of `group`, to read a matrix once for eight choices.
     """
-    _reads(matrices, rounded, x)
+    check_read(matrices, rounded, x)
     common = (
         matrices.kind.value, matrices.address, matrices.row_bytes, matrices.rows, matrices.columns,
         rounded.q, rounded.d, rounded.sums, x,
@@ -277,7 +283,14 @@ def _rounds(rounded: Rounded, columns: int) -> None:
         raise ValueError(f"rounded rows of {rounded.columns} columns, expected {columns}")
 
 
-def _reads(matrix: Matrix, rounded: Rounded, x: int) -> None:
+def check_experts(E: int, K: int) -> None:
+    """Refuse a number of experts that routing has no room for."""
+    if not 1 <= K <= min(E, 32) or E > 1024:
+        raise ValueError(f"{K} of {E} experts, expected at most 32 of at most 1024")
+
+
+def check_read(matrix: Matrix, rounded: Rounded, x: int) -> None:
+    """Refuse activations in a form that the matrix is not multiplied with."""
     if matrix.floats and not x:
         raise ValueError(f"a matrix of {matrix.kind.name} is multiplied with float32, expected an address x")
     if not matrix.floats and (not rounded.q or rounded.columns != matrix.columns):

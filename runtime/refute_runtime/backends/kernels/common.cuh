@@ -68,6 +68,20 @@ __device__ __forceinline__ unsigned short float_to_half(float value) {  // neare
 }
 
 __device__ __forceinline__ void host_sees() { __threadfence_system(); }  // what was written, before what comes
+
+__device__ __forceinline__ int bits_set(unsigned word) { return __popc(word); }
+
+// Ask for a line of 128 bytes of weights, to be near when it is read.
+__device__ __forceinline__ void prefetch(const u8* at) { asm volatile("prefetch.global.L2 [%0];" ::"l"(at)); }
+
+// Where kernels of a graph are launched before their predecessor has ended (programmatic dependent launch): let
+// the next one begin, and wait until all before have ended. What is read above the wait are weights only.
+__device__ __forceinline__ void begin_after_prefetch() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;");
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
 #else
 __device__ __forceinline__ float half_to_float(unsigned short bits) {
     _Float16 half;
@@ -83,6 +97,9 @@ __device__ __forceinline__ unsigned short float_to_half(float value) {
 }
 
 __device__ __forceinline__ void host_sees() {}
+__device__ __forceinline__ int bits_set(unsigned word) { return __builtin_popcount(word); }
+__device__ __forceinline__ void prefetch(const u8*) {}
+__device__ __forceinline__ void begin_after_prefetch() {}
 #endif
 
 __device__ __forceinline__ float half_at(const u8* at) { return half_to_float(*(const unsigned short*)at); }
@@ -145,22 +162,21 @@ __device__ __forceinline__ float stored_float(int kind, const u8* row, i64 index
 
 // Dot product of a stored row with W rows of float32, by one warp: lane l takes elements l, l + 32 ..., the
 // lanes are folded, and what is left behind the last 32 is added one by one. The total is in all lanes.
-template <int W>
-__device__ __forceinline__ void float_dot(
-    int kind, const u8* row, i64 count, const float* const (&x)[W], int lane, float (&out)[W]
-) {
+// value(t, at): element `at` of row t.
+template <int W, class Value>
+__device__ __forceinline__ void float_dot(int kind, const u8* row, i64 count, Value value, int lane, float (&out)[W]) {
     const i64 whole = count & ~31ll;
     float total[W] = {}, rest[W] = {};
-#pragma unroll(W == 1 ? 16 : 4)
+#pragma unroll(W == 1 ? 8 : 4)
     for (i64 at = lane; at < whole; at += 32) {
         const float weight = stored_float(kind, row, at);
 #pragma unroll
-        for (int t = 0; t < W; t++) total[t] = __fmaf_rn(weight, x[t][at], total[t]);
+        for (int t = 0; t < W; t++) total[t] = __fmaf_rn(weight, value(t, at), total[t]);
     }
     for (i64 at = whole; at < count; at++) {
         const float weight = stored_float(kind, row, at);
 #pragma unroll
-        for (int t = 0; t < W; t++) rest[t] = __fmaf_rn(weight, x[t][at], rest[t]);
+        for (int t = 0; t < W; t++) rest[t] = __fmaf_rn(weight, value(t, at), rest[t]);
     }
 #pragma unroll
     for (int t = 0; t < W; t++) out[t] = __fadd_rn(warp_total(total[t]), rest[t]);
@@ -168,9 +184,8 @@ __device__ __forceinline__ void float_dot(
 
 // What RMSNorm multiplies a row with, before its weight.
 __device__ __forceinline__ float norm_scale(const float* x, i64 count, float eps, int lane) {
-    const float* const rows[1] = {x};
     float square[1];
-    float_dot<1>(F32, (const u8*)x, count, rows, lane, square);
+    float_dot<1>(F32, (const u8*)x, count, [=](int, i64 at) { return x[at]; }, lane, square);
     return __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(__fdiv_rn(square[0], (float)count), eps)));
 }
 
@@ -211,3 +226,23 @@ __device__ __forceinline__ void round_block(
     if ((lane & 3) == 0) sums[at * 8 + (lane >> 2)] = (short)sum;
     if (lane == 0) d[at] = sound ? worth : NOT_A_NUMBER;
 }
+
+// -- blocks of threads that finish together ---------------------------------------------------------------------
+
+// Whether this block of threads is the last of `all` to come here; the counter is then zero again. What any of
+// them wrote before is seen by the last one, if it reads with `fresh`.
+__device__ __forceinline__ bool last_to_arrive(int* counter, int all) {
+    __shared__ int before;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        before = atomicAdd(counter, 1);
+        if (before == all - 1) *counter = 0;
+    }
+    __syncthreads();
+    const bool last = before == all - 1;
+    if (last) __threadfence();
+    return last;
+}
+
+__device__ __forceinline__ float fresh(const float* at) { return *(const volatile float*)at; }

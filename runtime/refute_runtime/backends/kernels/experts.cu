@@ -1,74 +1,17 @@
 // Which experts tokens go to, and the experts. A choice is a token's j-th expert: choice t * K + j.
 
-#define MOST 1024 /* experts */
-#define TILE 8    /* tokens of one expert that are computed together */
+#define TILE 8 /* tokens of one expert that are computed together */
 
-// Softmax over logits (T, E), the K most likely experts, the lower id first of two equal ones. chosen int64
-// (T, K), ascending; shares (T, K), which sum to 1; gaps (T,): the last one chosen minus the first one not.
-// E at most 1024, K at most 32. Grid: (T,), 32 threads.
+// Experts of tokens by logits (T, E): chosen int64 (T, K), ascending; shares (T, K), which sum to 1; gaps (T,), see
+// `route_token`. E at most 1024, K at most 32. Grid: (T,), 32 threads.
 extern "C" __global__ void __launch_bounds__(32) route(
     const float* logits, i64 E, i64 K, i64* chosen, float* shares, float* gaps
 ) {
-    __shared__ float share[MOST];
-    __shared__ bool taken[MOST];
-    __shared__ int ids[32];
-    const int lane = threadIdx.x, experts = (int)E, many = (int)K;
-    const float* const row = logits + (i64)blockIdx.x * E;
-    float top = BELOW_ALL;
-    for (int e = lane; e < experts; e += 32) top = row[e] > top ? row[e] : top;
-    top = warp_highest(top);
-    for (int e = lane; e < experts; e += 32) {
-        share[e] = exponential(__fadd_rn(row[e], -top));
-        taken[e] = false;
-    }
+    __shared__ float share[MOST_EXPERTS];
+    const i64 t = blockIdx.x;
+    for (i64 e = threadIdx.x; e < E; e += 32) share[e] = logits[t * E + e];
     __syncwarp();
-    const int whole = experts & ~15;
-    float total = 0.0f, rest = 0.0f, last = 0.0f;
-    for (int e = lane & 15; e < whole; e += 16) total = __fadd_rn(total, share[e]);
-    for (int e = whole; e < experts; e++) rest = __fadd_rn(rest, share[e]);
-    total = __fadd_rn(half_total(total), rest);
-
-    for (int rank = 0; rank <= many; rank++) {
-        if (rank == experts) break;
-        // What is NaN is larger than nothing and smaller than nothing: the first one free stays if it is NaN.
-        float best = -2.0f;
-        int id = MOST, first = MOST;
-        for (int e = lane; e < experts; e += 32) {
-            if (taken[e]) continue;
-            if (first == MOST) first = e;
-            const float key = share[e] == share[e] ? share[e] : -1.0f;
-            if (key > best) best = key, id = e;
-        }
-#pragma unroll
-        for (int apart = 16; apart > 0; apart >>= 1) {
-            const float other = __shfl_xor_sync(ALL, best, apart);
-            const int other_id = __shfl_xor_sync(ALL, id, apart), other_first = __shfl_xor_sync(ALL, first, apart);
-            if (other > best || (other == best && other_id < id)) best = other, id = other_id;
-            first = other_first < first ? other_first : first;
-        }
-        if (share[first] != share[first]) id = first;
-        const float now = __fdiv_rn(share[id], total);
-        if (rank == many) {
-            last = __fadd_rn(last, -now);
-        } else {
-            last = now;
-            if (lane == 0) ids[rank] = id, taken[id] = true;
-        }
-        __syncwarp();
-    }
-    const i64 to = (i64)blockIdx.x * K;
-    if (lane == 0) gaps[blockIdx.x] = last;
-    if (lane < many) {
-        int slot = 0;
-        for (int j = 0; j < many; j++) slot += ids[j] < ids[lane];
-        chosen[to + slot] = ids[lane];
-        shares[to + slot] = __fdiv_rn(share[ids[lane]], total);
-    }
-    __syncwarp();
-    float sum = 0.0f;
-    for (int j = 0; j < many; j++) sum = __fadd_rn(sum, shares[to + j]);
-    __syncwarp();
-    if (lane < many) shares[to + lane] = __fdiv_rn(shares[to + lane], sum);
+    route_token(share, (int)E, (int)K, threadIdx.x, chosen + t * K, shares + t * K, gaps + t);
 }
 
 // How many of `choices` experts `chosen` (choices,) each expert is: counts int64 (E,). Grid: (E,), 32 threads.
@@ -107,14 +50,8 @@ extern "C" __global__ void __launch_bounds__(32) arrange(
     for (i64 from = 0; from < choices; from += 32) {
         const bool mine = from + lane < choices && chosen[from + lane] == expert;
         const unsigned all = __ballot_sync(ALL, mine);
-        int before = 0, found = 0;
-#pragma unroll
-        for (int i = 0; i < 32; i++) {
-            before += i < lane ? (all >> i) & 1 : 0;
-            found += (all >> i) & 1;
-        }
-        if (mine) order[next + before] = from + lane;
-        next += found;
+        if (mine) order[next + bits_set(all & ((1u << lane) - 1))] = from + lane;
+        next += bits_set(all);
     }
 }
 
@@ -140,10 +77,8 @@ __device__ __forceinline__ void expert_rows(
     if (whole) {
         block_row<W>(kind, at, columns, x, token, lane_of(lane), found);
     } else {
-        const float* tokens[W];
-#pragma unroll
-        for (int t = 0; t < W; t++) tokens[t] = floats + token[t] * columns;
-        float_dot<W>(kind, at, columns, tokens, lane, found);
+        const auto value = [&](int t, i64 at) { return floats[token[t] * columns + at]; };
+        float_dot<W>(kind, at, columns, value, lane, found);
     }
     if (row >= rows || (whole ? lane & 7 : lane) != 0) return;
 #pragma unroll

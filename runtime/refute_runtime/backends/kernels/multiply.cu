@@ -24,10 +24,8 @@ __device__ __forceinline__ void multiply(
     if (whole) {
         block_row<W>(kind, weights + read * row_bytes, columns, x, token, lane_of(lane), found);
     } else {
-        const float* tokens[W];
-#pragma unroll
-        for (int t = 0; t < W; t++) tokens[t] = floats + token[t] * columns;
-        float_dot<W>(kind, weights + read * row_bytes, columns, tokens, lane, found);
+        const auto value = [&](int t, i64 at) { return floats[token[t] * columns + at]; };
+        float_dot<W>(kind, weights + read * row_bytes, columns, value, lane, found);
     }
     if (row >= rows || (whole ? lane & 7 : lane) != 0) return;
 #pragma unroll

@@ -130,11 +130,10 @@ __device__ __forceinline__ int block_integer(const Part& part, const Rounded x, 
 }
 
 // Q4_K, Q5_K and Q6_K. AHEAD blocks are read before the first of them is computed with.
-template <int KIND, int W>
+template <int KIND, int W, int AHEAD>
 __device__ __forceinline__ void k_row(
     const u8* row, const Rounded x, const i64 (&token)[W], const Lane at, float (&out)[W]
 ) {
-    constexpr int AHEAD = W == 1 ? 8 : 1;
     const int low = KIND == Q6_K ? 128 * (at.lane >> 2) + 32 * ((at.lane >> 1) & 1) + 16 * at.half
                                  : 64 * at.pair + 16 * at.half;
     float chain[W] = {};
@@ -204,14 +203,14 @@ __device__ __forceinline__ void small_row(
 __device__ __forceinline__ bool is_float(int kind) { return kind == F32 || kind == F16 || kind == BF16; }
 
 // Rows of any type of blocks with W tokens; `kind` is the same in all lanes. A total is in all of the eight.
-template <int W>
+template <int W, int AHEAD = W == 1 ? 8 : 1>
 __device__ __forceinline__ void block_row(
     int kind, const u8* row, i64 columns, const Rounded x, const i64 (&token)[W], const Lane at, float (&out)[W]
 ) {
     switch (kind) {
-        case Q4_K: return k_row<Q4_K, W>(row, x, token, at, out);
-        case Q5_K: return k_row<Q5_K, W>(row, x, token, at, out);
-        case Q6_K: return k_row<Q6_K, W>(row, x, token, at, out);
+        case Q4_K: return k_row<Q4_K, W, AHEAD>(row, x, token, at, out);
+        case Q5_K: return k_row<Q5_K, W, AHEAD>(row, x, token, at, out);
+        case Q6_K: return k_row<Q6_K, W, AHEAD>(row, x, token, at, out);
         case Q8_0: return small_row<Q8_0, W>(row, columns, x, token, at, out);
         default: return small_row<Q4_0, W>(row, columns, x, token, at, out);
     }
