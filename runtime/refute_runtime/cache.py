@@ -10,13 +10,25 @@ from refute_runtime.errors import ContextOverflow
 
 
 class KVCache:
-    """Keys and values of one sequence, float32, allocated once for `capacity` rows.
+    """Keys and values of one sequence, allocated once for `capacity` rows.
+
+    They are float32, or what `dtype` says; rows that are appended are rounded to it, to the nearest even one,
+    and what is too large becomes infinite.
 
     R is the rows stored, T the rows of the forward under way, G the kv heads, D the head size.
     """
 
-    def __init__(self, layers: int, kv_heads: int, head_dim: int, capacity: int, xp: Any = np) -> None:
-        self._k = xp.empty((layers, capacity, kv_heads, head_dim), dtype=np.float32)
+    def __init__(
+        self,
+        layers: int,
+        kv_heads: int,
+        head_dim: int,
+        capacity: int,
+        xp: Any = np,
+        *,
+        dtype: Any = np.float32,
+    ) -> None:
+        self._k = xp.empty((layers, capacity, kv_heads, head_dim), dtype=dtype)
         self._v = xp.empty_like(self._k)
         self._stored = [0] * layers  # rows of each layer, those of the forward under way included
         self._length = 0
@@ -51,8 +63,9 @@ class KVCache:
         Raises `ContextOverflow` where they do not fit.
         """
         end = self._end(k.shape[0])
-        self._k[layer, self._length : end] = k
-        self._v[layer, self._length : end] = v
+        with np.errstate(over="ignore"):
+            self._k[layer, self._length : end] = k
+            self._v[layer, self._length : end] = v
         self._stored[layer] = end
 
     def begin(self, count: int) -> tuple[Array, Array]:

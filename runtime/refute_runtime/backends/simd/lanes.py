@@ -4,6 +4,7 @@ Arguments are addresses and numbers. LLVM splits a vector that is wider than the
 what stays as written here. Counts need not be multiples of the lanes: the rest is added one by one.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 
 from numba.core import types
@@ -70,35 +71,45 @@ def _total_of(e: Emitter, rows: Sequence[Value]) -> list[Value]:
     return [e.float_total(e.shuffle(x, x, list(quads)))]
 
 
-def _scores(
-    e: Emitter, keys: Value, stride: Value, count: Value, query: Value, lanes: Value, scale: Value, out: Value
-) -> None:
-    """Dot products of `count` keys, `stride` bytes apart, with a query, times the float at `scale`.
+def _scores(heads: int) -> Callable[..., None]:
+    """Scores of `heads` queries that follow one another; a key is read and widened once for all of them."""
 
-    lanes: their size, a multiple of 16.
-    """
-    factor, steps = e.load(scale, FLOAT), e.b.lshr(lanes, e.number(4))
-    fours = e.b.lshr(count, e.number(2))
-    done = e.b.shl(fours, e.number(2))
-    for rows, first, times in ((4, e.number(0), fours), (1, done, e.b.sub(count, done))):
-        totals = [e.variable(_WIDE) for _ in range(rows)]
-        with e.loop(times) as index:
-            row = e.b.add(first, e.b.mul(index, e.number(rows)))
-            bases = [e.b.add(keys, e.b.mul(e.b.add(row, e.number(i)), stride)) for i in range(rows)]
-            for total in totals:
-                e.b.store(e.zero(_WIDE), total)
-            with e.loop(steps) as step:
-                at = e.b.shl(step, e.number(6))
-                q = e.load(query, _WIDE, at)
-                for base, total in zip(bases, totals, strict=True):
-                    e.b.store(e.fma(q, e.load(base, _WIDE, at), e.b.load(total)), total)
-            found = _total_of(e, [e.b.load(total) for total in totals])
-            for i, value in enumerate(found):
-                at = e.b.shl(e.b.add(row, e.number(i)), e.number(2))
-                e.store(e.b.fmul(value, factor), out, at)
+    def write(
+        e: Emitter, keys: Value, stride: Value, count: Value, query: Value, lanes: Value, scale: Value,
+        out: Value, apart: Value,
+    ) -> None:  # fmt: skip
+        factor, steps = e.load(scale, FLOAT), e.b.lshr(lanes, e.number(4))
+        queries = [e.b.add(query, e.b.mul(e.b.shl(lanes, e.number(2)), e.number(h))) for h in range(heads)]
+        fours = e.b.lshr(count, e.number(2))
+        done = e.b.shl(fours, e.number(2))
+        for rows, first, times in ((4, e.number(0), fours), (1, done, e.b.sub(count, done))):
+            totals = [[e.variable(_WIDE) for _ in range(rows)] for _ in range(heads)]
+            with e.loop(times) as index:
+                row = e.b.add(first, e.b.mul(index, e.number(rows)))
+                bases = [e.b.add(keys, e.b.mul(e.b.add(row, e.number(i)), stride)) for i in range(rows)]
+                for total in itertools.chain(*totals):
+                    e.b.store(e.zero(_WIDE), total)
+                with e.loop(steps) as step:
+                    wide, half = e.b.shl(step, e.number(6)), e.b.shl(step, e.number(5))
+                    key = [_floats(e, base, half, vector(HALF, LANES)) for base in bases]
+                    for mine, of_head in zip(queries, totals, strict=True):
+                        q = e.load(mine, _WIDE, wide)
+                        for value, total in zip(key, of_head, strict=True):
+                            e.b.store(e.fma(q, value, e.b.load(total)), total)
+                for h, of_head in enumerate(totals):
+                    found = _total_of(e, [e.b.load(total) for total in of_head])
+                    for i, value in enumerate(found):
+                        at = e.b.shl(e.b.add(row, e.number(i)), e.number(2))
+                        at = e.b.add(at, e.b.mul(apart, e.number(h)))
+                        e.store(e.b.fmul(value, factor), out, at)
+
+    return write
 
 
-scores = kernel(7, _scores)  # (keys, stride, count, query, lanes, scale, out)
+# (keys, stride, count, query, lanes, scale, out, apart): dot products of `count` keys in float16, `stride`
+# bytes apart, with one query or two, times the float at `scale`. lanes: their size, a multiple of 16. apart:
+# bytes from the first query's scores to the second's.
+scores, scores_of_two = (kernel(8, _scores(heads)) for heads in (1, 2))
 
 
 def _highest(e: Emitter, x: Value, count: Value) -> Value:
@@ -148,27 +159,39 @@ def _exponentials(e: Emitter, x: Value, count: Value, top: Value) -> Value:
 exponentials = kernel(3, _exponentials, types.float32)  # (x, count, top)
 
 
-def _weigh(
-    e: Emitter, rows: Value, stride: Value, count: Value, shares: Value, lanes: Value, out: Value
-) -> None:
-    """Sum of share * row over `count` rows, `stride` bytes apart, row by row: `lanes` floats to out."""
-    for size, done, chunks in _chunks(e, lanes):
-        with e.loop(chunks) as index:
-            start = e.b.shl(e.b.add(done, e.b.mul(index, e.number(size))), e.number(2))
-            kinds = [_WIDE] * (size // LANES) or [FLOAT]
-            totals = [e.variable(kind) for kind in kinds]
-            for kind, total in zip(kinds, totals, strict=True):  # a loop inside a loop begins anew
-                e.b.store(e.zero(kind), total)
-            base = e.b.add(rows, start)
-            with e.loop(count) as row:
-                at = e.b.mul(row, stride)
-                share = e.load(shares, FLOAT, e.b.shl(row, e.number(2)))
-                wide = share if size == 1 else e.splat(share, LANES)
-                for i, (kind, total) in enumerate(zip(kinds, totals, strict=True)):
-                    value = e.load(base, kind, e.b.add(at, e.number(64 * i)))
-                    e.b.store(e.fma(wide, value, e.b.load(total)), total)
-            for i, total in enumerate(totals):
-                e.store(e.b.load(total), out, e.b.add(start, e.number(64 * i)))
+def _weigh(heads: int) -> Callable[..., None]:
+    """Weighed sums of the same rows for `heads` heads; a row is read and widened once for all of them."""
+
+    def write(
+        e: Emitter, rows: Value, stride: Value, count: Value, shares: Value, lanes: Value, out: Value,
+        apart: Value, out_apart: Value,
+    ) -> None:  # fmt: skip
+        weights = [e.b.add(shares, e.b.mul(apart, e.number(h))) for h in range(heads)]
+        outs = [e.b.add(out, e.b.mul(out_apart, e.number(h))) for h in range(heads)]
+        for size, done, chunks in _chunks(e, lanes):
+            with e.loop(chunks) as index:
+                first = e.b.add(done, e.b.mul(index, e.number(size)))
+                start, base = e.b.shl(first, e.number(2)), e.b.add(rows, e.b.shl(first, e.number(1)))
+                kinds = [(_WIDE, vector(HALF, LANES))] * (size // LANES) or [(FLOAT, HALF)]
+                totals = [[e.variable(kind) for kind, _ in kinds] for _ in range(heads)]
+                for (kind, _), total in itertools.chain(*(zip(kinds, each, strict=True) for each in totals)):
+                    e.b.store(e.zero(kind), total)  # a loop inside a loop begins anew
+                with e.loop(count) as row:
+                    at = e.b.mul(row, stride)
+                    values = [
+                        _floats(e, base, e.b.add(at, e.number(32 * i)), stored)
+                        for i, (_, stored) in enumerate(kinds)
+                    ]
+                    for weight, of_head in zip(weights, totals, strict=True):
+                        share = e.load(weight, FLOAT, e.b.shl(row, e.number(2)))
+                        wide = share if size == 1 else e.splat(share, LANES)
+                        for value, total in zip(values, of_head, strict=True):
+                            e.b.store(e.fma(wide, value, e.b.load(total)), total)
+                for to, of_head in zip(outs, totals, strict=True):
+                    for i, total in enumerate(of_head):
+                        e.store(e.b.load(total), to, e.b.add(start, e.number(64 * i)))
+
+    return write
 
 
 def _chunks(e: Emitter, lanes: Value) -> list[tuple[int, Value, Value]]:
@@ -181,7 +204,10 @@ def _chunks(e: Emitter, lanes: Value) -> list[tuple[int, Value, Value]]:
     return found
 
 
-weigh = kernel(6, _weigh)  # (rows, stride, count, shares, lanes, out)
+# (rows, stride, count, shares, lanes, out, apart, out_apart): sum of share * row over `count` rows in
+# float16, `stride` bytes apart, row by row: `lanes` floats to out. apart, out_apart: bytes from the shares
+# and the sum of the first head to those of the second.
+weigh, weigh_of_two = (kernel(8, _weigh(heads)) for heads in (1, 2))
 
 
 def _round_block(
