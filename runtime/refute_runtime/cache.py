@@ -28,7 +28,7 @@ class KVCache:
         *,
         dtype: Any = np.float32,
     ) -> None:
-        self._k = xp.empty((layers, capacity, kv_heads, head_dim), dtype=dtype)
+        self._k = xp.empty((layers, kv_heads, capacity, head_dim), dtype=dtype)
         self._v = xp.empty_like(self._k)
         self._stored = [0] * layers  # rows of each layer, those of the forward under way included
         self._length = 0
@@ -64,14 +64,14 @@ class KVCache:
         """
         end = self._end(k.shape[0])
         with np.errstate(over="ignore"):
-            self._k[layer, self._length : end] = k
-            self._v[layer, self._length : end] = v
+            self._k[layer, :, self._length : end] = k.swapaxes(0, 1)
+            self._v[layer, :, self._length : end] = v.swapaxes(0, 1)
         self._stored[layer] = end
 
     def begin(self, count: int) -> tuple[Array, Array]:
         """Take `count` rows of every layer as appended; whoever asks for them writes them.
 
-        All keys and values (layers, capacity, G, D). Raises `ContextOverflow` where the rows do not fit.
+        All keys and values (layers, G, capacity, D). Raises `ContextOverflow` where the rows do not fit.
         """
         self._stored = [self._end(count)] * len(self._stored)
         return self._k, self._v
@@ -88,7 +88,7 @@ class KVCache:
     def rows(self, layer: int) -> tuple[Array, Array]:
         """All rows (R, G, D) of one layer, the ones just appended included; views, not copies."""
         stored = self._stored[layer]
-        return self._k[layer, :stored], self._v[layer, :stored]
+        return self._k[layer, :, :stored].swapaxes(0, 1), self._v[layer, :, :stored].swapaxes(0, 1)
 
     def advance(self, count: int) -> None:
         """Finish a forward of `count` tokens."""

@@ -295,8 +295,8 @@ class CpuBackend:
 
 
 def _halves(x: Array) -> np.ndarray:
-    """Bits of float16, in one piece and writeable."""
-    if x.dtype == np.float16 and x.flags.c_contiguous and x.flags.writeable:
+    """Bits of float16, writeable, the elements of a row side by side."""
+    if x.dtype == np.float16 and x.strides[-1] == x.itemsize and x.flags.writeable:
         return x.view(np.uint16)  # type: ignore[no-any-return]
     with np.errstate(over="ignore"):
         return np.array(x, np.float16, order="C").view(np.uint16)

@@ -60,15 +60,14 @@ dot_f32, dot_f16, dot_bf16 = (
 )
 
 
-def _total_of(e: Emitter, rows: Sequence[Value]) -> list[Value]:
-    """Total of each of 1 or 4 vectors of 16; of four at once in fewer steps, but in the same order."""
+def _total_of(e: Emitter, rows: Sequence[Value]) -> Value:
+    """Total of a vector of 16, or of four such a vector: in fewer steps, but in the same order."""
     if len(rows) == 4:
-        x = e.totals4(rows, plus=e.b.fadd)
-        return [e.lane(x, i) for i in range(4)]
+        return e.totals4(rows, plus=e.b.fadd)
     x, quads = rows[0], range(0, LANES, 4)
     for order in ((2, 3, 0, 1), (1, 0, 3, 2)):
         x = e.b.fadd(x, e.shuffle(x, x, [q + i for q in quads for i in order]))
-    return [e.float_total(e.shuffle(x, x, list(quads)))]
+    return e.float_total(e.shuffle(x, x, list(quads)))
 
 
 def _scores(heads: int) -> Callable[..., None]:
@@ -96,12 +95,11 @@ def _scores(heads: int) -> Callable[..., None]:
                         q = e.load(mine, _WIDE, wide)
                         for value, total in zip(key, of_head, strict=True):
                             e.b.store(e.fma(q, value, e.b.load(total)), total)
+                at = e.b.shl(row, e.number(2))
                 for h, of_head in enumerate(totals):
                     found = _total_of(e, [e.b.load(total) for total in of_head])
-                    for i, value in enumerate(found):
-                        at = e.b.shl(e.b.add(row, e.number(i)), e.number(2))
-                        at = e.b.add(at, e.b.mul(apart, e.number(h)))
-                        e.store(e.b.fmul(value, factor), out, at)
+                    scaled = e.b.fmul(found, factor if rows == 1 else e.splat(factor, rows))
+                    e.store(scaled, out, e.b.add(at, e.b.mul(apart, e.number(h))))
 
     return write
 
@@ -109,7 +107,7 @@ def _scores(heads: int) -> Callable[..., None]:
 # (keys, stride, count, query, lanes, scale, out, apart): dot products of `count` keys in float16, `stride`
 # bytes apart, with one query or two, times the float at `scale`. lanes: their size, a multiple of 16. apart:
 # bytes from the first query's scores to the second's.
-scores, scores_of_two = (kernel(8, _scores(heads)) for heads in (1, 2))
+scores, scores_of_two, scores_of_four = (kernel(8, _scores(heads)) for heads in (1, 2, 4))
 
 
 def _highest(e: Emitter, x: Value, count: Value) -> Value:
@@ -168,7 +166,7 @@ def _weigh(heads: int) -> Callable[..., None]:
     ) -> None:  # fmt: skip
         weights = [e.b.add(shares, e.b.mul(apart, e.number(h))) for h in range(heads)]
         outs = [e.b.add(out, e.b.mul(out_apart, e.number(h))) for h in range(heads)]
-        for size, done, chunks in _chunks(e, lanes):
+        for size, done, chunks in _chunks(e, lanes, 64 if heads == 4 else 128):
             with e.loop(chunks) as index:
                 first = e.b.add(done, e.b.mul(index, e.number(size)))
                 start, base = e.b.shl(first, e.number(2)), e.b.add(rows, e.b.shl(first, e.number(1)))
@@ -194,10 +192,10 @@ def _weigh(heads: int) -> Callable[..., None]:
     return write
 
 
-def _chunks(e: Emitter, lanes: Value) -> list[tuple[int, Value, Value]]:
-    """Cut a row into chunks of 128, 16 and 1: (size, where they begin, how many)."""
+def _chunks(e: Emitter, lanes: Value, most: int) -> list[tuple[int, Value, Value]]:
+    """Cut a row into chunks of `most`, a power of two, 16 and 1: (size, where they begin, how many)."""
     found, done = [], e.number(0)
-    for size, shift in ((128, 7), (16, 4), (1, 0)):
+    for size, shift in ((most, most.bit_length() - 1), (16, 4), (1, 0)):
         chunks = e.b.lshr(e.b.sub(lanes, done), e.number(shift))
         found.append((size, done, chunks))
         done = e.b.add(done, e.b.shl(chunks, e.number(shift)))
@@ -207,7 +205,7 @@ def _chunks(e: Emitter, lanes: Value) -> list[tuple[int, Value, Value]]:
 # (rows, stride, count, shares, lanes, out, apart, out_apart): sum of share * row over `count` rows in
 # float16, `stride` bytes apart, row by row: `lanes` floats to out. apart, out_apart: bytes from the shares
 # and the sum of the first head to those of the second.
-weigh, weigh_of_two = (kernel(8, _weigh(heads)) for heads in (1, 2))
+weigh, weigh_of_two, weigh_of_four = (kernel(8, _weigh(heads)) for heads in (1, 2, 4))
 
 
 def _round_block(

@@ -13,8 +13,10 @@ from refute_runtime.backends.simd.lanes import (
     exponentials,
     highest,
     scores,
+    scores_of_four,
     scores_of_two,
     weigh,
+    weigh_of_four,
     weigh_of_two,
 )
 from refute_runtime.backends.simd.scalars import address, exp, fma, store_half
@@ -93,7 +95,7 @@ def heads_of(
 
 
 @kernel(
-    "void(float32[:,:,::1], uint16[:,:,::1], uint16[:,:,::1], float32, float32[:,:,:,::1],"
+    "void(float32[:,:,::1], uint16[:,:,:], uint16[:,:,:], float32, float32[:,:,:,::1],"
     " float32[:,:,:,::1], float32[:,:,::1])",
     parallel=True, nogil=True, error_model="numpy",
 )  # fmt: skip
@@ -116,36 +118,40 @@ def attend(
     T, N, D = q.shape
     R, G = k.shape[0], k.shape[1]
     P, splits = N // G, parts.shape[2]
-    stride = 2 * G * D
+    (k_stride, k_group, _), (v_stride, v_group, _) = k.strides, v.strides
     a_q, a_k, a_v, a_parts = address(q), address(k), address(v), address(parts)
     for task in prange(T * G * splits):
-        # tokens after one another share rows, and the groups of a row lie side by side
-        s, g, t = task // (T * G), task // T % G, task % T
+        g, s, t = task // (splits * T), task // T % splits, task % T  # tokens after one another share rows
         seen = max(R - T + t, 0) + 1
         count = min(seen - s * SPLIT, SPLIT)
         if count > 0:
-            room = np.empty(2 * SPLIT + 2, np.float32)
-            room[2 * SPLIT] = scale
-            shares, factor = address(room), address(room) + 8 * SPLIT
-            rows, apart, parts_apart = s * SPLIT * stride + 2 * g * D, 4 * SPLIT, 4 * splits * D
+            room = np.empty(4 * SPLIT + 2, np.float32)
+            room[4 * SPLIT] = scale
+            shares, factor = address(room), address(room) + 16 * SPLIT
+            keys, values = a_k + s * SPLIT * k_stride + g * k_group, a_v + s * SPLIT * v_stride + g * v_group
+            apart, parts_apart = 4 * SPLIT, 4 * splits * D
             p = 0
             while p < P:
-                together = min(P - p, 2)
+                together = 4 if P - p >= 4 else min(P - p, 2)
                 n = g * P + p
                 query, part = a_q + 4 * (t * N + n) * D, a_parts + 4 * ((t * N + n) * splits + s) * D
-                if together == 2:
-                    scores_of_two(a_k + rows, stride, count, query, D, factor, shares, apart)
+                if together == 4:
+                    scores_of_four(keys, k_stride, count, query, D, factor, shares, apart)
+                elif together == 2:
+                    scores_of_two(keys, k_stride, count, query, D, factor, shares, apart)
                 else:
-                    scores(a_k + rows, stride, count, query, D, factor, shares, apart)
+                    scores(keys, k_stride, count, query, D, factor, shares, apart)
                 for h in range(together):
                     top = highest(shares + h * apart, count)
-                    room[2 * SPLIT + 1] = top
+                    room[4 * SPLIT + 1] = top
                     sums[t, n + h, s, 0] = top
                     sums[t, n + h, s, 1] = exponentials(shares + h * apart, count, factor + 4)
-                if together == 2:
-                    weigh_of_two(a_v + rows, stride, count, shares, D, part, apart, parts_apart)
+                if together == 4:
+                    weigh_of_four(values, v_stride, count, shares, D, part, apart, parts_apart)
+                elif together == 2:
+                    weigh_of_two(values, v_stride, count, shares, D, part, apart, parts_apart)
                 else:
-                    weigh(a_v + rows, stride, count, shares, D, part, apart, parts_apart)
+                    weigh(values, v_stride, count, shares, D, part, apart, parts_apart)
                 p += together
     for task in prange(T * N):
         t, n = task // N, task % N
@@ -169,9 +175,10 @@ def attend(
 @njit(nogil=True, error_model="numpy")
 def store_rows(rows: np.ndarray, to: np.ndarray) -> None:
     """Write rows (G, D) as the bits of float16."""
-    base, flat = address(to), rows.ravel()
-    for i in range(flat.size):
-        store_half(base, i, flat[i])
+    for g in range(len(rows)):
+        base = address(to) + g * to.strides[0]
+        for i in range(rows.shape[1]):
+            store_half(base, i, rows[g, i])
 
 
 @njit(nogil=True, error_model="numpy")
