@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refute_runtime.backends import cpu
+from refute_runtime.backends.matrices import FLOATS, Matrices, room
 from refute_runtime.backends.simd import build, lanes, products, scalars
 from refute_runtime.quant import BLOCKS, dequantize
 
@@ -54,9 +55,9 @@ def times(raw, kind, columns, x, path="portable", width=None, threads=2):
 
 def product(raw, kind, columns, x, path):
     table = np.array([[raw.ctypes.data, kind.value, len(raw), raw.shape[-1], 0, 0]], np.int64)
-    matrices = cpu.Matrices(table, columns, len(raw), kind not in cpu._FLOATS, kind in cpu._FLOATS, (raw,))
+    matrices = Matrices(table, columns, len(raw), kind not in FLOATS, kind in FLOATS, (raw,))
     panels = cpu._in_order(len(x))
-    packed = cpu._room(panels.count, columns, floats=matrices.floats)
+    packed = room(panels.count, columns, floats=matrices.floats)
     products.pack(x, panels.slots, packed, matrices.rounded, matrices.floats)
     out = np.empty((panels.count, len(raw)), np.float32)
     arguments = panels.panels, panels.groups, packed, out, 16, path == "portable"
@@ -90,7 +91,7 @@ def test_a_product_is_that_of_the_rounded_activations(kind, blocks, tokens, powe
     raw = random_rows(kind, 5, columns, rng)
     x = (rng.standard_normal((tokens, columns)) * 2.0**power).astype(np.float32)
     x[rng.random(tokens) < 0.1] = 0
-    exact = x.astype(np.float64) if kind in cpu._FLOATS else rounded(x)
+    exact = x.astype(np.float64) if kind in FLOATS else rounded(x)
     weights = dequantize(raw, kind).astype(np.float64)
     # a block's elements are added before its minimum is taken off: either can be larger than what is left
     size = np.abs(exact) @ np.abs(weights).T

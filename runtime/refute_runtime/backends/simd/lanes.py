@@ -12,6 +12,7 @@ from numba.core import types
 from refute_runtime.backends.simd.emit import FLOAT, HALF, I8, I16, I32, Emitter, Value, kernel, vector
 
 LANES = 16
+_AHEAD = 64  # rows
 _WIDE = vector(FLOAT, LANES)
 
 
@@ -86,6 +87,7 @@ def _scores(heads: int) -> Callable[..., None]:
             with e.loop(times) as index:
                 row = e.b.add(first, e.b.mul(index, e.number(rows)))
                 bases = [e.b.add(keys, e.b.mul(e.b.add(row, e.number(i)), stride)) for i in range(rows)]
+                _fetch(e, bases, stride, lanes)
                 for total in itertools.chain(*totals):
                     e.b.store(e.zero(_WIDE), total)
                 with e.loop(steps) as step:
@@ -108,6 +110,15 @@ def _scores(heads: int) -> Callable[..., None]:
 # bytes apart, with one query or two, times the float at `scale`. lanes: their size, a multiple of 16. apart:
 # bytes from the first query's scores to the second's.
 scores, scores_of_two, scores_of_four = (kernel(8, _scores(heads)) for heads in (1, 2, 4))
+
+
+def _fetch(e: Emitter, rows: Sequence[Value], stride: Value, lanes: Value) -> None:
+    """Ask for rows of float16 far ahead: a processor's own streams end with a page of memory."""
+    ahead = e.b.mul(stride, e.number(_AHEAD))
+    with e.loop(e.b.lshr(e.b.add(lanes, e.number(31)), e.number(5))) as line:
+        at = e.b.add(e.b.shl(line, e.number(6)), ahead)
+        for row in rows:
+            e.prefetch(e.b.add(row, at), 0)
 
 
 def _highest(e: Emitter, x: Value, count: Value) -> Value:
@@ -176,6 +187,7 @@ def _weigh(heads: int) -> Callable[..., None]:
                     e.b.store(e.zero(kind), total)  # a loop inside a loop begins anew
                 with e.loop(count) as row:
                     at = e.b.mul(row, stride)
+                    _fetch(e, [e.b.add(base, at)], stride, e.number(size))
                     values = [
                         _floats(e, base, e.b.add(at, e.number(32 * i)), stored)
                         for i, (_, stored) in enumerate(kinds)
