@@ -93,7 +93,7 @@ class Refute(_Engine):
             "start_s": imported - begun,
             "load_s": loaded - imported,
             "first_token_s": first - loaded,
-            "row_bytes": engine.config.cache_row_bytes,
+            "row_bytes": engine.backend.cache_row_bytes,
             "engine": {"digest": engine.digest, **engine.settings},
         }
 

@@ -10,13 +10,25 @@ from refute_runtime.errors import ContextOverflow
 
 
 class KVCache:
-    """Keys and values of one sequence, float32, allocated once for `capacity` rows.
+    """Keys and values of one sequence, allocated once for `capacity` rows.
+
+    They are float32, or what `dtype` says; rows that are appended are rounded to it, to the nearest even one,
+    and what is too large becomes infinite.
 
     R is the rows stored, T the rows of the forward under way, G the kv heads, D the head size.
     """
 
-    def __init__(self, layers: int, kv_heads: int, head_dim: int, capacity: int, xp: Any = np) -> None:
-        self._k = xp.empty((layers, capacity, kv_heads, head_dim), dtype=np.float32)
+    def __init__(
+        self,
+        layers: int,
+        kv_heads: int,
+        head_dim: int,
+        capacity: int,
+        xp: Any = np,
+        *,
+        dtype: Any = np.float32,
+    ) -> None:
+        self._k = xp.empty((layers, kv_heads, capacity, head_dim), dtype=dtype)
         self._v = xp.empty_like(self._k)
         self._stored = [0] * layers  # rows of each layer, those of the forward under way included
         self._length = 0
@@ -51,14 +63,15 @@ class KVCache:
         Raises `ContextOverflow` where they do not fit.
         """
         end = self._end(k.shape[0])
-        self._k[layer, self._length : end] = k
-        self._v[layer, self._length : end] = v
+        with np.errstate(over="ignore"):
+            self._k[layer, :, self._length : end] = k.swapaxes(0, 1)
+            self._v[layer, :, self._length : end] = v.swapaxes(0, 1)
         self._stored[layer] = end
 
     def begin(self, count: int) -> tuple[Array, Array]:
         """Take `count` rows of every layer as appended; whoever asks for them writes them.
 
-        All keys and values (layers, capacity, G, D). Raises `ContextOverflow` where the rows do not fit.
+        All keys and values (layers, G, capacity, D). Raises `ContextOverflow` where the rows do not fit.
         """
         self._stored = [self._end(count)] * len(self._stored)
         return self._k, self._v
@@ -75,7 +88,7 @@ class KVCache:
     def rows(self, layer: int) -> tuple[Array, Array]:
         """All rows (R, G, D) of one layer, the ones just appended included; views, not copies."""
         stored = self._stored[layer]
-        return self._k[layer, :stored], self._v[layer, :stored]
+        return self._k[layer, :, :stored].swapaxes(0, 1), self._v[layer, :, :stored].swapaxes(0, 1)
 
     def advance(self, count: int) -> None:
         """Finish a forward of `count` tokens."""

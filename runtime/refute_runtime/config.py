@@ -129,9 +129,9 @@ class ModelConfig:
         return self.experts > 0
 
     @property
-    def cache_row_bytes(self) -> int:
-        """Bytes of one position in a KV cache: keys and values of every layer, float32."""
-        return 2 * self.layers * self.kv_heads * self.head_dim * 4
+    def cache_row_elements(self) -> int:
+        """Numbers that a KV cache holds of one position: keys and values of every layer."""
+        return 2 * self.layers * self.kv_heads * self.head_dim
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """NumPy shape (GGUF's dimensions reversed) of every tensor that the model needs."""

@@ -61,3 +61,26 @@ def test_rows_that_do_not_fit_are_refused(cache):
 
 def test_size_is_that_of_all_rows(cache):
     assert cache.nbytes == 2 * 2 * 8 * 2 * 3 * 4
+
+
+def test_rows_in_float16_are_rounded_to_even_and_overflow_to_infinity():
+    cache = KVCache(layers=1, kv_heads=1, head_dim=4, capacity=2, dtype=np.float16)
+    row = np.array([[[1 + 2**-11, 1 + 3 * 2**-11, 2.0**-25, 70_000.0]]], np.float32)
+    cache.append(0, row, -row)
+    k, v = cache.rows(0)
+    expected = np.array([[[1, 1 + 2**-9, 0, np.inf]]], np.float16)
+    np.testing.assert_array_equal(k, expected)
+    np.testing.assert_array_equal(v, -expected)
+    assert cache.nbytes == 2 * 2 * 4 * 2
+
+
+def test_begun_rows_are_the_writers(cache):
+    keys, values = cache.begin(2)
+    keys[1, :, :2], values[1, :, :2] = 3, 4
+    k, v = cache.rows(1)
+    assert k.shape == v.shape == (2, 2, 3)
+    assert (k == 3).all()
+    assert (v == 4).all()
+    assert cache.length == 0
+    with pytest.raises(ContextOverflow, match="9 more do not fit"):
+        cache.begin(9)

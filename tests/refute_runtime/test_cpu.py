@@ -68,8 +68,9 @@ def test_projections_norms_and_rotation_are_arrays(floats, T):
 def test_attention_is_arrays(floats, T, before, seed):
     R = max(T + before, 1)
     array, cpu = floats
-    q, k, v = noise(T, 6, 16, seed=seed), noise(R, 2, 16, seed=seed + 1), noise(R, 2, 16, seed=seed + 2)
-    close(cpu.attention(q, k, v), array.attention(q, k, v))
+    q = noise(T, 6, 16, seed=seed)
+    k, v = (noise(R, 2, 16, seed=seed + i).astype(np.float16) for i in (1, 2))
+    close(cpu.attention(q, k, v), array.attention(q, k.astype(np.float32), v.astype(np.float32)))
 
 
 def test_attention_of_long_prompts_is_cut_without_a_trace(floats, monkeypatch):

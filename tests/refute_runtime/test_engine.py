@@ -164,7 +164,7 @@ def test_a_seed_repeats_an_answer_and_another_one_does_not(engine):
 
 
 def test_the_size_of_a_cache_is_known_before_it_is_made(engine):
-    assert engine.config.cache_row_bytes * 40 == engine.new_cache(40).nbytes
+    assert engine.backend.cache_row_bytes * 40 == engine.new_cache(40).nbytes
 
 
 def test_a_cache_continues_where_it_stands(engine):

@@ -100,13 +100,13 @@ def heads(both, N, G, weights, tables, eps):
 def attention(q, k, v, before):
     """Of q (T, N, D) over k, v (R, G, D) of float16, `before` rows before the first query's: (T, N * D)."""
     T, N, D = q.shape
-    rows = max(before + T, 1)
-    k, v = (np.ascontiguousarray(each[:rows].astype(np.float32)) for each in (k, v))
+    if before < 0:  # a query that would see no row sees the first one
+        return np.concatenate([attention(q[t : t + 1], k, v, max(before + t, 0)) for t in range(T)])
+    rows = before + T
+    k, v = (np.ascontiguousarray(each[:rows]).view(np.uint16) for each in (k, v))
     splits = -(-rows // layers.SPLIT)
     sums, parts = np.empty((T, N, splits, 2), np.float32), np.empty((T, N, splits, D), np.float32)
     out = np.empty((T, N, D), np.float32)
-    if before < 0:  # a query that would see no row sees the first one
-        return np.concatenate([attention(q[t : t + 1], k, v, max(before + t, 0)) for t in range(T)])
     layers.attend(q, k, v, np.float32(D**-0.5), sums, parts, out)
     return out.reshape(T, N * D)
 

@@ -142,7 +142,7 @@ def _weights(engine: "Engine", mmap: bool | None) -> tuple[Check, bool]:
 def _needs(engine: "Engine", path: Path, *, reads: bool) -> Needs:
     config = engine.config
     rows = min(config.context, _ROWS)
-    cache = 2 * 4 * config.layers * config.kv_heads * config.head_dim * rows
+    cache = engine.backend.cache_row_bytes * rows
     # Two: claims about the cache decode one sequence with it beside another one.
     held = sum(engine.backend.memory(min(_TOKENS, rows), rows)) + 2 * cache
     return Needs(held, path.stat().st_size, engine.backend.device != "cpu", reads)

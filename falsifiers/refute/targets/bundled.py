@@ -253,7 +253,7 @@ class BundledTarget:
         engine = self._engine
         rows = len(request.prompt) + request.max_tokens
         weights, workspace = engine.backend.memory(len(request.prompt), rows)
-        return Footprint(weights, engine.config.cache_row_bytes * rows, workspace)
+        return Footprint(weights, engine.backend.cache_row_bytes * rows, workspace)
 
     def resident(self) -> int:
         """Anonymous memory of this process."""

@@ -110,6 +110,11 @@ class ArrayBackend:
         config = self._config
         return KVCache(config.layers, config.kv_heads, config.head_dim, capacity, self._xp)
 
+    @property
+    def cache_row_bytes(self) -> int:
+        """Of keys and values in float32."""
+        return 4 * self._config.cache_row_elements
+
     def memory(self, tokens: int, rows: int) -> tuple[int, int]:
         """Bytes of weights kept, and of workspace.
 

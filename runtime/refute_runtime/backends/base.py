@@ -102,6 +102,11 @@ class Backend(Protocol):
 
     def new_cache(self, capacity: int) -> Cache: ...
 
+    @property
+    def cache_row_bytes(self) -> int:
+        """Bytes that a cache holds of one position."""
+        ...
+
     def memory(self, tokens: int, rows: int) -> tuple[int, int]:
         """Bytes held for weights, beside the mapped file, and as workspace of a forward.
 

@@ -117,7 +117,12 @@ class CpuBackend:
     def new_cache(self, capacity: int) -> KVCache:
         """Make an empty cache for one sequence of up to `capacity` tokens."""
         config = self._config
-        return KVCache(config.layers, config.kv_heads, config.head_dim, capacity)
+        return KVCache(config.layers, config.kv_heads, config.head_dim, capacity, dtype=np.float16)
+
+    @property
+    def cache_row_bytes(self) -> int:
+        """Of keys and values in float16."""
+        return 2 * self._config.cache_row_elements
 
     def memory(self, tokens: int, rows: int) -> tuple[int, int]:
         """Bytes of weights beside the mapped file, and of workspace.
@@ -178,9 +183,10 @@ class CpuBackend:
     def attention(self, q: Array, k: Array, v: Array) -> Array:
         """Causal GQA of T queries over R rows, query t sees rows <= R - T + t: (T, N * D).
 
-        A query that would see no row at all (the cache lost that many) sees the first one.
+        Keys and values are rounded to float16, where they are not yet. A query that would see no row at all
+        (the cache lost that many) sees the first one.
         """
-        q, k, v = _plain(q), _plain(k), _plain(v)
+        q, k, v = _plain(q), _halves(k), _halves(v)
         T, N, D = q.shape
         R = len(k)
         if R == 0:
@@ -286,6 +292,14 @@ class CpuBackend:
         if found is None:
             found = self._rooms[key] = room(slots, matrices.columns, floats=matrices.floats)
         return found
+
+
+def _halves(x: Array) -> np.ndarray:
+    """Bits of float16, writeable, the elements of a row side by side."""
+    if x.dtype == np.float16 and x.strides[-1] == x.itemsize and x.flags.writeable:
+        return x.view(np.uint16)  # type: ignore[no-any-return]
+    with np.errstate(over="ignore"):
+        return np.array(x, np.float16, order="C").view(np.uint16)
 
 
 def _plain(x: Array) -> np.ndarray:

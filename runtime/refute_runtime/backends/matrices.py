@@ -9,7 +9,7 @@ from refute_runtime.backends.simd import products
 from refute_runtime.quant import dequantize
 from refute_runtime.weights import Weights
 
-_FLOATS = (TensorType.F32, TensorType.F16, TensorType.BF16)
+FLOATS = (TensorType.F32, TensorType.F16, TensorType.BF16)
 _EMPTY = np.empty(0, np.float32)
 
 
@@ -49,7 +49,7 @@ class Tables:
                 entries.append((raw.ctypes.data, kind.value, height, row_bytes, height * row_bytes, rows))
                 rows += height
             columns = self._weights.shape(names[0])[-1]
-            floats = [kind in _FLOATS for kind in kinds]
+            floats = [kind in FLOATS for kind in kinds]
             table = np.array(entries, np.int64)
             found = Matrices(table, columns, rows, not all(floats), any(floats), raws)
             self._matrices[names] = found

@@ -57,7 +57,7 @@ class WholeToken:
         """From the embedded token x (1, H), which is overwritten. Raises `ContextOverflow`."""
         config = self._config
         past = cache.length
-        keys, values = cache.begin(1)
+        keys, values = (rows.view(np.uint16) for rows in cache.begin(1))
         L, K = config.layers, config.experts_per_token
         chosen, shares, gaps = np.full((L, K), -1), np.empty((L, K), np.float32), np.empty(L, np.float32)
         logits = np.empty((1, config.vocabulary), np.float32)

@@ -95,7 +95,7 @@ class Scheduler:
         clock: Callable[[], float] = time.monotonic,
         steps: Callable[[Engine, Job], answer.Steps] = answer.steps,
     ) -> None:
-        check_whole("memory_bytes", memory_bytes, 2 * engine.config.cache_row_bytes)
+        check_whole("memory_bytes", memory_bytes, 2 * engine.backend.cache_row_bytes)
         check_whole("active", active, 1)
         check_whole("queue", queue)
         self._engine = engine
@@ -118,7 +118,7 @@ class Scheduler:
         Raises `Busy`; `RequestError`, also for a cache that no waiting makes room for; `ContextOverflow`.
         """
         answer.check(self._engine, job)
-        row_bytes = self._engine.config.cache_row_bytes
+        row_bytes = self._engine.backend.cache_row_bytes
         rows = len(job.prompt) + job.max_tokens
         if rows * row_bytes > self._memory_bytes:
             raise RequestError(

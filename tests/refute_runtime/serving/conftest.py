@@ -36,7 +36,7 @@ def start(watched):
     started = []
 
     def start(engine=watched, *, rows=10_000, active=16, queue=100, **more):
-        memory_bytes = rows * engine.config.cache_row_bytes
+        memory_bytes = rows * engine.backend.cache_row_bytes
         started.append(Scheduler(engine, memory_bytes=memory_bytes, active=active, queue=queue, **more))
         return started[-1]
 

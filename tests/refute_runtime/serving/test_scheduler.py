@@ -68,17 +68,17 @@ def test_caches_of_running_jobs_stay_within_the_memory(start, watched):
         inboxes = [Inbox(lambda _: seen.append(scheduler.stats())) for _ in range(6)]
         for inbox in inboxes:
             scheduler.submit(job(7), inbox)
-        assert scheduler.stats() == Stats(2, 4, 20 * watched.config.cache_row_bytes)
+        assert scheduler.stats() == Stats(2, 4, 20 * watched.backend.cache_row_bytes)
     for inbox in inboxes:
         inbox.wait()
-    row = watched.config.cache_row_bytes
+    row = watched.backend.cache_row_bytes
     assert {stats.cache_bytes for stats in seen} == {20 * row, 10 * row, 0}
     assert max(stats.running for stats in seen) == 2
 
 
 def test_what_never_fits_the_memory_is_refused_at_once(start, watched):
     scheduler = start(rows=20)
-    limit = 20 * watched.config.cache_row_bytes
+    limit = 20 * watched.backend.cache_row_bytes
     with pytest.raises(RequestError, match=rf"^max_tokens is 18, .* at most {limit}, .*limit: 20 tokens"):
         scheduler.submit(job(18), Inbox())
     scheduler.submit(job(17), inbox := Inbox())

@@ -76,7 +76,7 @@ def test_a_job_cancelled_in_the_queue_never_starts(start, watched):
         first, second = Inbox(), Inbox()
         scheduler.submit(job(3), first)
         scheduler.submit(job(3), second).cancel()
-        assert scheduler.stats() == Stats(1, 0, 6 * watched.config.cache_row_bytes)
+        assert scheduler.stats() == Stats(1, 0, 6 * watched.backend.cache_row_bytes)
     first.wait()
     finished(scheduler)
     assert second.results == []
@@ -113,7 +113,7 @@ def test_a_job_has_left_when_its_last_token_is_delivered(start, watched):
     inbox = Inbox(lambda _: seen.append((scheduler.stats(), watched.backend.live_caches())))
     scheduler.submit(job(2), inbox)
     inbox.wait()
-    assert seen == [(Stats(1, 0, 5 * watched.config.cache_row_bytes), 1), (NOTHING, 0)]
+    assert seen == [(Stats(1, 0, 5 * watched.backend.cache_row_bytes), 1), (NOTHING, 0)]
 
 
 def test_a_deliver_that_raises_cancels_its_job_alone(start, watched, caplog):

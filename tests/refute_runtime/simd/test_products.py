@@ -8,12 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refute_runtime.backends import cpu
-from refute_runtime.backends.matrices import room
+from refute_runtime.backends.matrices import FLOATS, Matrices, room
 from refute_runtime.backends.simd import build, lanes, products, scalars
 from refute_runtime.quant import BLOCKS, dequantize
 
 PATHS = ("vnni", "portable") if build.processor().path == "vnni" else ("portable",)
-FLOATS = (TensorType.F32, TensorType.F16, TensorType.BF16)
 HALVES = {  # where a block has its scales
     TensorType.Q8_0: (0,),
     TensorType.Q4_0: (0,),
@@ -56,10 +55,10 @@ def times(raw, kind, columns, x, path="portable", width=None, threads=2):
 
 def product(raw, kind, columns, x, path):
     table = np.array([[raw.ctypes.data, kind.value, len(raw), raw.shape[-1], 0, 0]], np.int64)
-    floats = kind in FLOATS
+    matrices = Matrices(table, columns, len(raw), kind not in FLOATS, kind in FLOATS, (raw,))
     panels = cpu._in_order(len(x))
-    packed = room(panels.count, columns, floats=floats)
-    products.pack(x, panels.slots, packed, not floats, floats)
+    packed = room(panels.count, columns, floats=matrices.floats)
+    products.pack(x, panels.slots, packed, matrices.rounded, matrices.floats)
     out = np.empty((panels.count, len(raw)), np.float32)
     arguments = panels.panels, panels.groups, packed, out, 16, path == "portable"
     products.multiply(table, columns, *arguments)

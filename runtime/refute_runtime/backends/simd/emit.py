@@ -235,5 +235,6 @@ def kernel(arguments: int, write: Callable[..., Value | None], result: Any = typ
             3: lambda _typing, _a, _b, _c: found,
             6: lambda _typing, _a, _b, _c, _d, _e, _f: found,
             7: lambda _typing, _a, _b, _c, _d, _e, _f, _g: found,
+            8: lambda _typing, _a, _b, _c, _d, _e, _f, _g, _h: found,
         }[arguments]
     )

@@ -4,6 +4,7 @@ Arguments are addresses and numbers. LLVM splits a vector that is wider than the
 what stays as written here. Counts need not be multiples of the lanes: the rest is added one by one.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 
 from numba.core import types
@@ -11,6 +12,7 @@ from numba.core import types
 from refute_runtime.backends.simd.emit import FLOAT, HALF, I8, I16, I32, Emitter, Value, kernel, vector
 
 LANES = 16
+_AHEAD = 64  # rows
 _WIDE = vector(FLOAT, LANES)
 
 
@@ -59,46 +61,64 @@ dot_f32, dot_f16, dot_bf16 = (
 )
 
 
-def _total_of(e: Emitter, rows: Sequence[Value]) -> list[Value]:
-    """Total of each of 1 or 4 vectors of 16; of four at once in fewer steps, but in the same order."""
+def _total_of(e: Emitter, rows: Sequence[Value]) -> Value:
+    """Total of a vector of 16, or of four such a vector: in fewer steps, but in the same order."""
     if len(rows) == 4:
-        x = e.totals4(rows, plus=e.b.fadd)
-        return [e.lane(x, i) for i in range(4)]
+        return e.totals4(rows, plus=e.b.fadd)
     x, quads = rows[0], range(0, LANES, 4)
     for order in ((2, 3, 0, 1), (1, 0, 3, 2)):
         x = e.b.fadd(x, e.shuffle(x, x, [q + i for q in quads for i in order]))
-    return [e.float_total(e.shuffle(x, x, list(quads)))]
+    return e.float_total(e.shuffle(x, x, list(quads)))
 
 
-def _scores(
-    e: Emitter, keys: Value, stride: Value, count: Value, query: Value, lanes: Value, scale: Value, out: Value
-) -> None:
-    """Dot products of `count` keys, `stride` bytes apart, with a query, times the float at `scale`.
+def _scores(heads: int) -> Callable[..., None]:
+    """Scores of `heads` queries that follow one another; a key is read and widened once for all of them."""
 
-    lanes: their size, a multiple of 16.
-    """
-    factor, steps = e.load(scale, FLOAT), e.b.lshr(lanes, e.number(4))
-    fours = e.b.lshr(count, e.number(2))
-    done = e.b.shl(fours, e.number(2))
-    for rows, first, times in ((4, e.number(0), fours), (1, done, e.b.sub(count, done))):
-        totals = [e.variable(_WIDE) for _ in range(rows)]
-        with e.loop(times) as index:
-            row = e.b.add(first, e.b.mul(index, e.number(rows)))
-            bases = [e.b.add(keys, e.b.mul(e.b.add(row, e.number(i)), stride)) for i in range(rows)]
-            for total in totals:
-                e.b.store(e.zero(_WIDE), total)
-            with e.loop(steps) as step:
-                at = e.b.shl(step, e.number(6))
-                q = e.load(query, _WIDE, at)
-                for base, total in zip(bases, totals, strict=True):
-                    e.b.store(e.fma(q, e.load(base, _WIDE, at), e.b.load(total)), total)
-            found = _total_of(e, [e.b.load(total) for total in totals])
-            for i, value in enumerate(found):
-                at = e.b.shl(e.b.add(row, e.number(i)), e.number(2))
-                e.store(e.b.fmul(value, factor), out, at)
+    def write(
+        e: Emitter, keys: Value, stride: Value, count: Value, query: Value, lanes: Value, scale: Value,
+        out: Value, apart: Value,
+    ) -> None:  # fmt: skip
+        factor, steps = e.load(scale, FLOAT), e.b.lshr(lanes, e.number(4))
+        queries = [e.b.add(query, e.b.mul(e.b.shl(lanes, e.number(2)), e.number(h))) for h in range(heads)]
+        fours = e.b.lshr(count, e.number(2))
+        done = e.b.shl(fours, e.number(2))
+        for rows, first, times in ((4, e.number(0), fours), (1, done, e.b.sub(count, done))):
+            totals = [[e.variable(_WIDE) for _ in range(rows)] for _ in range(heads)]
+            with e.loop(times) as index:
+                row = e.b.add(first, e.b.mul(index, e.number(rows)))
+                bases = [e.b.add(keys, e.b.mul(e.b.add(row, e.number(i)), stride)) for i in range(rows)]
+                _fetch(e, bases, stride, lanes)
+                for total in itertools.chain(*totals):
+                    e.b.store(e.zero(_WIDE), total)
+                with e.loop(steps) as step:
+                    wide, half = e.b.shl(step, e.number(6)), e.b.shl(step, e.number(5))
+                    key = [_floats(e, base, half, vector(HALF, LANES)) for base in bases]
+                    for mine, of_head in zip(queries, totals, strict=True):
+                        q = e.load(mine, _WIDE, wide)
+                        for value, total in zip(key, of_head, strict=True):
+                            e.b.store(e.fma(q, value, e.b.load(total)), total)
+                at = e.b.shl(row, e.number(2))
+                for h, of_head in enumerate(totals):
+                    found = _total_of(e, [e.b.load(total) for total in of_head])
+                    scaled = e.b.fmul(found, factor if rows == 1 else e.splat(factor, rows))
+                    e.store(scaled, out, e.b.add(at, e.b.mul(apart, e.number(h))))
+
+    return write
 
 
-scores = kernel(7, _scores)  # (keys, stride, count, query, lanes, scale, out)
+# (keys, stride, count, query, lanes, scale, out, apart): dot products of `count` keys in float16, `stride`
+# bytes apart, with one query or two, times the float at `scale`. lanes: their size, a multiple of 16. apart:
+# bytes from the first query's scores to the second's.
+scores, scores_of_two, scores_of_four = (kernel(8, _scores(heads)) for heads in (1, 2, 4))
+
+
+def _fetch(e: Emitter, rows: Sequence[Value], stride: Value, lanes: Value) -> None:
+    """Ask for rows of float16 far ahead: a processor's own streams end with a page of memory."""
+    ahead = e.b.mul(stride, e.number(_AHEAD))
+    with e.loop(e.b.lshr(e.b.add(lanes, e.number(31)), e.number(5))) as line:
+        at = e.b.add(e.b.shl(line, e.number(6)), ahead)
+        for row in rows:
+            e.prefetch(e.b.add(row, at), 0)
 
 
 def _highest(e: Emitter, x: Value, count: Value) -> Value:
@@ -148,40 +168,56 @@ def _exponentials(e: Emitter, x: Value, count: Value, top: Value) -> Value:
 exponentials = kernel(3, _exponentials, types.float32)  # (x, count, top)
 
 
-def _weigh(
-    e: Emitter, rows: Value, stride: Value, count: Value, shares: Value, lanes: Value, out: Value
-) -> None:
-    """Sum of share * row over `count` rows, `stride` bytes apart, row by row: `lanes` floats to out."""
-    for size, done, chunks in _chunks(e, lanes):
-        with e.loop(chunks) as index:
-            start = e.b.shl(e.b.add(done, e.b.mul(index, e.number(size))), e.number(2))
-            kinds = [_WIDE] * (size // LANES) or [FLOAT]
-            totals = [e.variable(kind) for kind in kinds]
-            for kind, total in zip(kinds, totals, strict=True):  # a loop inside a loop begins anew
-                e.b.store(e.zero(kind), total)
-            base = e.b.add(rows, start)
-            with e.loop(count) as row:
-                at = e.b.mul(row, stride)
-                share = e.load(shares, FLOAT, e.b.shl(row, e.number(2)))
-                wide = share if size == 1 else e.splat(share, LANES)
-                for i, (kind, total) in enumerate(zip(kinds, totals, strict=True)):
-                    value = e.load(base, kind, e.b.add(at, e.number(64 * i)))
-                    e.b.store(e.fma(wide, value, e.b.load(total)), total)
-            for i, total in enumerate(totals):
-                e.store(e.b.load(total), out, e.b.add(start, e.number(64 * i)))
+def _weigh(heads: int) -> Callable[..., None]:
+    """Weighed sums of the same rows for `heads` heads; a row is read and widened once for all of them."""
+
+    def write(
+        e: Emitter, rows: Value, stride: Value, count: Value, shares: Value, lanes: Value, out: Value,
+        apart: Value, out_apart: Value,
+    ) -> None:  # fmt: skip
+        weights = [e.b.add(shares, e.b.mul(apart, e.number(h))) for h in range(heads)]
+        outs = [e.b.add(out, e.b.mul(out_apart, e.number(h))) for h in range(heads)]
+        for size, done, chunks in _chunks(e, lanes, 64 if heads == 4 else 128):
+            with e.loop(chunks) as index:
+                first = e.b.add(done, e.b.mul(index, e.number(size)))
+                start, base = e.b.shl(first, e.number(2)), e.b.add(rows, e.b.shl(first, e.number(1)))
+                kinds = [(_WIDE, vector(HALF, LANES))] * (size // LANES) or [(FLOAT, HALF)]
+                totals = [[e.variable(kind) for kind, _ in kinds] for _ in range(heads)]
+                for (kind, _), total in itertools.chain(*(zip(kinds, each, strict=True) for each in totals)):
+                    e.b.store(e.zero(kind), total)  # a loop inside a loop begins anew
+                with e.loop(count) as row:
+                    at = e.b.mul(row, stride)
+                    _fetch(e, [e.b.add(base, at)], stride, e.number(size))
+                    values = [
+                        _floats(e, base, e.b.add(at, e.number(32 * i)), stored)
+                        for i, (_, stored) in enumerate(kinds)
+                    ]
+                    for weight, of_head in zip(weights, totals, strict=True):
+                        share = e.load(weight, FLOAT, e.b.shl(row, e.number(2)))
+                        wide = share if size == 1 else e.splat(share, LANES)
+                        for value, total in zip(values, of_head, strict=True):
+                            e.b.store(e.fma(wide, value, e.b.load(total)), total)
+                for to, of_head in zip(outs, totals, strict=True):
+                    for i, total in enumerate(of_head):
+                        e.store(e.b.load(total), to, e.b.add(start, e.number(64 * i)))
+
+    return write
 
 
-def _chunks(e: Emitter, lanes: Value) -> list[tuple[int, Value, Value]]:
-    """Cut a row into chunks of 128, 16 and 1: (size, where they begin, how many)."""
+def _chunks(e: Emitter, lanes: Value, most: int) -> list[tuple[int, Value, Value]]:
+    """Cut a row into chunks of `most`, a power of two, 16 and 1: (size, where they begin, how many)."""
     found, done = [], e.number(0)
-    for size, shift in ((128, 7), (16, 4), (1, 0)):
+    for size, shift in ((most, most.bit_length() - 1), (16, 4), (1, 0)):
         chunks = e.b.lshr(e.b.sub(lanes, done), e.number(shift))
         found.append((size, done, chunks))
         done = e.b.add(done, e.b.shl(chunks, e.number(shift)))
     return found
 
 
-weigh = kernel(6, _weigh)  # (rows, stride, count, shares, lanes, out)
+# (rows, stride, count, shares, lanes, out, apart, out_apart): sum of share * row over `count` rows in
+# float16, `stride` bytes apart, row by row: `lanes` floats to out. apart, out_apart: bytes from the shares
+# and the sum of the first head to those of the second.
+weigh, weigh_of_two, weigh_of_four = (kernel(8, _weigh(heads)) for heads in (1, 2, 4))
 
 
 def _round_block(

@@ -8,8 +8,18 @@ import numpy as np
 from numba import njit, prange
 
 from refute_runtime.backends.simd.build import kernel
-from refute_runtime.backends.simd.lanes import dot_f32, exponentials, highest, scores, weigh
-from refute_runtime.backends.simd.scalars import address, exp, fma
+from refute_runtime.backends.simd.lanes import (
+    dot_f32,
+    exponentials,
+    highest,
+    scores,
+    scores_of_four,
+    scores_of_two,
+    weigh,
+    weigh_of_four,
+    weigh_of_two,
+)
+from refute_runtime.backends.simd.scalars import address, exp, fma, store_half
 
 SPLIT = 64  # rows that all heads of a group go through before the next ones: their keys fit a core's cache
 
@@ -85,7 +95,7 @@ def heads_of(
 
 
 @kernel(
-    "void(float32[:,:,::1], float32[:,:,::1], float32[:,:,::1], float32, float32[:,:,:,::1],"
+    "void(float32[:,:,::1], uint16[:,:,:], uint16[:,:,:], float32, float32[:,:,:,::1],"
     " float32[:,:,:,::1], float32[:,:,::1])",
     parallel=True, nogil=True, error_model="numpy",
 )  # fmt: skip
@@ -100,33 +110,49 @@ def attend(
 ) -> None:
     """Causal GQA of T queries over R rows, query t sees rows <= R - T + t: out (T, N, D).
 
-    Rows are cut where SPLIT divides their number, so a query meets the same parts whoever computed the rows;
-    a part gives its largest score, the total of its exponentials and the rows weighed by them, and the parts
-    are put together in order. sums (T, N, S, 2) and parts (T, N, S, D) are room for S of these.
+    Keys and values are the bits of float16. Rows are cut where SPLIT divides their number, so a query meets
+    the same parts whoever computed the rows; a part gives its largest score, the total of its exponentials
+    and the rows weighed by them, and the parts are put together in order. sums (T, N, S, 2) and parts (T, N,
+    S, D) are room for S of these.
     """
     T, N, D = q.shape
     R, G = k.shape[0], k.shape[1]
     P, splits = N // G, parts.shape[2]
-    stride = 4 * G * D
+    (k_stride, k_group, _), (v_stride, v_group, _) = k.strides, v.strides
     a_q, a_k, a_v, a_parts = address(q), address(k), address(v), address(parts)
     for task in prange(T * G * splits):
         g, s, t = task // (splits * T), task // T % splits, task % T  # tokens after one another share rows
         seen = max(R - T + t, 0) + 1
         count = min(seen - s * SPLIT, SPLIT)
         if count > 0:
-            room = np.empty(SPLIT + 2, np.float32)
-            room[SPLIT] = scale
-            shares, factor, top = address(room), address(room) + 4 * SPLIT, address(room) + 4 * SPLIT + 4
-            rows = s * SPLIT * stride + 4 * g * D
-            for p in range(P):
+            room = np.empty(4 * SPLIT + 2, np.float32)
+            room[4 * SPLIT] = scale
+            shares, factor = address(room), address(room) + 16 * SPLIT
+            keys, values = a_k + s * SPLIT * k_stride + g * k_group, a_v + s * SPLIT * v_stride + g * v_group
+            apart, parts_apart = 4 * SPLIT, 4 * splits * D
+            p = 0
+            while p < P:
+                together = 4 if P - p >= 4 else min(P - p, 2)
                 n = g * P + p
-                query = a_q + 4 * (t * N + n) * D
-                scores(a_k + rows, stride, count, query, D, factor, shares)
-                room[SPLIT + 1] = highest(shares, count)
-                sums[t, n, s, 0] = room[SPLIT + 1]
-                sums[t, n, s, 1] = exponentials(shares, count, top)
-                part = a_parts + 4 * ((t * N + n) * splits + s) * D
-                weigh(a_v + rows, stride, count, shares, D, part)
+                query, part = a_q + 4 * (t * N + n) * D, a_parts + 4 * ((t * N + n) * splits + s) * D
+                if together == 4:
+                    scores_of_four(keys, k_stride, count, query, D, factor, shares, apart)
+                elif together == 2:
+                    scores_of_two(keys, k_stride, count, query, D, factor, shares, apart)
+                else:
+                    scores(keys, k_stride, count, query, D, factor, shares, apart)
+                for h in range(together):
+                    top = highest(shares + h * apart, count)
+                    room[4 * SPLIT + 1] = top
+                    sums[t, n + h, s, 0] = top
+                    sums[t, n + h, s, 1] = exponentials(shares + h * apart, count, factor + 4)
+                if together == 4:
+                    weigh_of_four(values, v_stride, count, shares, D, part, apart, parts_apart)
+                elif together == 2:
+                    weigh_of_two(values, v_stride, count, shares, D, part, apart, parts_apart)
+                else:
+                    weigh(values, v_stride, count, shares, D, part, apart, parts_apart)
+                p += together
     for task in prange(T * N):
         t, n = task // N, task % N
         seen = max(R - T + t, 0) + 1
@@ -144,6 +170,15 @@ def attend(
                 row[i] = fma(part[i], share, row[i])
         for i in range(D):
             row[i] /= total
+
+
+@njit(nogil=True, error_model="numpy")
+def store_rows(rows: np.ndarray, to: np.ndarray) -> None:
+    """Write rows (G, D) as the bits of float16."""
+    for g in range(len(rows)):
+        base = address(to) + g * to.strides[0]
+        for i in range(rows.shape[1]):
+            store_half(base, i, rows[g, i])
 
 
 @njit(nogil=True, error_model="numpy")

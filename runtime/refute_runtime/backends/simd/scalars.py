@@ -54,6 +54,19 @@ def store_float(typing: Any, base: Any, index: Any, value: Any) -> Any:  # noqa:
 
 
 @intrinsic
+def store_half(typing: Any, base: Any, index: Any, value: Any) -> Any:  # noqa: ARG001
+    """Write a float32, rounded to float16, as element `index` behind an address."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Sequence[Value]) -> Value:  # noqa: ARG001
+        emitter = Emitter(builder)
+        half = builder.fptrunc(values[2], HALF)
+        emitter.store(half, values[0], builder.mul(values[1], emitter.number(2)))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.float32), codegen
+
+
+@intrinsic
 def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:  # noqa: ARG001
     """Multiply and add, rounded once: a * b + c of float32."""
 

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from refute_runtime.backends.simd.build import kernel
-from refute_runtime.backends.simd.layers import SPLIT, attend, choose, norm_row, prepare
+from refute_runtime.backends.simd.layers import SPLIT, attend, choose, norm_row, prepare, store_rows
 from refute_runtime.backends.simd.products import ARRAYS, Packed, multiply, pack_row, pack_swiglu
 from refute_runtime.backends.simd.scalars import fma
 
@@ -19,7 +19,7 @@ QKV, OUT, ROUTER, GATE_UP, DOWN = range(5)  # the products of a layer, of 3, 1, 
 
 _ROWS = "float32[:,::1]"
 _TABLE = "int64[:,::1]"
-_CACHE = "float32[:,:,:,::1]"
+_CACHE = "uint16[:,:,:,::1]"
 
 
 @njit(nogil=True, error_model="numpy")
@@ -68,11 +68,12 @@ def token(
 
     tables: (L, 8, 6), the matrices of each layer as `products` takes them; output: (1, 6). forms: (L + 1, 5,
     2), which forms of the values a product needs, rounded and as they are; chunks: (L + 1, 5), see
-    `products.multiply`; the last row of both is the output's. keys, values: (L,
-    capacity, G, D), whose row `past` is written. Also written: chosen and shares (L, K), gaps (L,).
+    `products.multiply`; the last row of both is the output's. keys, values: (L, G,
+    capacity, D), bits of float16, whose row `past` is written. Also written: chosen and shares (L, K), and
+    gaps (L,).
     """
     L, K = chosen.shape
-    H, G, D = x.shape[1], keys.shape[2], keys.shape[3]
+    H, G, D = x.shape[1], keys.shape[1], keys.shape[3]
     attended = int(tables[0, 0, 2])
     N, E, F = attended // D, int(tables[0, 4, 2]), int(tables[0, 5, 2])
     splits = past // SPLIT + 1
@@ -95,8 +96,10 @@ def token(
         pack_row(h[:H], 0, 0, 1, packed, form[QKV, 0], form[QKV, 1])
         multiply(table[0:3], H, one, alone, packed, both, chunk[QKV], plain_code)
         prepare(both[0], q[0], k, v, query_norms[layer], key_norms[layer], cos[0], sin[0], eps)
-        keys[layer, past], values[layer, past] = k, v
-        attend(q, keys[layer, : past + 1], values[layer, : past + 1], scale, sums, parts, heads)
+        k_of, v_of = keys[layer].transpose(1, 0, 2), values[layer].transpose(1, 0, 2)  # (capacity, G, D)
+        store_rows(k, k_of[past])
+        store_rows(v, v_of[past])
+        attend(q, k_of[: past + 1], v_of[: past + 1], scale, sums, parts, heads)
         pack_row(heads.reshape(attended), 0, 0, 1, packed, form[OUT, 0], form[OUT, 1])
         multiply(table[3:4], attended, one, alone, packed, added, chunk[OUT], plain_code)
         for i in range(H):
