@@ -5,7 +5,7 @@ import pytest
 from cuda_emulator import KERNELS, signatures
 from gguf import GGMLQuantizationType as TensorType
 
-from refute_runtime.backends.gpu import launches
+from refute_runtime.backends.gpu import decoding, launches
 from refute_runtime.backends.gpu.launches import Before, Grouping, Heads
 from refute_runtime.backends.gpu.layouts import Matrix, Rounded
 
@@ -57,6 +57,26 @@ CALLS = {
         device, FLOATS, 128, 8, 24, 16, x=24, grouping=GROUPING
     ),
     "weighted_sum": lambda device: launches.weighted_sum(device, 8, 16, 3, 8, 512, 24, 24),
+    "norm_multiply": lambda device: decoding.norm_multiply(device, 8, 16, 1e-6, (BLOCKS, FLOATS), 24),
+    "multiply_add": lambda device: decoding.multiply_add(device, BLOCKS, 8, 8, rounded=ROUNDED),
+    "attend_token": lambda device: decoding.attend_token(
+        device,
+        8,
+        HEADS,
+        (16, 24),
+        (32, 40),
+        1e-6,
+        48,
+        (56, 64),
+        decoding.Attention(99, 8, 16, 24),
+        72,
+        ROUNDED,
+    ),
+    "route_one": lambda device: decoding.route_one(device, 8, 16, 1e-6, FLOATS, 8, 24, 32, 40, 48, 56),
+    "gate_up": lambda device: decoding.gate_up(device, BLOCKS, BLOCKS, 8, 8, 16, chosen=24, rounded=ROUNDED),
+    "down_add": lambda device: decoding.down_add(
+        device, BLOCKS, 8, 16, 16, chosen=24, shares=32, rounded=ROUNDED
+    ),
     "choose": lambda device: launches.choose(device, 8, 151936, 16, 24, 64),
 }
 
