@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from refute_runtime.backends.gpu import launches
-from refute_runtime.backends.gpu.launches import TILE, Grouping
+from refute_runtime.backends.gpu.launches import TILE, WIDE_TILE, Grouping
 
 pytestmark = pytest.mark.usefixtures("cpu_kernels")
 
@@ -47,41 +47,46 @@ def test_routing_is_the_cpu_backends(room, case):
         np.testing.assert_array_equal(found, expected)
 
 
-def grouped(room, chosen, E):
-    choices, most = chosen.size, launches.most_tiles(chosen.size, E)
+def grouped(room, chosen, E, tile=TILE):
+    choices, most = chosen.size, launches.most_tiles(chosen.size, E, tile)
     to = Grouping(
         room.make(E, dtype=np.int64), room.make(choices, dtype=np.int64), room.make(most, 3, dtype=np.int64),
-        room.make(1, dtype=np.int64),
+        room.make(1, dtype=np.int64), tile,
     )  # fmt: skip
     launches.group(room.device, room.put(chosen), choices, E, to)
     return to
 
 
 @SAME_ROOM
-@given(choices=st.integers(1, 150), E=st.integers(1, 40), few=st.integers(1, 40), seed=st.integers(0, 99))
-def test_choices_are_grouped_by_expert_in_the_order_of_tokens(room, choices, E, few, seed):
+@given(
+    choices=st.integers(1, 150), E=st.integers(1, 40), few=st.integers(1, 40), seed=st.integers(0, 99),
+    tile=st.sampled_from([TILE, WIDE_TILE]),
+)  # fmt: skip
+def test_choices_are_grouped_by_expert_in_the_order_of_tokens(room, choices, E, few, seed, tile):
     chosen = np.random.default_rng(seed).integers(0, min(E, few), choices)
-    to = grouped(room, chosen, E)
+    to = grouped(room, chosen, E, tile)
     order = room.take(to.order, choices, dtype=np.int64)
     np.testing.assert_array_equal(order, np.argsort(chosen, kind="stable"))
     count = room.take(to.tile_count, 1, dtype=np.int64)[0]
-    tiles = room.take(to.tiles, launches.most_tiles(choices, E), 3, dtype=np.int64)[:count]
+    tiles = room.take(to.tiles, launches.most_tiles(choices, E, tile), 3, dtype=np.int64)[:count]
     done = 0
     for expert, first, many in tiles:
         assert first == done
-        assert 1 <= many <= TILE
+        assert 1 <= many <= tile
         assert (chosen[order[first : first + many]] == expert).all()
         done += many
     assert done == choices
-    assert count == sum(-(-n // TILE) for n in np.bincount(chosen))
+    assert count == sum(-(-n // tile) for n in np.bincount(chosen))
 
 
 @pytest.mark.parametrize(
     "kind", [TensorType.Q4_K, TensorType.Q8_0, TensorType.F16], ids=lambda kind: kind.name
 )
-@pytest.mark.parametrize("together", [False, True])
-def test_each_choice_is_multiplied_by_its_experts_matrix(room, kind, together):
-    T, K, E, C, rows, rng = 7, 3, 4, 256, 6, np.random.default_rng(3)
+@pytest.mark.parametrize("tile", [1, TILE, WIDE_TILE])
+def test_each_choice_is_multiplied_by_its_experts_matrix(room, kind, tile):
+    if kind is TensorType.F16 and tile == WIDE_TILE:
+        pytest.skip("tensor cores multiply blocks only")
+    T, K, E, C, rows, rng = 27, 3, 4, 256, 22, np.random.default_rng(3)
     raw = q8_reference.random_rows(kind, E * rows, C, rng).reshape(E, rows, -1)
     x = rng.standard_normal((T, C)).astype(np.float32)
     chosen = np.sort(np.array([rng.permutation(E)[:K] for _ in range(T)]), axis=1)
@@ -89,7 +94,7 @@ def test_each_choice_is_multiplied_by_its_experts_matrix(room, kind, together):
     launches.round_rows(room.device, address, T, rounded)
     launches.expert_multiply(
         room.device, room.matrix(raw, kind, C), E, room.put(chosen), T * K, out, per=K, rounded=rounded,
-        x=address, grouping=grouped(room, chosen, E) if together else None, stride=2 * rows, column=rows,
+        x=address, grouping=None if tile == 1 else grouped(room, chosen, E, tile), stride=2 * rows, column=rows,
     )  # fmt: skip
     expected = np.array(
         [q8_reference.product(raw[e], kind, x[t : t + 1])[0] for t in range(T) for e in chosen[t]]

@@ -1,5 +1,7 @@
 """What launches hand to kernels fits the kernels' own signatures; what no kernel can do is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from cuda_emulator import KERNELS, signatures
@@ -56,6 +58,10 @@ CALLS = {
     "expert_multiply_8": lambda device: launches.expert_multiply(
         device, FLOATS, 128, 8, 24, 16, x=24, grouping=GROUPING
     ),
+    "expert_multiply_tiles": lambda device: launches.expert_multiply(
+        device, BLOCKS, 128, 8, 24, 16, rounded=ROUNDED, grouping=replace(GROUPING, tile=launches.WIDE_TILE)
+    ),
+    "multiply_tiles": lambda device: launches.multiply(device, BLOCKS, 33, 8, rounded=ROUNDED),
     "weighted_sum": lambda device: launches.weighted_sum(device, 8, 16, 3, 8, 512, 24, 24),
     "norm_multiply": lambda device: decoding.norm_multiply(device, 8, 16, 1e-6, (BLOCKS, FLOATS), 24),
     "multiply_add": lambda device: decoding.multiply_add(device, BLOCKS, 8, 8, rounded=ROUNDED),
@@ -110,10 +116,11 @@ def test_every_row_has_lanes():
     ]
 
 
-def test_tiles_have_room_in_the_worst_case():
-    for counts in ([1] * 5, [9, 1, 1], [8, 8], [1, 7, 9, 17]):
-        needed = sum(-(-count // launches.TILE) for count in counts)
-        assert needed <= launches.most_tiles(sum(counts), len(counts)) <= sum(counts)
+@pytest.mark.parametrize("tile", [launches.TILE, launches.WIDE_TILE])
+def test_tiles_have_room_in_the_worst_case(tile):
+    for counts in ([1] * 5, [9, 1, 1], [8, 8], [1, 7, 9, 17], [33, 1, 64]):
+        needed = sum(-(-count // tile) for count in counts)
+        assert needed <= launches.most_tiles(sum(counts), len(counts), tile) <= sum(counts)
 
 
 @pytest.mark.parametrize(

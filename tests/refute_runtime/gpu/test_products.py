@@ -37,7 +37,7 @@ def multiplied(room, raw, kind, x, **more):
     return found[:, 2:-1]
 
 
-@pytest.mark.parametrize("T", [1, 3, 9])
+@pytest.mark.parametrize("T", [1, 3, 9, 13, 41])
 @pytest.mark.parametrize(("kind", "columns"), SHAPES, ids=lambda value: getattr(value, "name", value))
 def test_products_are_those_of_the_cpu_backend(room, kind, columns, T):
     rng = np.random.default_rng(T)
@@ -48,9 +48,9 @@ def test_products_are_those_of_the_cpu_backend(room, kind, columns, T):
 @pytest.mark.parametrize("kind", layouts.TYPES, ids=lambda kind: kind.name)
 def test_tokens_together_are_tokens_alone(room, kind):
     rng = np.random.default_rng(5)
-    raw, x = random_rows(kind, 5, 256, rng), activations(11, 256, rng)
+    raw, x = random_rows(kind, 5, 256, rng), activations(70, 256, rng)
     together = multiplied(room, raw, kind, x)
-    for start, end in ((0, 1), (1, 4), (4, 5), (5, 11)):
+    for start, end in ((0, 1), (1, 4), (4, 5), (5, 11), (11, 43), (43, 70)):
         np.testing.assert_array_equal(multiplied(room, raw, kind, x[start:end]), together[start:end])
 
 
@@ -66,5 +66,7 @@ def test_integers_at_their_limits_are_exact(room):
             blocks[:, :, at : at + 2] = one
         if kind is TensorType.Q6_K:
             blocks[:, :, :192] = 0
-        x = np.full((2, 512), 3, np.float32) * np.array([[1], [-1]], np.float32)
-        np.testing.assert_array_equal(multiplied(room, raw, kind, x), product(raw, kind, x))
+        x = np.full((14, 512), 3, np.float32) * np.array([[1], [-1]] * 7, np.float32)
+        expected = product(raw, kind, x)
+        np.testing.assert_array_equal(multiplied(room, raw, kind, x), expected)
+        np.testing.assert_array_equal(multiplied(room, raw, kind, x[:2]), expected[:2])

@@ -15,8 +15,9 @@ SPLIT = 64  # rows of the cache in a part of attention
 STATE = 4  # int64 that say what is decoded: the places of these four
 TOKEN, POSITION, LENGTH, STEP = range(STATE)
 ENTRY = 4  # int64 of an entry of the ring that `choose` writes
-TILE = 8  # choices of one expert that are computed together
+TILE, WIDE_TILE = 8, 32  # choices of one expert that are computed together, and by tensor cores
 _WARPS = 4  # of a block that multiplies
+_MANY = 12  # tokens from which on tensor cores are worth it: a tile of theirs is computed whole
 HEADS_AT_ONCE = 8  # query heads of one kv head that are computed together
 NOTHING = Rounded(0, 0, 0, 0)
 
@@ -51,12 +52,16 @@ class Heads:
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """Choices by expert, int64 at: counts (E,), order (T * K,), tiles (most_tiles, 3), their number."""
+    """Choices by expert, int64 at: counts (E,), order (T * K,), tiles (most_tiles, 3), their number.
+
+    tile: choices of a tile, TILE or, for tensor cores, WIDE_TILE; matrices of floats have TILE only.
+    """
 
     counts: int
     order: int
     tiles: int
     tile_count: int
+    tile: int = TILE
 
 
 def embed(device: Device, table: Matrix, tokens: int, T: int, out: int) -> None:
@@ -121,11 +126,13 @@ def multiply(
     stride: 0 for the matrix's rows.
     """
     check_read(matrix, rounded, x)
+    if T >= _MANY and not matrix.floats:
+        tiled = (*_stored(matrix), *_rounded(rounded), T, out, stride or matrix.rows, column)
+        grid = (-(-matrix.rows // (16 * _WARPS)), -(-T // WIDE_TILE), 1)
+        device.launch("multiply_tiles", grid, (32 * _WARPS, 1, 1), tiled)
+        return
     width = 1 if T == 1 else 4 if T <= 4 else 8
-    arguments = (
-        matrix.kind.value, matrix.address, matrix.row_bytes, matrix.rows, matrix.columns,
-        rounded.q, rounded.d, rounded.sums, x, T, out, stride or matrix.rows, column,
-    )  # fmt: skip
+    arguments = (*_stored(matrix), *_rounded(rounded), x, T, out, stride or matrix.rows, column)
     grid = (_row_blocks(matrix), -(-T // width), 1)
     device.launch(f"multiply_{width}", grid, (32 * _WARPS, 1, 1), arguments)
 
@@ -206,15 +213,15 @@ def route(device: Device, logits: int, T: int, E: int, K: int, chosen: int, shar
     device.launch("route", (T, 1, 1), (32, 1, 1), (logits, E, K, chosen, shares, gaps))
 
 
-def most_tiles(choices: int, E: int) -> int:
+def most_tiles(choices: int, E: int, tile: int = TILE) -> int:
     """Tiles that so many choices can need: one to each expert chosen, and the full ones."""
-    return min(choices, E + choices // TILE)
+    return min(choices, E + choices // tile)
 
 
 def group(device: Device, chosen: int, choices: int, E: int, to: Grouping) -> None:
     """Put choices (T, K) of one expert side by side."""
     device.launch("count", (E, 1, 1), (32, 1, 1), (chosen, choices, to.counts))
-    arguments = (chosen, choices, to.counts, to.order, to.tiles, to.tile_count)
+    arguments = (chosen, choices, to.counts, to.tile, to.order, to.tiles, to.tile_count)
     device.launch("arrange", (E, 1, 1), (32, 1, 1), arguments)
 
 
@@ -236,20 +243,24 @@ def expert_multiply(
     """Multiply each choice by its expert's matrix: out (choices, stride) from `column` on.
 
     matrices: E of them. chosen (choices,) int64. per: choices that read one row of the activations, K where
-    these are tokens. grouping: of `group`, to read a matrix once for eight choices.
+    these are tokens. grouping: of `group`, to read a matrix once for a tile of choices.
     """
     check_read(matrices, rounded, x)
-    common = (
-        matrices.kind.value, matrices.address, matrices.row_bytes, matrices.rows, matrices.columns,
-        rounded.q, rounded.d, rounded.sums, x,
-    )  # fmt: skip
+    common = (*_stored(matrices), *_rounded(rounded))
     to = (per, out, stride or matrices.rows, column)
     rows, block = _row_blocks(matrices), (32 * _WARPS, 1, 1)
     if grouping is None:
-        device.launch("expert_multiply_1", (rows, choices, 1), block, (*common, chosen, *to))
+        device.launch("expert_multiply_1", (rows, choices, 1), block, (*common, x, chosen, *to))
         return
     by = (grouping.order, grouping.tiles, grouping.tile_count)
-    device.launch("expert_multiply_8", (rows, most_tiles(choices, E), 1), block, (*common, *by, *to))
+    tiles = most_tiles(choices, E, grouping.tile)
+    if grouping.tile == TILE:
+        device.launch("expert_multiply_8", (rows, tiles, 1), block, (*common, x, *by, *to))
+        return
+    if matrices.floats:
+        raise ValueError(f"matrices of {matrices.kind.name} in tiles of {grouping.tile}, expected {TILE}")
+    rows = -(-matrices.rows // (16 * _WARPS))
+    device.launch("expert_multiply_tiles", (rows, tiles, 1), block, (*common, *by, *to))
 
 
 def weighted_sum(
@@ -271,6 +282,14 @@ def choose(device: Device, logits: int, V: int, state: int, ring: int = 0, entri
 
 def _blocks(columns: int) -> int:
     return -(-columns // BLOCK)
+
+
+def _stored(matrix: Matrix) -> tuple[int, int, int, int, int]:
+    return (matrix.kind.value, matrix.address, matrix.row_bytes, matrix.rows, matrix.columns)
+
+
+def _rounded(rounded: Rounded) -> tuple[int, int, int]:
+    return (rounded.q, rounded.d, rounded.sums)
 
 
 def _row_blocks(matrix: Matrix) -> int:

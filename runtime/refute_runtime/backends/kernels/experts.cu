@@ -25,25 +25,25 @@ extern "C" __global__ void __launch_bounds__(32) count(const i64* chosen, i64 ch
 }
 
 // Put choices of one expert side by side, in the order of tokens whatever the GPU does first. order int64
-// (choices,): choices expert by expert; tiles int64 (., 3): expert, where its up to 8 choices begin in order,
+// (choices,): choices expert by expert; tiles int64 (., 3): expert, where its up to `most` choices begin in order,
 // how many; tile_count int64 (1,). counts: of `count`. Grid: (E,), 32 threads.
 extern "C" __global__ void __launch_bounds__(32) arrange(
-    const i64* chosen, i64 choices, const i64* counts, i64* order, i64* tiles, i64* tile_count
+    const i64* chosen, i64 choices, const i64* counts, i64 most, i64* order, i64* tiles, i64* tile_count
 ) {
     const int lane = threadIdx.x;
     const i64 expert = blockIdx.x, E = gridDim.x;
     i64 start = 0, tile = 0, all_tiles = 0;
     for (i64 e = 0; e < E; e++) {
-        const i64 of = (counts[e] + TILE - 1) / TILE;
+        const i64 of = (counts[e] + most - 1) / most;
         if (e < expert) start += counts[e], tile += of;
         all_tiles += of;
     }
     const i64 own = counts[expert];
-    for (i64 i = lane; i * TILE < own; i += 32) {
+    for (i64 i = lane; i * most < own; i += 32) {
         i64* const to = tiles + 3 * (tile + i);
         to[0] = expert;
-        to[1] = start + i * TILE;
-        to[2] = own - i * TILE < TILE ? own - i * TILE : TILE;
+        to[1] = start + i * most;
+        to[2] = own - i * most < most ? own - i * most : most;
     }
     if (lane == 0 && expert == 0) *tile_count = all_tiles;
     i64 next = start;
