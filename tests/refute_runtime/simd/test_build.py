@@ -75,22 +75,6 @@ def test_vnni_needs_every_feature(missing):
     assert build.Processor("x", frozenset(VNNI - {missing})).path == "portable"
 
 
-@pytest.mark.parametrize(
-    ("system", "environ", "expected"),
-    [
-        ("Linux", {"XDG_CACHE_HOME": "/x"}, "/x"),
-        ("Linux", {"XDG_CACHE_HOME": "relative"}, "/home/me/.cache"),
-        ("Linux", {}, "/home/me/.cache"),
-        ("Darwin", {"XDG_CACHE_HOME": "/x"}, "/home/me/Library/Caches"),
-        ("Windows", {"LOCALAPPDATA": "/local"}, "/local"),
-        ("Windows", {}, "/home/me/AppData/Local"),
-    ],
-)
-def test_the_users_cache(system, environ, expected, monkeypatch):
-    monkeypatch.setenv("HOME", "/home/me")
-    assert build.user_cache(environ, system) == Path(expected)
-
-
 def test_two_processes_compile_at_once_and_a_third_takes_what_they_kept(script):
     both = [script(), script()]
     first, second = map(answer, both)

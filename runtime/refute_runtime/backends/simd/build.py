@@ -13,12 +13,14 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
+
+from refute_runtime.places import user_cache
 
 CodePath = Literal["vnni", "portable"]
 Progress = Callable[[int, int, str], None]
@@ -251,19 +253,6 @@ def folder() -> Folder:
         )
     prune(place, _KEPT)
     return Folder(path)
-
-
-def user_cache(environ: Mapping[str, str], system: str) -> Path:
-    """Where programs keep what they can make again, by the customs of the system.
-
-    Raises RuntimeError where there is no such place.
-    """
-    if system == "Windows":
-        return Path(environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    if system == "Darwin":
-        return Path.home() / "Library" / "Caches"
-    named = Path(environ.get("XDG_CACHE_HOME", ""))
-    return named if named.is_absolute() else Path.home() / ".cache"  # by its specification
 
 
 def prune(place: Path, kept: int) -> None:
