@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 import q8_reference
-from gguf import GGMLQuantizationType as TensorType
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from refute_runtime.backends.gpu import launches
+from refute_runtime.backends.gpu import launches, layouts
 from refute_runtime.backends.gpu.launches import TILE, WIDE_TILE, Grouping
 
 pytestmark = pytest.mark.usefixtures("cpu_kernels")
@@ -80,12 +79,12 @@ def test_choices_are_grouped_by_expert_in_the_order_of_tokens(room, choices, E, 
 
 
 @pytest.mark.parametrize(
-    "kind", [TensorType.Q4_K, TensorType.Q8_0, TensorType.F16], ids=lambda kind: kind.name
-)
-@pytest.mark.parametrize("tile", [1, TILE, WIDE_TILE])
+    ("kind", "tile"),
+    [(kind, tile) for kind in layouts.TYPES for tile in (1, TILE, WIDE_TILE)
+     if tile < WIDE_TILE or kind not in layouts.FLOATS],
+    ids=lambda value: getattr(value, "name", value),
+)  # fmt: skip
 def test_each_choice_is_multiplied_by_its_experts_matrix(room, kind, tile):
-    if kind is TensorType.F16 and tile == WIDE_TILE:
-        pytest.skip("tensor cores multiply blocks only")
     T, K, E, C, rows, rng = 27, 3, 4, 256, 22, np.random.default_rng(3)
     raw = q8_reference.random_rows(kind, E * rows, C, rng).reshape(E, rows, -1)
     x = rng.standard_normal((T, C)).astype(np.float32)
@@ -94,7 +93,8 @@ def test_each_choice_is_multiplied_by_its_experts_matrix(room, kind, tile):
     launches.round_rows(room.device, address, T, rounded)
     launches.expert_multiply(
         room.device, room.matrix(raw, kind, C), E, room.put(chosen), T * K, out, per=K, rounded=rounded,
-        x=address, grouping=None if tile == 1 else grouped(room, chosen, E, tile), stride=2 * rows, column=rows,
+        x=address, grouping=None if tile == 1 else grouped(room, chosen, E, tile), stride=2 * rows,
+        column=rows,
     )  # fmt: skip
     expected = np.array(
         [q8_reference.product(raw[e], kind, x[t : t + 1])[0] for t in range(T) for e in chosen[t]]
