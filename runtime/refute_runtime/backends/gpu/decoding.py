@@ -20,7 +20,7 @@ from refute_runtime.backends.gpu.layouts import BLOCK, Matrix, Rounded
 
 MOST_COLUMNS = 16384  # activations that a block of threads has room for
 BLOCKS_OF_THREADS = 264  # two to each multiprocessor of an H100 or H200; other devices have fewer of them
-_MERGED = 32  # splits that the last block of threads merges; more are merged by a kernel of their own
+_MERGED = 128  # splits that the last block of threads merges; more are merged by a kernel of their own
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,18 +153,40 @@ extern "C" __global__ void __launch_bounds__(128) attend(
 extern "C" __global__ void __launch_bounds__(128) merge(
     const float* sums, const float* parts, i64 S, i64 D, const i64* length, i64 before, float* out
 ) {
+    __shared__ float tops[4], shares[128], totals[128];
+    const int thread = threadIdx.x, lane = thread & 31;
     const i64 N = gridDim.x, t = blockIdx.y, head = t * N + blockIdx.x;
-    const i64 used = (rows_seen(length, before, t) + SPLIT - 1) / SPLIT;
+    const int used = (int)((rows_seen(length, before, t) + SPLIT - 1) / SPLIT);
     const float* const own = sums + head * S * 2;
+    const float* const from = parts + head * S * D;
     float top = BELOW_ALL;
-    for (i64 s = 0; s < used; s++) top = own[2 * s] > top ? own[2 * s] : top;
-    for (i64 i = threadIdx.x; i < D; i += 128) {
-        float total = 0.0f, value = 0.0f;
-        for (i64 s = 0; s < used; s++) {
-            const float share = exponential(__fadd_rn(own[2 * s], -top));
-            total = __fmaf_rn(own[2 * s + 1], share, total);
-            value = __fmaf_rn(parts[(head * S + s) * D + i], share, value);
+    for (int s = thread; s < used; s += 128) top = own[2 * s] > top ? own[2 * s] : top;
+    top = warp_highest(top);
+    if (lane == 0) tops[thread >> 5] = top;
+    __syncthreads();
+    top = warp_highest(tops[lane & 3]);
+    float total = 0.0f, value[2] = {};
+    for (int begin = 0; begin < used; begin += 128) {
+        const int some = used - begin < 128 ? used - begin : 128;
+        __syncthreads();
+        if (thread < some) {
+            shares[thread] = exponential(__fadd_rn(own[2 * (begin + thread)], -top));
+            totals[thread] = own[2 * (begin + thread) + 1];
         }
-        out[head * D + i] = __fdiv_rn(value, total);
+        __syncthreads();
+#pragma unroll 8
+        for (int i = 0; i < some; i++) {
+            total = __fmaf_rn(totals[i], shares[i], total);
+#pragma unroll
+            for (int m = 0; m < 2; m++) {
+                const int at = thread + 128 * m;
+                if (at < D) value[m] = __fmaf_rn(from[(begin + i) * D + at], shares[i], value[m]);
+            }
+        }
+    }
+#pragma unroll
+    for (int m = 0; m < 2; m++) {
+        const int at = thread + 128 * m;
+        if (at < D) out[head * D + at] = __fdiv_rn(value[m], total);
     }
 }
