@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from refute_runtime.backends.base import Backend, Cache
-from refute_runtime.cache import KVCache
 from refute_runtime.config import ModelConfig
 
 _MANY = 32  # tokens whose forward may take a while
@@ -89,8 +88,8 @@ class Model:
         T = len(tokens)
         past = cache.length
         positions = cache.positions(T)  # (T,)
-        if T == 1 and (one := self._one(tokens[0], positions, cache, routing)) is not None:
-            return one
+        if (whole := self._whole(tokens, positions, cache, last_only, routing)) is not None:
+            return whole
         moe_layers = dense_layers = experts_run = cache_positions_read = guards_fired = 0
         decided: list[LayerRouting] = []
 
@@ -132,24 +131,25 @@ class Model:
             tuple(decided) if routing else None,
         )
 
-    def _one(self, token: int, positions: np.ndarray, cache: Cache, routing: bool) -> Forward | None:
-        """Compute one token in one call, where the backend itself can and the cache is a plain one.
+    def _whole(
+        self, tokens: Sequence[int], positions: np.ndarray, cache: Cache, last_only: bool, routing: bool
+    ) -> Forward | None:
+        """Let the backend compute by itself, where it can; the bits are those of the operations.
 
-        The bits are those of the operations. A wrapper of either is asked operation by operation: it is
-        looked for in the type, as a wrapper passes on what it does not define.
+        A wrapped backend is asked operation by operation: `whole` is looked for in the type, as a wrapper
+        passes on what it does not define. Of a wrapped cache, a backend itself computes nothing.
         """
-        whole = getattr(type(self.backend), "token", None)
-        if whole is None or type(cache) is not KVCache:
-            return None
-        past = cache.length
-        done = whole(self.backend, token, positions, cache)
+        whole = getattr(type(self.backend), "whole", None)
+        past, T = cache.length, len(tokens)
+        done = None if whole is None else whole(self.backend, tokens, positions, cache, last_only)
         if done is None:
             return None
-        cache.advance(1)
-        layers, experts = len(done.experts), np.count_nonzero(done.experts >= 0)
+        cache.advance(T)
+        layers, K = done.experts.shape[0], done.experts.shape[2]
         off = not np.isfinite(done.logits).all()
-        counters = Counters(1, layers, 0, int(experts), layers * past, int(off))
+        moe, run = (layers, np.count_nonzero(done.experts >= 0)) if K else (0, 0)
+        counters = Counters(1, moe, layers - moe, int(run), layers * past, int(off))
         if not routing:
             return Forward(done.logits, counters, None)
-        of_layers = zip(done.experts[:, None], done.weights[:, None], done.gap[:, None], strict=True)
+        of_layers = zip(done.experts, done.weights, done.gap, strict=True)
         return Forward(done.logits, counters, tuple(LayerRouting(*decided) for decided in of_layers))

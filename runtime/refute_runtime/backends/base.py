@@ -16,9 +16,11 @@ Array = Any  # numpy.ndarray or cupy.ndarray: there is no common static type
 
 
 @dataclass(frozen=True, slots=True)
-class TokenForward:
-    """What one token gave that was computed in one call: logits (1, V), and of each of L layers what its
-    router said: experts (L, K), ascending, their weights (L, K), gap (L,).
+class WholeForward:
+    """What a forward gave that a backend computed by itself, not operation by operation.
+
+    logits: (T, V), or (1, V) of the last token. Of each of L layers what its router said: experts (L, T, K),
+    ascending, their weights (L, T, K), gap (L, T); K = 0 in a model without routers.
     """
 
     logits: np.ndarray

@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 from gguf import GGMLQuantizationType as TensorType
 
-from refute_runtime.backends.base import Array, TokenForward
+from refute_runtime.backends.base import Array, WholeForward
 from refute_runtime.backends.matrices import Matrices, Tables, room, room_bytes, rows_at_once
 from refute_runtime.backends.simd import build, fused, layers, products
 from refute_runtime.backends.simd.lanes import LANES
@@ -141,15 +141,21 @@ class CpuBackend:
         attention += min(tokens * parts, max(_QUERIES, parts))
         return self._weights.resident, max(forward, attention) + 12 * tokens * H + 4 * config.vocabulary
 
-    def token(self, token: int, positions: np.ndarray, cache: KVCache) -> TokenForward | None:
-        """Compute a token in one call, where every layer has experts; else None, and nothing was done."""
-        if not self._config.moe:
+    def whole(
+        self,
+        tokens: Sequence[int],
+        positions: np.ndarray,
+        cache: KVCache,
+        last_only: bool,  # noqa: ARG002 (there is only one)
+    ) -> WholeForward | None:
+        """Compute one token in one call, where every layer has experts; else None, and nothing was done."""
+        if len(tokens) != 1 or not self._config.moe or type(cache) is not KVCache:
             return None
         whole = self._whole.get(self.threads)
         if whole is None:
             whole = self._whole[self.threads] = WholeToken(self._config, self._tables, self.threads)
         rotation = self._rotation(positions)
-        return whole.run(self.embed([token]), rotation, cache, plain_code=self.path == "portable")
+        return whole.run(self.embed(tokens), rotation, cache, plain_code=self.path == "portable")
 
     def embed(self, tokens: Sequence[int]) -> Array:
         """Rows of the embedding: (T, H)."""

@@ -5,7 +5,7 @@ Letters as in `backends/base.py`; L layers.
 
 import numpy as np
 
-from refute_runtime.backends.base import TokenForward
+from refute_runtime.backends.base import WholeForward
 from refute_runtime.backends.matrices import Matrices, Tables, room, rows_at_once
 from refute_runtime.backends.simd import token
 from refute_runtime.cache import KVCache
@@ -53,7 +53,7 @@ class WholeToken:
 
     def run(
         self, x: np.ndarray, rotation: tuple[np.ndarray, np.ndarray], cache: KVCache, *, plain_code: bool
-    ) -> TokenForward:
+    ) -> WholeForward:
         """From the embedded token x (1, H), which is overwritten. Raises `ContextOverflow`."""
         config = self._config
         past = cache.length
@@ -66,7 +66,7 @@ class WholeToken:
             *rotation, np.float32(config.rms_eps), keys, values, past, np.float32(config.head_dim**-0.5),
             self._room, self._experts_room, chosen, shares, gaps, logits, plain_code,
         )  # fmt: skip
-        return TokenForward(logits, chosen, shares, gaps)
+        return WholeForward(logits, chosen[:, None], shares[:, None], gaps[:, None])
 
 
 def _forms(found: list[Matrices]) -> list[tuple[bool, bool]]:
