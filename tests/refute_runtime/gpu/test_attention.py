@@ -94,6 +94,14 @@ def test_any_number_of_rows_gives_the_cpu_backends_bits(room, T, before, more, s
     np.testing.assert_array_equal(found, q8_reference.attention(q, k, v, before))
 
 
+def test_more_splits_than_are_merged_at_once(room):
+    of, before = Heads(1, 1, 16), 130 * SPLIT + 5
+    q, *kv = noise(1, 1, 16), *(noise(before + 1, 1, 16, seed=s).astype(np.float16) for s in (1, 2))
+    np.testing.assert_array_equal(
+        attended(room, q, *kv, of, before, 131), q8_reference.attention(q, *kv, before)
+    )
+
+
 def test_what_is_no_number_stays_none(room):
     of = Heads(2, 1, 16)
     q, k, v = (

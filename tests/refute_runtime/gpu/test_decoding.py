@@ -78,7 +78,7 @@ def test_projection_and_residual(room, kind):
     np.testing.assert_array_equal(room.take(out, 19), x + q8_reference.product(raw, kind, y)[0])
 
 
-@pytest.mark.parametrize("length", [0, 1, SPLIT - 1, SPLIT, 2 * SPLIT + 9])
+@pytest.mark.parametrize("length", [0, 1, SPLIT - 1, SPLIT, 2 * SPLIT + 9, SPLIT * SPLIT + 70])
 @pytest.mark.parametrize(
     ("of", "merged"),
     [
