@@ -84,8 +84,9 @@ class EmulatedDevice:
             to.with_suffix(".cpp").write_text("\n".join(parts), encoding="utf-8")
             command = ["g++", *FLAGS, *PROCESSOR, f"{to}.cpp", "-o", f"{to}.so"]
             running.append((to, signatures(text), subprocess.Popen(command)))
-        for to, known, process in running:
-            assert process.wait() == 0, f"{to.name}.cu does not compile for the host"
+        failed = [to.name for to, _, process in running if process.wait()]
+        assert not failed, f"{failed} do not compile for the host"
+        for to, known, _ in running:
             library = ctypes.CDLL(f"{to}.so")
             for name, kinds in known.items():
                 self._kernels[name] = getattr(library, f"launch_{name}"), kinds

@@ -86,7 +86,7 @@ def test_projection_and_residual(room, kind):
         (Heads(6, 2, 16), 32),
         (Heads(32, 2, 32), 32),
         (Heads(9, 1, 256), 32),
-        (Heads(8, 2, 64), 1),
+        (Heads(8, 2, 64), 0),
     ],
     ids=str,
 )

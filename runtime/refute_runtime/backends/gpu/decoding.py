@@ -20,7 +20,7 @@ from refute_runtime.backends.gpu.layouts import BLOCK, Matrix, Rounded
 
 MOST_COLUMNS = 16384  # activations that a block of threads has room for
 BLOCKS_OF_THREADS = 264  # two to each multiprocessor of an H100 or H200; other devices have fewer of them
-_MERGED = 128  # splits that the last block of threads merges; more are merged by a kernel of their own
+_MERGED = 16  # splits that the last block of threads merges; more are merged by a kernel of their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +89,11 @@ def attend_token(
     weights: of the norms of q and k. tables: cosine and sine (., D / 2) by position. cache: keys and values
     (., G, D) float16, where row LENGTH is written.
     """
-    columns = of.N * of.D
-    if rounded.q and rounded.columns != columns:
-        raise ValueError(f"rounded rows of {rounded.columns} columns, expected {columns}")
+    launches.check_rounded(rounded, of.N * of.D)
     P = of.N // of.G
     sizes = {min(P, HEADS_AT_ONCE) * of.D, P * of.D, P % HEADS_AT_ONCE * of.D}
-    merged, whole = room.splits <= _MERGED, not any(size % BLOCK for size in sizes)
-    to = rounded if merged and whole else NOTHING
+    merged = room.splits <= _MERGED and not (rounded.q and any(size % BLOCK for size in sizes))
+    to = rounded if merged else NOTHING
     arguments = (
         both, of.N, of.G, of.D, *weights, *tables, np.float32(eps), np.float32(of.D**-0.5), state, *cache,
         room.sums, room.parts, room.counters if merged else 0, out, to.q, to.d, to.sums,
@@ -103,9 +101,7 @@ def attend_token(
     device.launch("attend_token", (room.splits, groups(of), 1), (256, 1, 1), arguments)
     if not merged:
         before = Before(address=state + 8 * LENGTH)
-        launches.merge(device, 1, of, before, room.splits, room.sums, room.parts, out)
-    if rounded.q and not to.q:
-        launches.round_rows(device, out, 1, rounded)
+        launches.merge(device, 1, of, before, room.splits, room.sums, room.parts, out, rounded)
 
 
 def route_one(
@@ -131,8 +127,7 @@ def route_one(
     launches.check_experts(router.rows, K)
     if not router.floats:
         raise ValueError(f"a router of {router.kind.name}, expected F32, F16 or BF16")
-    if rounded.q and rounded.columns != router.columns:
-        raise ValueError(f"rounded rows of {rounded.columns} columns, expected {router.columns}")
+    launches.check_rounded(rounded, router.columns)
     arguments = (
         x, weight, np.float32(eps), router.columns, router.kind.value, router.address, router.row_bytes, K,
         logits, chosen, shares, gaps, normed, rounded.q, rounded.d, rounded.sums, counters,

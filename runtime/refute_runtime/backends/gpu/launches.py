@@ -18,6 +18,7 @@ ENTRY = 4  # int64 of an entry of the ring that `choose` writes
 TILE, WIDE_TILE = 8, 32  # choices of one expert that are computed together, and by tensor cores
 _WARPS = 4  # of a block that multiplies
 _MANY = 12  # tokens from which on tensor cores are worth it: a tile of theirs is computed whole
+_QUERIES = 4  # tokens that read a split together
 HEADS_AT_ONCE = 8  # query heads of one kv head that are computed together
 NOTHING = Rounded(0, 0, 0, 0)
 
@@ -76,7 +77,7 @@ def rms_norm(
     device: Device, x: int, weight: int, eps: float, T: int, H: int, out: int = 0, rounded: Rounded = NOTHING
 ) -> None:
     """RMSNorm of x (T, H) into out (T, H), and rounded, each where it is given."""
-    _rounds(rounded, H)
+    check_rounded(rounded, H)
     arguments = (x, weight, np.float32(eps), H, out, rounded.q, rounded.d, rounded.sums)
     device.launch("rms_norm", (T, 1, 1), (256, 1, 1), arguments)
 
@@ -99,7 +100,7 @@ def swiglu(
     rounded: Rounded = NOTHING,
 ) -> None:
     """silu(gate) * up of rows of F, `stride` floats apart, into out (T, F), and rounded, each where given."""
-    _rounds(rounded, F)
+    check_rounded(rounded, F)
     grid = (-(-T * _blocks(F) // 8), 1, 1)
     arguments = (gate, up, stride, T, F, out, rounded.q, rounded.d, rounded.sums)
     device.launch("swiglu", grid, (256, 1, 1), arguments)
@@ -183,8 +184,9 @@ def attend(
     sums: int,
     parts: int,
     out: int,
+    rounded: Rounded = NOTHING,
 ) -> None:
-    """Causal attention of q (T, N, D) over keys and values (., G, D) float16: out (T, N * D).
+    """Causal attention of q (T, N, D) over keys, values (., G, D) float16: out (T, N * D), and rounded.
 
     splits: S, at least the last query's number of rows / 64, rounded up; a graph has it for the largest
     number that it serves. sums (T, N, S, 2) and parts (T, N, S, D) are room.
@@ -192,19 +194,31 @@ def attend(
     if splits < 1 or (not before.address and max(before.rows + T, 1) > splits * SPLIT):
         raise ValueError(f"{splits} splits of {SPLIT} rows for {before.rows + T} rows, expected more")
     arguments = (
-        q, *cache, of.N, of.G, of.D, np.float32(of.D**-0.5), before.address, before.rows, sums, parts
+        q, *cache, T, of.N, of.G, of.D, np.float32(of.D**-0.5), before.address, before.rows, sums, parts
     )  # fmt: skip
     groups = of.G * -(-of.N // of.G // HEADS_AT_ONCE)
-    device.launch("attend", (splits, groups, T), (128, 1, 1), arguments)
-    merge(device, T, of, before, splits, sums, parts, out)
+    device.launch("attend", (splits, groups, -(-T // _QUERIES)), (128, 1, 1), arguments)
+    merge(device, T, of, before, splits, sums, parts, out, rounded)
 
 
 def merge(
-    device: Device, T: int, of: Heads, before: Before, splits: int, sums: int, parts: int, out: int
+    device: Device,
+    T: int,
+    of: Heads,
+    before: Before,
+    splits: int,
+    sums: int,
+    parts: int,
+    out: int,
+    rounded: Rounded = NOTHING,
 ) -> None:
-    """Put the parts of `attend` together, which does it itself: out (T, N * D)."""
-    arguments = (sums, parts, splits, of.D, before.address, before.rows, out)
-    device.launch("merge", (of.N, T, 1), (128, 1, 1), arguments)
+    """Put the parts of `attend` together, which does it itself: out (T, N * D), and rounded where given."""
+    columns = of.N * of.D
+    check_rounded(rounded, columns)
+    arguments = (
+        sums, parts, splits, of.N, of.D, before.address, before.rows, out, *_rounded(rounded)
+    )  # fmt: skip
+    device.launch("merge", (_blocks(columns), T, 1), (256, 1, 1), arguments)
 
 
 def route(device: Device, logits: int, T: int, E: int, K: int, chosen: int, shares: int, gaps: int) -> None:
@@ -297,7 +311,8 @@ def _row_blocks(matrix: Matrix) -> int:
     return -(-matrix.rows // (_WARPS if matrix.floats else 4 * _WARPS))
 
 
-def _rounds(rounded: Rounded, columns: int) -> None:
+def check_rounded(rounded: Rounded, columns: int) -> None:
+    """Refuse room for rounded rows of another width."""
     if rounded.q and rounded.columns != columns:
         raise ValueError(f"rounded rows of {rounded.columns} columns, expected {columns}")
 

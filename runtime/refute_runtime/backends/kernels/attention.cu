@@ -64,129 +64,113 @@ __device__ __forceinline__ i64 rows_seen(const i64* length, i64 before, i64 t) {
     return (first > 0 ? first : 0) + 1;
 }
 
-#define HEADS 8 /* of one kv head, at a time */
-#define WIDEST 256
+#define QUERIES 4 /* tokens of a block of threads */
 
 // Attention of queries q (T, N, D) over each split of SPLIT rows of k, v (., G, D) float16, causal: sums
 // (T, N, S, 2), the largest score and the total of the exponentials; parts (T, N, S, D), rows weighed by these.
 // scale: of scores. length, before: rows before the first query, as in `heads`.
-// D: a multiple of 16, at most 256. Grid: (S, G * ceil(N / G / 8), T), 128 threads; splits that a query does
-// not reach end at once.
+// D: a multiple of 16, at most 256. Grid: (S, G * ceil(N / G / 8), ceil(T / 4)), 128 threads; splits that a query
+// does not reach are left alone.
 extern "C" __global__ void __launch_bounds__(128) attend(
-    const float* q, const unsigned short* k, const unsigned short* v, i64 N, i64 G, i64 D, float scale,
+    const float* q, const unsigned short* k, const unsigned short* v, i64 T, i64 N, i64 G, i64 D, float scale,
     const i64* length, i64 before, float* sums, float* parts
 ) {
-    __shared__ float query[HEADS * WIDEST];
-    __shared__ float shares[HEADS * SPLIT];
+    __shared__ Split<QUERIES * HEADS> split;
+    __shared__ int count[QUERIES];
     const int thread = threadIdx.x, lane = thread & 31;
-    const i64 S = gridDim.x, s = blockIdx.x, t = blockIdx.z, P = N / G, groups = (P + HEADS - 1) / HEADS;
+    const i64 S = gridDim.x, s = blockIdx.x, P = N / G, groups = (P + HEADS - 1) / HEADS;
     const i64 g = blockIdx.y / groups, first = (blockIdx.y % groups) * HEADS;  // query head within the kv head
-    const i64 left = rows_seen(length, before, t) - s * SPLIT;
+    const i64 t = (i64)blockIdx.z * QUERIES;
+    const int queries = T - t < QUERIES ? (int)(T - t) : QUERIES;
+    const int heads = P - first < HEADS ? (int)(P - first) : HEADS;
+    const i64 left = rows_seen(length, before, t + queries - 1) - s * SPLIT;
     if (left <= 0) return;
-    const int count = left < SPLIT ? (int)left : SPLIT, heads = P - first < HEADS ? (int)(P - first) : HEADS;
-    const i64 head = t * N + g * P + first, width = G * D, from = s * SPLIT * width + g * D;
-    for (i64 i = thread; i < heads * D; i += 128) query[i] = q[head * D + i];
-    __syncthreads();
-
-    // Scores: two threads to a key, each with 8 of its 16 lanes; lane l takes elements l, l + 16 ... in order.
-    const int key = thread >> 1, upper = thread & 1;
-    const unsigned short* const keys = k + from + (key < count ? key : count - 1) * width + 8 * upper;
-    for (int p = 0; p < heads; p++) {
-        float total[8] = {};
-        for (i64 at = 0; at < D; at += 16) {
-            const int4 packed = *(const int4*)(keys + at);
-            const int words[4] = {packed.x, packed.y, packed.z, packed.w};
-            const float* const with = query + p * D + at + 8 * upper;
-#pragma unroll
-            for (int i = 0; i < 8; i++) {
-                const float element = half_to_float((unsigned short)(words[i >> 1] >> (16 * (i & 1))));
-                total[i] = __fmaf_rn(with[i], element, total[i]);
-            }
-        }
-        const float low = __fadd_rn(__fadd_rn(total[0], total[2]), __fadd_rn(total[1], total[3]));
-        const float high = __fadd_rn(__fadd_rn(total[4], total[6]), __fadd_rn(total[5], total[7]));
-        const float even = __fadd_rn(low, __shfl_xor_sync(ALL, low, 1));
-        const float odd = __fadd_rn(high, __shfl_xor_sync(ALL, high, 1));
-        if (upper == 0 && key < count) shares[p * SPLIT + key] = __fmul_rn(__fadd_rn(even, odd), scale);
+    const int most = left < SPLIT ? (int)left : SPLIT;
+    if (thread < QUERIES) {
+        const i64 own = thread < queries ? rows_seen(length, before, t + thread) - s * SPLIT : 0;
+        count[thread] = own < 0 ? 0 : own < SPLIT ? (int)own : SPLIT;
+    }
+    for (i64 i = thread; i < queries * HEADS * D; i += 128) {  // vectors of heads that are not there stay zero
+        const i64 of = i / (HEADS * D), p = i / D % HEADS;
+        ((float*)split.query)[i] = p < heads ? q[((t + of) * N + g * P + first + p) * D + i % D] : 0.0f;
     }
     __syncthreads();
-
-    // Exponentials: a warp to a head; their total in 16 lanes, and what is left behind the last 16 one by one.
-    for (int p = thread >> 5; p < heads; p += 4) {
-        float* const own = shares + p * SPLIT;
-        float top = BELOW_ALL;
-        for (int i = lane; i < count; i += 32) top = own[i] > top ? own[i] : top;
-        top = warp_highest(top);
-        for (int i = lane; i < count; i += 32) own[i] = exponential(__fadd_rn(own[i], -top));
-        __syncwarp();
-        const int whole = count & ~15;
-        float total = 0.0f, rest = 0.0f;
-        for (int i = lane & 15; i < whole; i += 16) total = __fadd_rn(total, own[i]);
-        for (int i = whole; i < count; i++) rest = __fadd_rn(rest, own[i]);
-        total = __fadd_rn(half_total(total), rest);
+    const i64 width = G * D, from = s * SPLIT * width + g * D;
+    score_split<QUERIES * HEADS, 128>(split, k + from, width, D, queries * HEADS, most, scale);
+    __syncthreads();
+    for (int p = thread >> 5; p < queries * HEADS; p += 4) {
+        const int of = p / HEADS;
+        if (p % HEADS >= heads || count[of] == 0) continue;
+        const float2 found = soften(split, p, count[of], lane);
+        const i64 head = (t + of) * N + g * P + first + p % HEADS;
         if (lane == 0) {
-            sums[((head + p) * S + s) * 2] = top;
-            sums[((head + p) * S + s) * 2 + 1] = total;
+            sums[(head * S + s) * 2] = found.x;
+            sums[(head * S + s) * 2 + 1] = found.y;
         }
     }
     __syncthreads();
-
-    // Rows weighed, row by row: a thread to an element, for all heads at once.
     for (i64 i = thread; i < D; i += 128) {
-        float total[HEADS] = {};
-        for (int row = 0; row < count; row++) {
-            const float value = half_to_float(v[from + row * width + i]);
+        float total[QUERIES * HEADS];
+        weigh_element<QUERIES * HEADS, QUERIES * HEADS>(split, v + from + i, width, 0, count, most, total);
 #pragma unroll
-            for (int p = 0; p < HEADS; p++) {
-                if (p < heads) total[p] = __fmaf_rn(shares[p * SPLIT + row], value, total[p]);
-            }
-        }
-#pragma unroll
-        for (int p = 0; p < HEADS; p++) {
-            if (p < heads) parts[((head + p) * S + s) * D + i] = total[p];
+        for (int p = 0; p < QUERIES * HEADS; p++) {
+            const i64 head = (t + p / HEADS) * N + g * P + first + p % HEADS;
+            if (p % HEADS < heads && count[p / HEADS] > 0) parts[(head * S + s) * D + i] = total[p];
         }
     }
 }
 
-// Put the splits of `attend` together, in order: out (T, N * D). S: splits that there is room for.
-// Grid: (N, T), 128 threads.
-extern "C" __global__ void __launch_bounds__(128) merge(
-    const float* sums, const float* parts, i64 S, i64 D, const i64* length, i64 before, float* out
+#define MOST_HEADS 17 /* that 256 elements can be of */
+
+// Put the splits of `attend` together, in order: out (T, N D), and, where q is not null, rounded to q, d, sums_of.
+// S: splits that there is room for. Grid: (ceil(N D / 256), T), 256 threads: a thread has an element.
+extern "C" __global__ void __launch_bounds__(256, 2) merge(
+    const float* sums, const float* parts, i64 S, i64 N, i64 D, const i64* length, i64 before, float* out,
+    signed char* q, float* d, short* sums_of
 ) {
-    __shared__ float tops[4], shares[128], totals[128];
+    __shared__ float tops[MOST_HEADS], shares[MOST_HEADS * SPLIT], totals[MOST_HEADS * SPLIT];
+    begin_after_prefetch();
     const int thread = threadIdx.x, lane = thread & 31;
-    const i64 N = gridDim.x, t = blockIdx.y, head = t * N + blockIdx.x;
+    const i64 t = blockIdx.y, width = N * D, start = (i64)blockIdx.x * 256, end = start + 256 < width ? start + 256 : width;
+    const i64 first = start / D;
+    const int heads = (int)((end + D - 1) / D - first);
     const int used = (int)((rows_seen(length, before, t) + SPLIT - 1) / SPLIT);
-    const float* const own = sums + head * S * 2;
-    const float* const from = parts + head * S * D;
-    float top = BELOW_ALL;
-    for (int s = thread; s < used; s += 128) top = own[2 * s] > top ? own[2 * s] : top;
-    top = warp_highest(top);
-    if (lane == 0) tops[thread >> 5] = top;
-    __syncthreads();
-    top = warp_highest(tops[lane & 3]);
-    float total = 0.0f, value[2] = {};
-    for (int begin = 0; begin < used; begin += 128) {
-        const int some = used - begin < 128 ? used - begin : 128;
+    const float* const own = sums + (t * N + first) * S * 2;
+    for (int p = thread >> 5; p < heads; p += 8) {
+        float top = BELOW_ALL;
+        for (int s = lane; s < used; s += 32) top = own[(p * S + s) * 2] > top ? own[(p * S + s) * 2] : top;
+        top = warp_highest(top);
+        if (lane == 0) tops[p] = top;
+    }
+    const i64 at = start + thread < end ? start + thread : start;
+    const int head = (int)(at / D - first);
+    const float* const from = parts + (t * N + first + head) * S * D + at % D;
+    float total = 0.0f, value = 0.0f;
+    for (int begin = 0; begin < used; begin += SPLIT) {
+        const int some = used - begin < SPLIT ? used - begin : SPLIT;
         __syncthreads();
-        if (thread < some) {
-            shares[thread] = exponential(__fadd_rn(own[2 * (begin + thread)], -top));
-            totals[thread] = own[2 * (begin + thread) + 1];
+        for (int i = thread; i < heads * SPLIT; i += 256) {
+            const int p = i / SPLIT, s = i % SPLIT;
+            if (s >= some) continue;
+            shares[i] = exponential(__fadd_rn(own[(p * S + begin + s) * 2], -tops[p]));
+            totals[i] = own[(p * S + begin + s) * 2 + 1];
         }
         __syncthreads();
 #pragma unroll 8
         for (int i = 0; i < some; i++) {
-            total = __fmaf_rn(totals[i], shares[i], total);
-#pragma unroll
-            for (int m = 0; m < 2; m++) {
-                const int at = thread + 128 * m;
-                if (at < D) value[m] = __fmaf_rn(from[(begin + i) * D + at], shares[i], value[m]);
-            }
+            total = __fmaf_rn(totals[head * SPLIT + i], shares[head * SPLIT + i], total);
+            value = __fmaf_rn(from[(begin + i) * D], shares[head * SPLIT + i], value);
         }
     }
+    value = __fdiv_rn(value, total);
+    if (start + thread < end) out[t * width + at] = value;
+    if (!q) return;
+    __syncthreads();
+    shares[thread] = start + thread < end ? value : 0.0f;
+    __syncthreads();
+    if (thread >= 32) return;
+    float eight[8];
 #pragma unroll
-    for (int m = 0; m < 2; m++) {
-        const int at = thread + 128 * m;
-        if (at < D) out[head * D + at] = __fdiv_rn(value[m], total);
-    }
+    for (int i = 0; i < 8; i++) eight[i] = shares[8 * lane + i];
+    round_block(eight, t, blockIdx.x, gridDim.x, lane, q, d, sums_of);
 }
