@@ -56,10 +56,11 @@ class DeviceBackend:
 
     @property
     def details(self) -> Mapping[str, object]:
-        """The architecture that kernels were compiled for, and how tokens are decoded."""
+        """The architecture that kernels were compiled for, how tokens are decoded, where the weights are."""
         return {
             "architecture": "sm_{}{}".format(*self._device.capability),
             "decoding": "operations" if self._decoder is None else "graph",
+            "weights": "on the device",
         }
 
     def with_threads(self, threads: int) -> Self:

@@ -15,7 +15,7 @@ from refute_runtime.backends.gpu.cache import DeviceCache
 from refute_runtime.backends.gpu.decoding import Attention
 from refute_runtime.backends.gpu.device import Buffer, Device
 from refute_runtime.backends.gpu.launches import ENTRY, SPLIT, STATE
-from refute_runtime.backends.gpu.layers import Layer, Parts, Space, forms
+from refute_runtime.backends.gpu.layers import Layer, Parts, Sizes, Space, forms
 
 Rotation = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 _FEWEST = 8  # splits of the first graph: 512 rows
@@ -34,9 +34,9 @@ class Tables:
 class Room:
     """Arrays of one token; `attention` of S splits."""
 
-    def __init__(self, space: Space, of: Parts, splits: int) -> None:
+    def __init__(self, space: Space, of: Sizes, splits: int) -> None:
         N, G, D = of.heads.N, of.heads.G, of.heads.D
-        L, K, rows = len(of.layers), of.K, max(of.K, 1)
+        L, K, rows = of.L, of.K, max(of.K, 1)
         self.state = space.take(STATE, size=8)
         # Counters are zero between launches: they lie together, so that one fill makes them so.
         groups, experts = decoding.groups(of.heads), rows * -(-of.F // 256)
@@ -56,7 +56,7 @@ class Room:
         self.attention = Attention(splits, sums, parts, self.counters)
 
 
-def bytes_wanted(device: Device, of: Parts, rows: int) -> int:
+def bytes_wanted(device: Device, of: Sizes, rows: int) -> int:
     """Bytes of work space for caches of up to so many rows."""
     space = Space(device, None)
     Room(space, of, splits_for(rows))
@@ -102,7 +102,7 @@ class Decoder:
         room, space = self._room_for(past + 1, cache)
         space.put(room.state, np.array([token, past, past, 0], np.int64))
         cache.graphs[room.attention.splits].launch()
-        of, L = self._of, len(self._of.layers)
+        of, L = self._of, self._of.L
         chosen, shares = np.empty((L, 1, of.K), np.int64), np.empty((L, 1, of.K), np.float32)
         gaps, logits = np.ones((L, 1), np.float32), np.empty((1, of.V), np.float32)
         if of.K:

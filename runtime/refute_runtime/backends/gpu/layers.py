@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 
@@ -33,13 +34,10 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """All of a model. F is the width of an expert, or of the feed-forward."""
+class Sizes:
+    """Letters as in `backends/base.py`; L layers, F the width of an expert, or of the feed-forward."""
 
-    layers: tuple[Layer, ...]
-    embedding: Matrix
-    output_norm: int
-    output: Matrix
+    L: int
     heads: Heads
     H: int
     F: int
@@ -47,6 +45,34 @@ class Parts:
     K: int
     V: int
     eps: float
+
+    @classmethod
+    def in_config(cls, config: ModelConfig) -> Self:
+        """Those of a model."""
+        return cls(**_sizes(config))
+
+
+def _sizes(config: ModelConfig) -> dict[str, Any]:
+    return {
+        "L": config.layers,
+        "heads": Heads(config.heads, config.kv_heads, config.head_dim),
+        "H": config.hidden,
+        "F": config.expert_ffn if config.moe else config.dense_ffn,
+        "E": config.experts,
+        "K": config.experts_per_token,
+        "V": config.vocabulary,
+        "eps": config.rms_eps,
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts(Sizes):
+    """All of a model."""
+
+    layers: tuple[Layer, ...]
+    embedding: Matrix
+    output_norm: int
+    output: Matrix
 
     @classmethod
     def of(cls, weights: DeviceWeights, config: ModelConfig) -> "Parts":
@@ -72,17 +98,11 @@ class Parts:
             )
 
         return cls(
-            tuple(layer(index) for index in range(config.layers)),
-            matrix("token_embd.weight"),
-            vector("output_norm.weight"),
-            matrix("token_embd.weight" if config.tied else "output.weight"),
-            Heads(config.heads, config.kv_heads, config.head_dim),
-            config.hidden,
-            config.expert_ffn if config.moe else config.dense_ffn,
-            config.experts,
-            config.experts_per_token,
-            config.vocabulary,
-            config.rms_eps,
+            **_sizes(config),
+            layers=tuple(layer(index) for index in range(config.layers)),
+            embedding=matrix("token_embd.weight"),
+            output_norm=vector("output_norm.weight"),
+            output=matrix("token_embd.weight" if config.tied else "output.weight"),
         )
 
 

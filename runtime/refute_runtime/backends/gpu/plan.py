@@ -2,13 +2,13 @@
 
 from refute_runtime.backends.gpu import decoder, prefill
 from refute_runtime.backends.gpu.device import Device
-from refute_runtime.backends.gpu.layers import Parts
+from refute_runtime.backends.gpu.layers import Sizes
 from refute_runtime.errors import RuntimeFailure
 
 _GIB = 1 << 30
 
 
-def workspace(device: Device, of: Parts, tokens: int, rows: int) -> int:
+def workspace(device: Device, of: Sizes, tokens: int, rows: int) -> int:
     """Bytes of work space for forwards of so many tokens over so many rows, and for decoding after them."""
     prefilling = prefill.bytes_wanted(device, of, max(tokens, 1), max(rows, 1), all_logits=False)
     return prefilling + decoder.bytes_wanted(device, of, max(rows, 1))
@@ -26,8 +26,8 @@ def check_model(free: int, weights: int, row_bytes: int, work: int, rows: int, w
     fits = f"{left // row_bytes} positions would fit" if left >= row_bytes else "no context would fit"
     raise RuntimeFailure(
         f"{what} needs {_gib(wanted)} ({_gib(weights)} of weights, {_gib(rows * row_bytes)} of keys and "
-        f"values for {rows} positions, {_gib(work)} of work space), but the GPU has {_gib(free)} free; {fits}: "
-        "use a GPU with more memory, a smaller file, or --backend cpu"
+        f"values for {rows} positions, {_gib(work)} of work space), but the GPU has {_gib(free)} free; "
+        f"{fits}: use a GPU with more memory, a smaller file, or --backend cpu"
     )
 
 

@@ -10,7 +10,7 @@ from refute_runtime.backends.gpu import launches
 from refute_runtime.backends.gpu.cache import DeviceCache
 from refute_runtime.backends.gpu.device import Device
 from refute_runtime.backends.gpu.launches import SPLIT, Before, Grouping
-from refute_runtime.backends.gpu.layers import Layer, Parts, Space, forms
+from refute_runtime.backends.gpu.layers import Layer, Parts, Sizes, Space, forms
 from refute_runtime.backends.gpu.layouts import Matrix, Rounded
 
 CHUNK = 512  # tokens computed at once
@@ -21,9 +21,9 @@ _ROWS = 32  # rows of logits at once
 class Room:
     """Arrays for T tokens over R rows of the cache; see the names of `Prefill`'s methods."""
 
-    def __init__(self, space: Space, of: Parts, T: int, R: int, *, all_logits: bool) -> None:
+    def __init__(self, space: Space, of: Sizes, T: int, R: int, *, all_logits: bool) -> None:
         N, G, D = of.heads.N, of.heads.G, of.heads.D
-        L, K = len(of.layers), of.K
+        L, K = of.L, of.K
         splits = -(-R // SPLIT)
         self.queries = max(1, min(T, _PARTS // (N * splits * (D + 2) * 4)))  # of attention at once
         self.space = space
@@ -53,7 +53,7 @@ class Room:
         self.logits = space.take(min(T, _ROWS) if all_logits else 1, of.V)
 
 
-def bytes_wanted(device: Device, of: Parts, T: int, R: int, *, all_logits: bool) -> int:
+def bytes_wanted(device: Device, of: Sizes, T: int, R: int, *, all_logits: bool) -> int:
     """Bytes of work space for a forward of T tokens over R rows."""
     space = Space(device, None)
     Room(space, of, min(T, CHUNK), R, all_logits=all_logits)
@@ -119,7 +119,7 @@ class Prefill:
 
     def _fetched(self, room: Room, T: int, rows: range) -> WholeForward:
         """What the routers said of T tokens, and the logits of some rows."""
-        L, K = len(self._of.layers), self._of.K
+        L, K = self._of.L, self._of.K
         chosen, shares = np.empty((L, T, K), np.int64), np.empty((L, T, K), np.float32)
         gaps = np.ones((L, T), np.float32)
         if K:
