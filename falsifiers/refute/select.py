@@ -14,10 +14,16 @@ if TYPE_CHECKING:
 
 MODEL_VARIABLE = "QWEN3_MOE_GGUF_PATH"
 BACKEND = "auto"  # where none is named
-BACKENDS = (BACKEND, "array", "cpu")  # those of the runtime; here too, so that nothing opens it to name them
+BACKENDS = (
+    BACKEND,
+    "array",
+    "cpu",
+    "cuda",
+)  # those of the runtime; here too, so that nothing opens it to name them
 BACKEND_HELP = (
     "auto: the fastest that can run the model here; array: the specification, on NumPy or CuPy; "
-    "cpu: compiled kernels on the blocks of the file (extra cpu)"
+    "cpu: compiled kernels on the blocks of the file (extra cpu); cuda: the same bits on a GPU (extra cuda12 "
+    "or cuda13)"
 )
 MMAP_HELP = (
     "whether the backend cpu maps the model's file, or reads it into memory, which is faster "

@@ -182,9 +182,9 @@ class Engine:
             "device": self.backend.device,
             "numerics": self.backend.numerics,
             "threads": self.backend.threads,
-            **self.backend.details,
             "weights": "mmap" if blocks is None else f"{blocks.kind} ({blocks.why})",
             "numpy": np.__version__,
+            **self.backend.details,
         }
 
     def new_cache(self, capacity: int | None = None) -> Cache:

@@ -96,15 +96,16 @@ class Weights:
         Raises RequestError for an id that is not a row.
         """
         if self._whole(name):
-            return self.tensor(name)[self._index(name, ids)]
+            return self.tensor(name)[self.index(name, ids)]
         return self.rows_alone(name, ids)
 
     def rows_alone(self, name: str, ids: Sequence[int] | np.ndarray) -> Array:
         """Like `rows`, and nothing is kept."""
-        index = self._index(name, ids)
+        index = self.index(name, ids)
         return dequantize(self._file.raw(name)[index], self._file.tensors[name].type, self._xp)
 
-    def _index(self, name: str, ids: Sequence[int] | np.ndarray) -> np.ndarray:
+    def index(self, name: str, ids: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return ids (ids,) int64 of rows of a matrix. Raises RequestError for one that is not a row."""
         index, count = np.asarray(ids, dtype=np.int64), self._file.tensors[name].shape[0]
         wrong = index[(index < 0) | (index >= count)]
         if wrong.size:

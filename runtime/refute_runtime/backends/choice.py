@@ -1,7 +1,7 @@
 """Which backend computes: the one that is named, or for `auto` the fastest one that can.
 
-`cpu` can where Numba is installed, the device is no GPU and every tensor has a type that it computes with;
-`array` always can.
+On a GPU `cuda` can where its architecture is not too old and NVRTC is installed, on the host `cpu` where
+Numba is; both where every tensor has a type that they compute with. `array` always can, on either.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from refute_runtime.backends.cpu import CpuBackend
 
 AUTO = "auto"
-BACKENDS = (AUTO, "array", "cpu")
+BACKENDS = (AUTO, "array", "cpu", "cuda")
 FASTER = "1.5 times as fast on the embedded model, and about 40 times on one of 1.7 GB"  # decoding, 2 cores
 Progress = Callable[[str, int, int], None]
 """Told what is done (`READING`, in bytes, or `COMPILING`, in kernels), how much of it, and of how much."""
@@ -52,15 +52,26 @@ def open_backend(
 ) -> Opened:
     """Open a backend by its name, one of `BACKENDS`.
 
-    mapped: whether `cpu` computes on the mapped file, or reads it into memory; None where it may choose.
+    mapped: whether `cpu` computes on the mapped file, or reads it into memory; None where it may choose. A
+    mapped file is not uploaded either: `auto` then leaves the GPU to `array`.
     threads: those that compute; by default one of `array`, and of `cpu` what it takes for the model, where
     several processes load it their share of the processors at most.
     Raises `UnsupportedError` for a backend that there is not, or that cannot run this here.
     """
     if name not in BACKENDS:
         raise UnsupportedError(f"backend is {name!r}, expected one of {', '.join(BACKENDS)}")
+    if name == "cuda":
+        return _on_gpu(file, config, device, mapped, progress)
     xp = np if name == "cpu" and device == AUTO else namespace(device)
     weights = Weights(file, config, xp)
+    if name == AUTO and xp is not np and mapped is None:
+        from refute_runtime.backends import cuda  # noqa: PLC0415 (seldom)
+
+        why = cuda.why_not(file, config)
+        if why is None:
+            return _on_gpu(file, config, device, mapped, progress)
+        array = ArrayBackend(config, weights, xp, threads or 1)
+        return Opened(weights, array, (f"computing on the backend array: {why}",))
     if name == "array" or (name == AUTO and xp is not np):
         if mapped is False:
             raise UnsupportedError(
@@ -90,6 +101,26 @@ def open_backend(
         backend = backend.with_threads(share)
     notes = (weights.blocks.note, build.folder().why, build.slow_layer())
     return Opened(weights, backend, tuple(note for note in notes if note is not None))
+
+
+def _on_gpu(
+    file: GgufFile, config: ModelConfig, device: str, mapped: bool | None, progress: Progress | None
+) -> Opened:
+    """The backend `cuda`, its kernels compiled and the model uploaded."""
+    from refute_runtime.backends import cuda  # noqa: PLC0415 (an extra)
+
+    if device == "cpu":
+        raise UnsupportedError(
+            "the backend cuda computes on a GPU, expected device 'gpu' or 'auto', not 'cpu'"
+        )
+    if mapped is not None:
+        raise UnsupportedError(
+            "the backend cuda uploads the weights, expected no word about mapping the file"
+        )
+    weights = Weights(file, config)
+    compiling = None if progress is None else (lambda done, of: progress(COMPILING, done, of))
+    reading = None if progress is None else (lambda done, of: progress(READING, done, of))
+    return Opened(weights, cuda.open_cuda(file, config, weights, compiling, reading))
 
 
 def compiled() -> bool:

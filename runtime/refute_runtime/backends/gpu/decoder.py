@@ -1,0 +1,186 @@
+"""One token by one recorded graph: nothing but the state and the results passes between host and device.
+
+A graph serves every token of one cache up to the rows that its splits cover, a power of two of them; the next
+one is recorded when these are full. Letters as in `backends/base.py`; L layers, S splits, F as in `prefill`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from refute_runtime.backends.base import WholeForward
+from refute_runtime.backends.gpu import decoding, launches
+from refute_runtime.backends.gpu.cache import DeviceCache
+from refute_runtime.backends.gpu.decoding import Attention
+from refute_runtime.backends.gpu.device import Buffer, Device
+from refute_runtime.backends.gpu.launches import ENTRY, SPLIT, STATE
+from refute_runtime.backends.gpu.layers import Layer, Parts, Sizes, Space, forms
+
+Rotation = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+_FEWEST = 8  # splits of the first graph: 512 rows
+_SLOTS = 4  # entries of the ring: more than are ever on their way
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """Cosine and sine (positions, D / 2) on the device."""
+
+    positions: int
+    cosine: Buffer
+    sine: Buffer
+
+
+class Room:
+    """Arrays of one token; `attention` of S splits."""
+
+    def __init__(self, space: Space, of: Sizes, splits: int) -> None:
+        N, G, D = of.heads.N, of.heads.G, of.heads.D
+        L, K, rows = of.L, of.K, max(of.K, 1)
+        self.state = space.take(STATE, size=8)
+        # Counters are zero between launches: they lie together, so that one fill makes them so.
+        groups, experts = decoding.groups(of.heads), rows * -(-of.F // 256)
+        self.counters_size = 4 * (groups + experts + 1)
+        self.counters = space.take(self.counters_size, size=1)
+        self.route_counter = self.counters + 4 * groups
+        self.expert_counters = self.route_counter + 4
+        self.x, self.h = space.take(of.H), space.take(of.H)
+        self.h_rounded = space.rounded(1, of.H)
+        self.both, self.attended = space.take((N + 2 * G) * D), space.take(N * D)
+        self.attended_rounded = space.rounded(1, N * D)
+        self.scores = space.take(max(of.E, 1))
+        self.chosen, self.shares, self.gaps = space.take(L, K, size=8), space.take(L, K), space.take(L)
+        self.between, self.between_rounded = space.take(rows, of.F), space.rounded(rows, of.F)
+        self.logits = space.take(of.V)
+        sums, parts = space.take(N, splits, 2), space.take(N, splits, D)
+        self.attention = Attention(splits, sums, parts, self.counters)
+
+
+def bytes_wanted(device: Device, of: Sizes, rows: int) -> int:
+    """Bytes of work space for caches of up to so many rows."""
+    space = Space(device, None)
+    Room(space, of, splits_for(rows))
+    return space.used
+
+
+def splits_for(rows: int) -> int:
+    """Splits of the graph that serves so many rows."""
+    wanted = max(-(-rows // SPLIT), _FEWEST)
+    return 1 << (wanted - 1).bit_length()
+
+
+class Decoder:
+    """Computes tokens one by one after the rows of a cache.
+
+    One at a time, whatever the cache: the arrays of a token are the decoder's own.
+    """
+
+    def __init__(self, device: Device, of: Parts, rotation: Rotation) -> None:
+        """rotation: cosine and sine (T, D / 2) of positions (T,)."""
+        self._device = device
+        self._of = of
+        self._rotation = rotation
+        self._buffer: Buffer | None = None
+        self._splits = 0
+        self._tables: Tables | None = None
+        self._ring, _ = device.mapped(8 * ENTRY * _SLOTS)
+
+    @staticmethod
+    def lacks(of: Parts) -> str | None:
+        """Why tokens of a model cannot be decoded by these kernels, or None."""
+        if any(layer.router is not None and not layer.router.floats for layer in of.layers):
+            return "a router is quantized"
+        widest = max(of.H, of.heads.N * of.heads.D, max(of.K, 1) * -(-of.F // 256) * 256)
+        if widest > decoding.MOST_COLUMNS:
+            return f"a row has {widest} activations, expected {decoding.MOST_COLUMNS} at most"
+        return None
+
+    def run(self, token: int, cache: DeviceCache) -> WholeForward:
+        """Compute a token after the cache's rows. Raises `ContextOverflow`."""
+        past = cache.length
+        cache.begin(1)
+        room, space = self._room_for(past + 1, cache)
+        space.put(room.state, np.array([token, past, past, 0], np.int64))
+        cache.graphs[room.attention.splits].launch()
+        of, L = self._of, self._of.L
+        chosen, shares = np.empty((L, 1, of.K), np.int64), np.empty((L, 1, of.K), np.float32)
+        gaps, logits = np.ones((L, 1), np.float32), np.empty((1, of.V), np.float32)
+        if of.K:
+            for address, out in ((room.chosen, chosen), (room.shares, shares), (room.gaps, gaps)):
+                space.fetch(address, out)
+        space.fetch(room.logits, logits)
+        return WholeForward(logits, chosen, shares, gaps)
+
+    def _room_for(self, rows: int, cache: DeviceCache) -> tuple[Room, Space]:
+        """Arrays and a graph for so many rows of a cache."""
+        splits = splits_for(rows)
+        if self._buffer is None or splits > self._splits:
+            self._splits = splits_for(max(rows, cache.capacity))
+            self._buffer = self._device.empty(bytes_wanted(self._device, self._of, self._splits * SPLIT))
+        tables = self._tables_for(cache.capacity)
+        space = Space(self._device, self._buffer)
+        room = Room(space, self._of, splits)
+        if cache.recorded_with != (self._buffer, tables):
+            cache.graphs.clear()
+            cache.recorded_with = (self._buffer, tables)
+        if splits not in cache.graphs:
+            space.put(room.counters, np.zeros(room.counters_size, np.uint8))
+            with self._device.capture() as graphs:
+                self._launch(room, tables, cache)
+            (cache.graphs[splits],) = graphs
+        return room, space
+
+    def _tables_for(self, positions: int) -> Tables:
+        if self._tables is None or self._tables.positions < positions:
+            count = 1 << max(positions - 1, 511).bit_length()
+            buffers = []
+            for table in self._rotation(np.arange(count)):
+                buffers.append(self._device.empty(table.nbytes))
+                self._device.upload(buffers[-1], 0, table)
+            self._tables = Tables(count, *buffers)
+        return self._tables
+
+    def _launch(self, room: Room, tables: Tables, cache: DeviceCache) -> None:
+        device, of = self._device, self._of
+        launches.embed(device, of.embedding, room.state, 1, room.x)
+        turned = (tables.cosine.address, tables.sine.address)
+        for index, layer in enumerate(of.layers):
+            self._attend(layer, cache.addresses(index), turned, room)
+            self._forward(layer, index, room)
+        decoding.norm_multiply(device, room.x, of.output_norm, of.eps, [of.output], room.logits)
+        launches.choose(device, room.logits, of.V, room.state, self._ring.address, _SLOTS)
+
+    def _attend(self, layer: Layer, kept: tuple[int, int], tables: tuple[int, int], room: Room) -> None:
+        device, of = self._device, self._of
+        decoding.norm_multiply(
+            device, room.x, layer.attention_norm, of.eps, [layer.q, layer.k, layer.v], room.both
+        )
+        rounded, floats = forms((layer.out,), room.attended_rounded, room.attended)
+        norms = (layer.query_norm, layer.key_norm)
+        decoding.attend_token(
+            device, room.both, of.heads, norms, tables, of.eps, room.state, kept, room.attention,
+            room.attended, rounded,
+        )  # fmt: skip
+        decoding.multiply_add(device, layer.out, room.x, room.x, rounded=rounded, floats=floats)
+
+    def _forward(self, layer: Layer, index: int, room: Room) -> None:
+        device, of, K = self._device, self._of, self._of.K
+        rounded, floats = forms((layer.gate, layer.up), room.h_rounded, room.h)
+        to, between = forms((layer.down,), room.between_rounded, room.between)
+        chosen, shares = room.chosen + 8 * index * K, room.shares + 4 * index * K
+        if layer.router is None:
+            chosen = shares = 0
+            launches.rms_norm(device, room.x, layer.forward_norm, of.eps, 1, of.H, floats, rounded)
+        else:
+            decoding.route_one(
+                device, room.x, layer.forward_norm, of.eps, layer.router, K, room.scores, chosen, shares,
+                room.gaps + 4 * index, room.route_counter, normed=floats, rounded=rounded,
+            )  # fmt: skip
+        decoding.gate_up(
+            device, layer.gate, layer.up, max(K, 1), room.between, room.expert_counters, chosen=chosen,
+            rounded=rounded, floats=floats, to=to,
+        )  # fmt: skip
+        decoding.down_add(
+            device, layer.down, max(K, 1), room.x, room.x, chosen=chosen, shares=shares, rounded=to,
+            floats=between,
+        )  # fmt: skip

@@ -1,0 +1,174 @@
+"""What `cuda.py` asks of CuPy, with a stand-in for it; what is computed, the emulator computes."""
+
+import sys
+
+import fake_cupy
+import numpy as np
+import pytest
+from tiny_gguf import TinyModel, write_tiny
+
+from refute_runtime.backends import choice, cuda
+from refute_runtime.backends.choice import COMPILING, READING
+from refute_runtime.backends.gpu import nvrtc
+from refute_runtime.backends.gpu.cache import DeviceCache
+from refute_runtime.config import ModelConfig
+from refute_runtime.engine import Engine
+from refute_runtime.errors import RuntimeFailure, UnsupportedError
+from refute_runtime.gguf_reader import GgufFile
+from refute_runtime.sampling import SamplingParams
+
+COMPILED = {"rows": nvrtc.Compiled("rows", b"\x7fELF", (nvrtc.Usage("add", 10, 0, 0, 0),))}
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    """One GPU that computes nothing."""
+    found = fake_cupy.make()
+    monkeypatch.setitem(sys.modules, "cupy", found)
+    monkeypatch.setattr(nvrtc, "cubins", lambda *_, **__: COMPILED)
+    monkeypatch.setattr(fake_cupy, "LAUNCHED", [])
+    monkeypatch.setattr(fake_cupy, "FAULTS", [])
+    return found
+
+
+def test_the_device_is_described(cupy):
+    device = cuda.CupyDevice()
+    assert (device.name, device.capability, device.driver) == ("Fake GPU 0", (9, 0), "13000")
+    assert device.memory == ((1 << 30) + 5, 2 << 30)
+
+
+@pytest.mark.parametrize("nbytes", [1, 1 << 10, (64 << 10) + 1, 3 * (16 << 20) + 5, 6 * (16 << 20)])
+def test_what_is_uploaded_comes_back(cupy, nbytes):
+    device = cuda.CupyDevice()
+    data = np.random.default_rng(0).integers(0, 256, nbytes, np.uint8)
+    buffer, other = device.empty(nbytes + 8), device.empty(nbytes + 8)
+    device.upload(buffer, 8, data)
+    device.copy(other, 0, buffer, 8, nbytes)
+    device.fill(other, 0, 1, 7)
+    out = np.empty(nbytes, np.uint8)
+    device.download(other, 0, out)
+    assert out[0] == 7
+    np.testing.assert_array_equal(out[1:], data[1:])
+
+
+def test_arguments_are_what_kernels_take(cupy):
+    device = cuda.CupyDevice()
+    device.launch("add", (2, 1, 1), (256, 1, 1), (1 << 40, np.float32(0.5), 3))
+    ((name, grid, block, given, shared, _),) = fake_cupy.LAUNCHED
+    assert (name, grid, block, shared) == ("add", (2, 1, 1), (256, 1, 1), 0)
+    assert [(type(each), each) for each in given] == [
+        (np.int64, 1 << 40), (np.float32, np.float32(0.5)), (np.int64, 3),
+    ]  # fmt: skip
+
+
+def test_a_recorded_graph_is_launched_on_its_stream(cupy):
+    device = cuda.CupyDevice()
+    with device.capture() as graphs:
+        device.launch("add", (1, 1, 1), (1, 1, 1), ())
+    graphs[0].launch()
+    assert fake_cupy.LAUNCHED[-1][0] == "graph"
+
+
+def test_mapped_memory_is_seen_by_both(cupy):
+    buffer, data = cuda.CupyDevice().mapped(64)
+    assert buffer.address == data.ctypes.data
+    assert not data.any()
+
+
+def test_no_room_and_failures_are_sentences(cupy):
+    device = cuda.CupyDevice()
+    with pytest.raises(RuntimeFailure, match=r"no room for 2,147,483,648 bytes: 1,073,741,829 of"):
+        device.empty(2 << 30)
+    fake_cupy.FAULTS.append("cudaErrorIllegalAddress: an illegal memory access was encountered")
+    with pytest.raises(
+        RuntimeFailure, match=r"on the GPU computing failed: cudaErrorIllegalAddress.*refute doctor"
+    ):
+        device.synchronize()
+
+
+def test_an_old_gpu_is_named(monkeypatch, cupy):
+    monkeypatch.setitem(sys.modules, "cupy", fake_cupy.make("75"))
+    with pytest.raises(UnsupportedError, match=r"has compute capability 7\.5, expected 8\.0 or higher"):
+        cuda.CupyDevice()
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return write_tiny(tmp_path_factory.mktemp("cuda") / "m.gguf", TinyModel(context=128))
+
+
+def test_without_cupy_the_extras_are_named(monkeypatch, path):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(
+        UnsupportedError, match=r"needs CuPy and a GPU that answers .*install refute\[cuda13\], or"
+    ):
+        Engine.load(path, "cuda")
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"device": "cpu"}, "computes on a GPU, expected device 'gpu'"),
+        ({"mmap": True}, "uploads the weights"),
+    ],
+)
+def test_what_contradicts_a_gpu_is_refused(cupy, path, how, message):
+    with pytest.raises(UnsupportedError, match=message):
+        Engine.load(path, "cuda", **how)
+
+
+def opened(path, monkeypatch, cupy):
+    """What `auto` takes on a host whose GPU answers."""
+    monkeypatch.setattr(choice, "namespace", lambda _: cupy)
+    monkeypatch.setattr(choice, "ArrayBackend", lambda *_: "array")
+    with GgufFile.open(path) as file:
+        config = ModelConfig.from_metadata(file.metadata, file.tensors)
+        return choice.open_backend("auto", "auto", file, config)
+
+
+def test_auto_says_why_the_gpu_is_left_to_array(cupy, path, monkeypatch):
+    monkeypatch.setattr(cuda, "too_old", lambda _: "it is too old")
+    found = opened(path, monkeypatch, cupy)
+    assert (found.backend, found.notes) == ("array", ("computing on the backend array: it is too old",))
+
+
+@pytest.mark.usefixtures("on_emulator")
+def test_auto_takes_the_gpu_where_it_can(cupy, path, monkeypatch):
+    assert opened(path, monkeypatch, cupy).backend.name == "cuda"
+
+
+@pytest.fixture
+def on_emulator(monkeypatch, cupy, device):
+    monkeypatch.setattr(cuda, "CupyDevice", lambda told: (told and told(0, 1)) or device)
+
+
+@pytest.mark.usefixtures("on_emulator", "cpu_kernels")
+@pytest.mark.parametrize("temperature", [0.0, 0.9])
+def test_an_engine_generates_what_cpu_does(path, temperature):
+    told, params = [], SamplingParams(temperature=temperature, seed=3)
+    with (
+        Engine.load(path, "cuda", progress=lambda *each: told.append(each)) as gpu,
+        Engine.load(path, "cpu") as host,
+    ):
+        assert isinstance(gpu.new_cache(4), DeviceCache)
+        assert gpu.settings["backend"] == "cuda"
+        assert gpu.settings["architecture"] == "sm_90"
+        assert gpu.settings["weights"] == "on the device"
+        found, expected = (
+            list(engine.generate([1, 2, 3], params, max_tokens=9, stop=False, routing=True))
+            for engine in (gpu, host)
+        )
+        for mine, other in zip(found, expected, strict=True):
+            assert (mine.id, mine.margin, mine.counters, mine.routing) == (
+                other.id, other.margin, other.counters, other.routing,
+            )  # fmt: skip
+    assert {each[0] for each in told} == {COMPILING, READING}
+
+
+@pytest.mark.usefixtures("on_emulator")
+def test_a_model_that_does_not_fit_is_refused_with_the_arithmetic(path, device, monkeypatch):
+    monkeypatch.setattr(type(device), "memory", (100_000, 1 << 20))
+    with pytest.raises(
+        RuntimeFailure, match=r"needs 0\.0. GiB \(0\.00 GiB of weights, .* no context would fit: use a"
+    ):
+        Engine.load(path, "cuda")
