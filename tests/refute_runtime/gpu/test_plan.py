@@ -55,9 +55,9 @@ def test_what_does_not_fit_says_what_would():
     with pytest.raises(RuntimeFailure) as caught:
         plan.check_model(10 * GIB, 8 * GIB, 1 << 20, GIB, 2048, "m.gguf")
     assert str(caught.value) == (
-        "m.gguf needs 11.00 GiB (8.00 GiB of weights, 2.00 GiB of keys and values for 2048 positions, 1.00 GiB "
-        "of work space), but the GPU has 10.00 GiB free; 1024 positions would fit: use a GPU with more memory, "
-        "a smaller file, or --backend cpu"
+        "m.gguf needs 11.00 GiB (8.00 GiB of weights, 2.00 GiB of keys and values for 2048 positions, 1.00 "
+        "GiB of work space), but the GPU has 10.00 GiB free; 1024 positions would fit: use a GPU with more "
+        "memory, a smaller file, or --backend cpu"
     )
 
 
