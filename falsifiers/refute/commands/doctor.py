@@ -65,7 +65,7 @@ def _checks(
     endpoint: "Named | None",
     console: "Console",
 ) -> "Iterator[Check]":
-    from refute.doctor import cpu, gpu, host, model
+    from refute.doctor import cpu, cuda, gpu, host, model
     from refute.report.progress import hashing
 
     needs = None
@@ -83,6 +83,9 @@ def _checks(
             yield from checks
         if selection.device != "gpu" and selection.backend != "array":
             yield from cpu.look_at_kernels()
+        if selection.device != "cpu" and selection.backend in ("auto", "cuda"):
+            wanted = selection.backend == "cuda" or selection.device == "gpu"
+            yield from cuda.look_at_cuda(cuda.found(), wanted=wanted)
     if needs is not None:
         yield from host.look_at_memory(needs)
     yield from gpu.look_at_gpus(needs)

@@ -73,14 +73,18 @@ def look_into_file(
     from refute_runtime.engine import Engine  # noqa: PLC0415 (numpy)
     from refute_runtime.errors import RuntimeFailure  # noqa: PLC0415
 
+    looks = ("array", "cpu") if backend == "cuda" else (backend, device)
     try:
-        engine = Engine.load(path, backend, device, mmap=True)  # nothing is read to be looked at
+        engine = Engine.load(path, *looks, mmap=True)  # nothing is read or uploaded to be looked at
     except (RuntimeFailure, OSError) as error:
         fix = "get the file again and compare its sha256, or name a model that the runtime runs"
         return [Check("model format", "fail", str(error), fix)], None
     except ImportError as error:
         fix = "install the extra of your CUDA: pip install 'refute[cuda12]', or use --device cpu"
         return [Check("model format", "fail", f"device {device}: {error}", fix)], None
+    if backend == "cuda" or (backend == "auto" and engine.backend.device != "cpu" and not _left(engine)):
+        uploads, needs = _uploads(engine, path)
+        return [*_described(engine), uploads], needs
     weights, reads = _weights(engine, mmap)
     return [*_described(engine), weights], _needs(engine, path, reads=reads)
 
@@ -124,6 +128,31 @@ def _described(engine: "Engine") -> Iterator[Check]:
         f"{name} {counts[name]} tensors {format_bytes(size)}" for name, size in sizes.most_common()
     )
     yield Check("quantization", "ok", mix)
+
+
+def _left(engine: "Engine") -> str | None:
+    """Why the GPU is left to the backend array."""
+    from refute_runtime.backends.cuda import why_not  # noqa: PLC0415 (an extra)
+
+    return why_not(engine.file, engine.config)
+
+
+def _uploads(engine: "Engine", path: Path) -> tuple[Check, Needs | None]:
+    """What the backend cuda takes of the GPU's memory: weights, work space, and two sequences."""
+    from refute_runtime.backends.gpu import plan, weights  # noqa: PLC0415 (numpy)
+    from refute_runtime.backends.gpu.layers import Sizes  # noqa: PLC0415
+    from refute_runtime.backends.gpu.layouts import TYPES  # noqa: PLC0415
+
+    refused = weights.lacks(engine.file, engine.config, TYPES)
+    if refused is not None:
+        return Check(
+            "weights", "fail", f"the backend cuda cannot compute: {refused}", "--backend array"
+        ), None
+    size, rows = weights.device_bytes(engine.file), min(engine.config.context, _ROWS)
+    work = plan.workspace(Sizes.in_config(engine.config), min(_TOKENS, rows), rows)
+    held = size + work + 2 * 2 * engine.config.cache_row_elements * rows
+    told = f"{format_bytes(size)} are uploaded to the GPU, computed on by cuda"
+    return Check("weights", "ok", told), Needs(held, path.stat().st_size, gpu=True, reads=False)
 
 
 def _weights(engine: "Engine", mmap: bool | None) -> tuple[Check, bool]:

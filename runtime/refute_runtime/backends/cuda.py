@@ -5,7 +5,7 @@ What is computed is in `gpu/` and `kernels/`, and needs no GPU to be read or tes
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -200,6 +200,41 @@ class CupyDevice:
             raise RuntimeFailure(f"on the GPU {what}: {error}; refute doctor says what is set up") from error
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What this host has for the backend, each None where it is not there or the one before it is not.
+
+    why: what the first missing one says of itself. driver: the highest version of CUDA that it knows, and
+    toolkit CuPy's own, such as 13000. capability, name: of the current GPU.
+    """
+
+    cupy: str | None = None
+    driver: int | None = None
+    toolkit: int | None = None
+    capability: tuple[int, int] | None = None
+    name: str | None = None
+    why: str = ""
+
+
+def found() -> Found:
+    """Look for CuPy, the driver and a GPU; nothing is compiled, and nothing raised."""
+    here = Found()
+    try:
+        import cupy  # noqa: PLC0415 (an extra, and slow to import)
+
+        runtime = cupy.cuda.runtime
+        here = replace(here, cupy=str(cupy.__version__))
+        driver, toolkit = int(runtime.driverGetVersion()), int(runtime.runtimeGetVersion())
+        here = replace(here, driver=driver or None, toolkit=toolkit)
+        runtime.getDeviceCount()
+        device = cupy.cuda.Device()
+        capability = str(device.compute_capability)
+        name = runtime.getDeviceProperties(int(device.id))["name"].decode()
+        return replace(here, capability=(int(capability[:-1]), int(capability[-1])), name=name)
+    except Exception as error:  # noqa: BLE001 (CuPy has an exception type per layer of the driver)
+        return replace(here, why=str(error).partition("\n")[0])
+
+
 def too_old(capability: tuple[int, int]) -> str | None:
     """Why kernels are not compiled for an architecture, or None."""
     if 10 * capability[0] + capability[1] >= nvrtc.LEAST:
@@ -243,7 +278,7 @@ def open_on(
 ) -> DeviceBackend:
     """Make the backend on a device, where model, work space and a few thousand positions fit it."""
     rows = min(config.context, _ROWS)
-    work = plan.workspace(device, Sizes.in_config(config), min(_TOKENS, rows), rows)
+    work = plan.workspace(Sizes.in_config(config), min(_TOKENS, rows), rows)
     row_bytes = 2 * config.cache_row_elements
     plan.check_model(device.memory[0], device_bytes(file), row_bytes, work, rows, str(file.path))
     return DeviceBackend(config, weights, DeviceWeights(device, file, config, uploading), device)

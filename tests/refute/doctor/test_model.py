@@ -87,3 +87,12 @@ def test_an_endpoint_where_nobody_answers_fails():
     (check,) = look_at_endpoint(Named("http://127.0.0.1:9/v1"))
     assert check.state == "fail"
     assert "cannot reach" in check.found
+
+
+def test_a_gpu_needs_memory_for_weights_work_and_two_sequences(pocket):
+    checks, needs = look_into_file(pocket, "cuda", "auto")
+    assert (checks[-1].name, checks[-1].state) == ("weights", "ok")
+    assert "are uploaded to the GPU, computed on by cuda" in checks[-1].found
+    assert needs.gpu
+    assert not needs.reads
+    assert needs.held > pocket.stat().st_size

@@ -87,7 +87,7 @@ class DeviceBackend:
 
     def memory(self, tokens: int, rows: int) -> tuple[int, int]:
         """Bytes of weights, and of workspace, on the device."""
-        return self._uploaded.nbytes, plan.workspace(self._device, self._of, tokens, rows)
+        return self._uploaded.nbytes, plan.workspace(self._of, tokens, rows)
 
     def whole(
         self, tokens: Sequence[int], positions: np.ndarray, cache: object, last_only: bool

@@ -56,9 +56,9 @@ class Room:
         self.attention = Attention(splits, sums, parts, self.counters)
 
 
-def bytes_wanted(device: Device, of: Sizes, rows: int) -> int:
+def bytes_wanted(of: Sizes, rows: int) -> int:
     """Bytes of work space for caches of up to so many rows."""
-    space = Space(device, None)
+    space = Space(None, None)
     Room(space, of, splits_for(rows))
     return space.used
 
@@ -116,7 +116,7 @@ class Decoder:
         splits = splits_for(rows)
         if self._buffer is None or splits > self._splits:
             self._splits = splits_for(max(rows, cache.capacity))
-            self._buffer = self._device.empty(bytes_wanted(self._device, self._of, self._splits * SPLIT))
+            self._buffer = self._device.empty(bytes_wanted(self._of, self._splits * SPLIT))
         tables = self._tables_for(cache.capacity)
         space = Space(self._device, self._buffer)
         room = Room(space, self._of, splits)

@@ -109,8 +109,8 @@ class Parts(Sizes):
 class Space:
     """Work space: arrays in one buffer, given out from its beginning to its end."""
 
-    def __init__(self, device: Device, buffer: Buffer | None) -> None:
-        """buffer: None to only count what would be taken."""
+    def __init__(self, device: Device | None, buffer: Buffer | None) -> None:
+        """Both None to only count what would be taken."""
         self._device = device
         self._buffer = buffer
         self.used = 0
@@ -131,12 +131,12 @@ class Space:
 
     def put(self, address: int, array: np.ndarray) -> None:
         """Copy an array of the host to an address of the space."""
-        if self._buffer is not None:
+        if self._buffer is not None and self._device is not None:
             self._device.upload(self._buffer, address - self._buffer.address, np.ascontiguousarray(array))
 
     def fetch(self, address: int, out: np.ndarray) -> np.ndarray:
         """Copy an array of the space to the host, when all that was enqueued is done."""
-        if out.size and self._buffer is not None:
+        if out.size and self._buffer is not None and self._device is not None:
             self._device.download(self._buffer, address - self._buffer.address, out)
         return out
 

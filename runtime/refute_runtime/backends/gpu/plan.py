@@ -8,10 +8,10 @@ from refute_runtime.errors import RuntimeFailure
 _GIB = 1 << 30
 
 
-def workspace(device: Device, of: Sizes, tokens: int, rows: int) -> int:
+def workspace(of: Sizes, tokens: int, rows: int) -> int:
     """Bytes of work space for forwards of so many tokens over so many rows, and for decoding after them."""
-    prefilling = prefill.bytes_wanted(device, of, max(tokens, 1), max(rows, 1), all_logits=False)
-    return prefilling + decoder.bytes_wanted(device, of, max(rows, 1))
+    prefilling = prefill.bytes_wanted(of, max(tokens, 1), max(rows, 1), all_logits=False)
+    return prefilling + decoder.bytes_wanted(of, max(rows, 1))
 
 
 def check_model(free: int, weights: int, row_bytes: int, work: int, rows: int, what: str) -> None:

@@ -53,9 +53,9 @@ class Room:
         self.logits = space.take(min(T, _ROWS) if all_logits else 1, of.V)
 
 
-def bytes_wanted(device: Device, of: Sizes, T: int, R: int, *, all_logits: bool) -> int:
+def bytes_wanted(of: Sizes, T: int, R: int, *, all_logits: bool) -> int:
     """Bytes of work space for a forward of T tokens over R rows."""
-    space = Space(device, None)
+    space = Space(None, None)
     Room(space, of, min(T, CHUNK), R, all_logits=all_logits)
     return space.used
 
@@ -81,7 +81,7 @@ class Prefill:
         """
         T, past, of = len(tokens), cache.length, self._of
         cache.begin(T)
-        wanted = bytes_wanted(self._device, of, T, past + T, all_logits=not last_only)
+        wanted = bytes_wanted(of, T, past + T, all_logits=not last_only)
         buffer = self._device.empty(wanted)
         done = []
         for start in range(0, T, CHUNK):
