@@ -5,6 +5,7 @@ cannot tell. An emulated run is never called a run on a GPU.
 """
 
 import ctypes
+import mmap
 import re
 import subprocess
 import tempfile
@@ -19,6 +20,9 @@ KERNELS = Path(backends.__file__).parent / "kernels"
 HEADER = Path(__file__).with_name("cuda_emulator.h")
 FLAGS = ("-std=c++17", "-O1", "-ffp-contract=off", "-fno-stack-protector", "-shared", "-fPIC", "-w")
 PROCESSOR = ("-mfma", "-mf16c")
+ALIGNMENT = 16  # bytes: what kernels rely on
+_LIBC = ctypes.CDLL(None)
+_NOBODY = 0  # PROT_NONE
 UNSET = 0xFF  # of every byte that was not written: NaN as a float
 
 
@@ -36,13 +40,18 @@ def signatures(source):
 
 
 class EmulatedBuffer:
-    """Memory at a multiple of 256."""
+    """Memory that ends where a page begins that nobody may touch: a kernel that goes on ends the process."""
 
     def __init__(self, nbytes):
-        self._memory = np.full(nbytes + 256, UNSET, np.uint8)
-        start = -self._memory.ctypes.data % 256
-        self.bytes = self._memory[start : start + nbytes]
-        self.address = self._memory.ctypes.data + start
+        whole = -(-max(nbytes, 1) // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._memory = mmap.mmap(-1, whole + mmap.PAGESIZE)
+        everything = np.frombuffer(self._memory, np.uint8)
+        everything[:whole] = UNSET
+        base = everything.ctypes.data
+        assert _LIBC.mprotect(ctypes.c_void_p(base + whole), mmap.PAGESIZE, _NOBODY) == 0
+        start = (whole - nbytes) // ALIGNMENT * ALIGNMENT
+        self.bytes = everything[start : start + nbytes]
+        self.address = base + start
         self.nbytes = nbytes
 
 

@@ -93,6 +93,11 @@ class Rounded:
         blocks = rows * -(-columns // BLOCK)
         return cls(address, address + blocks * (BLOCK + 16), address + blocks * BLOCK, columns)
 
+    def behind(self, rows: int) -> "Rounded":
+        """These without the first rows; none where there are none."""
+        blocks = rows * -(-self.columns // BLOCK) if self.q else 0
+        return Rounded(self.q + blocks * BLOCK, self.d + blocks * 4, self.sums + blocks * 16, self.columns)
+
 
 def _up(nbytes: int) -> int:
     return -(-nbytes // ALIGNMENT) * ALIGNMENT

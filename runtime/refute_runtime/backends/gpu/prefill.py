@@ -3,6 +3,8 @@
 Letters as in `backends/base.py`; L layers, S splits of the cache, F the width of an expert or a feed-forward.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from refute_runtime.backends.base import WholeForward
@@ -14,6 +16,7 @@ from refute_runtime.backends.gpu.layers import Layer, Parts, Sizes, Space, forms
 from refute_runtime.backends.gpu.layouts import Matrix, Rounded
 
 CHUNK = 512  # tokens computed at once
+_WIDE = 4  # choices an expert, on average, from which on tiles for tensor cores are worth it
 _PARTS = 64 << 20  # bytes: parts of attention that are merged later
 _ROWS = 32  # rows of logits at once
 
@@ -145,6 +148,7 @@ class Prefill:
             device, room.both, T, heads, (layer.query_norm, layer.key_norm), room.tables, of.eps, room.q,
             cache=kept, before=Before(past),
         )  # fmt: skip
+        rounded, floats = forms((layer.out,), room.attended_rounded, room.attended)
         for start in range(0, T, room.queries):
             count = min(room.queries, T - start)
             before = Before(past + start)
@@ -152,11 +156,8 @@ class Prefill:
             at = 4 * start * N * D
             launches.attend(
                 device, room.q + at, kept, count, heads, before, splits, room.sums, room.parts,
-                room.attended + at,
+                room.attended + at, rounded.behind(start),
             )  # fmt: skip
-        rounded, floats = forms((layer.out,), room.attended_rounded, room.attended)
-        if rounded.q:
-            launches.round_rows(device, room.attended, T, rounded)
         _multiply(device, layer.out, T, room.added, rounded, floats)
         launches.add(device, room.x, room.added, T * of.H, room.x)
 
@@ -180,6 +181,9 @@ class Prefill:
         launches.route(device, room.scores, T, of.E, K, chosen, shares, room.gaps + 4 * index * T)
         grouping = None if T == 1 else room.grouping
         if grouping is not None:
+            floats_too = any(matrix.floats for matrix in (layer.gate, layer.up, layer.down))
+            wide = T * K >= _WIDE * of.E and not floats_too
+            grouping = replace(grouping, tile=launches.WIDE_TILE if wide else launches.TILE)
             launches.group(device, chosen, T * K, of.E, grouping)
         for matrix, column in ((layer.gate, 0), (layer.up, of.F)):
             launches.expert_multiply(

@@ -31,13 +31,20 @@ __device__ __forceinline__ void take(Highest& of, float value, i64 id) {
 extern "C" __global__ void __launch_bounds__(1024) choose(const float* logits, i64 V, i64* state, i64* ring, i64 entries) {
     __shared__ Highest found[32];
     __shared__ int flaws[32];
+    begin_after_prefetch();
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     Highest own = {BELOW_ALL, BELOW_ALL, -1, -1};
     int bad = 0;
-    for (i64 i = threadIdx.x; i < V; i += 1024) {
-        const float value = logits[i];
-        bad += (__float_as_int(value) & 0x7f800000) == 0x7f800000;
-        take(own, value, i);
+    for (i64 from = threadIdx.x; from < V; from += 8 * 1024) {
+        float value[8];
+#pragma unroll
+        for (int i = 0; i < 8; i++) value[i] = from + 1024 * i < V ? logits[from + 1024 * i] : 0.0f;
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            if (from + 1024 * i >= V) break;
+            bad += (__float_as_int(value[i]) & 0x7f800000) == 0x7f800000;
+            take(own, value[i], from + 1024 * i);
+        }
     }
     for (int step = 0; step < 2; step++) {
 #pragma unroll

@@ -75,7 +75,8 @@ __device__ __forceinline__ int bits_set(unsigned word) { return __popc(word); }
 __device__ __forceinline__ void prefetch(const u8* at) { asm volatile("prefetch.global.L2 [%0];" ::"l"(at)); }
 
 // Where kernels of a graph are launched before their predecessor has ended (programmatic dependent launch): let
-// the next one begin, and wait until all before have ended. What is read above the wait are weights only.
+// the next one begin, and wait until all before have ended. What is read above the wait are weights only. All kernels
+// of a decoded token have it, so each of them may be launched so.
 __device__ __forceinline__ void begin_after_prefetch() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;");

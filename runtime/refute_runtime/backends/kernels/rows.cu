@@ -35,6 +35,7 @@ __device__ __forceinline__ float element(int kind, const u8* row, i64 columns, i
 extern "C" __global__ void __launch_bounds__(256) embed(
     i64 kind, const u8* table, i64 row_bytes, i64 columns, const i64* tokens, float* out
 ) {
+    begin_after_prefetch();
     const u8* const row = table + tokens[blockIdx.x] * row_bytes;
     for (i64 i = threadIdx.x; i < columns; i += 256) {
         out[blockIdx.x * columns + i] = element((int)kind, row, columns, i);
@@ -46,6 +47,7 @@ extern "C" __global__ void __launch_bounds__(256) embed(
 extern "C" __global__ void __launch_bounds__(256) rms_norm(
     const float* x, const float* weight, float eps, i64 H, float* out, signed char* q, float* d, short* sums
 ) {
+    begin_after_prefetch();
     const int lane = threadIdx.x & 31;
     const i64 t = blockIdx.x, blocks = (H + 255) / 256;
     const float* const row = x + t * H;
