@@ -1,13 +1,13 @@
 """The engine: a model file, loaded, that generates tokens one by one.
 
 A generator computes a token when it is asked for one and nothing ahead, so closing it (or an `on_token`
-that returns False) stops the computing at once. `cache`, `sampler` and `with_backend` are the seams where
-a caller puts a wrapped part in.
+that returns False) stops the computing at once; only a GPU may be two tokens ahead by then. `cache`,
+`sampler` and `with_backend` are the seams where a caller puts a wrapped part in.
 """
 
 import hashlib
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import numpy as np
 
-from refute_runtime.backends.base import Backend, Cache
+from refute_runtime.backends.base import Backend, Cache, GreedyToken
 from refute_runtime.backends.choice import AUTO, Progress, open_backend
 from refute_runtime.config import ModelConfig
 from refute_runtime.errors import ContextOverflow, RequestError
 from refute_runtime.model import Counters, Forward, LayerRouting, Model
-from refute_runtime.sampling import Sampler, SamplingParams, check_whole, is_whole
+from refute_runtime.sampling import Sampler, SamplingParams, check_finite, check_whole, is_whole
 from refute_runtime.tokenizer import Tokenizer
 from refute_runtime.weights import GgufFile, Weights
 
@@ -260,14 +260,25 @@ class Engine:
     ) -> Generator[Token, None, None]:
         history = list(prompt)
         text = self.tokenizer.stream()
+        ahead: Iterator[GreedyToken] | None = None
         for index in range(max_tokens):
-            if cache is None:  # the slow twin
-                forward = self.model.forward(history, self.new_cache(len(history)), routing=routing)
+            if index == 1 and not routing:
+                ahead = self._ahead(history[-1], cache, sampler, max_tokens - 1)
+            prefilled_ns, decided = 0, None
+            if ahead is not None:
+                found = next(ahead)
+                check_finite(found.id, float(found.top))
+                chosen, margin = found.id, float(found.top - found.second)
+                counters = self.model.counted(found.past, found.flaws)
             else:
-                forward = self._extend(history if index == 0 else history[-1:], cache, chunks, routing)
-            prefilled_ns = clock() if index == 0 else 0
-            logits = forward.logits[-1]  # (V,)
-            chosen = sampler.next(logits, history)
+                if cache is None:  # the slow twin
+                    forward = self.model.forward(history, self.new_cache(len(history)), routing=routing)
+                else:
+                    forward = self._extend(history if index == 0 else history[-1:], cache, chunks, routing)
+                prefilled_ns = clock() if index == 0 else 0
+                logits = forward.logits[-1]  # (V,)
+                chosen, margin = sampler.next(logits, history), _margin(logits)
+                counters, decided = forward.counters, _last_position(forward.routing)
             time_ns = clock()
             history.append(chosen)
 
@@ -281,17 +292,30 @@ class Engine:
                 id=chosen,
                 text=said + text.flush() if finish else said,
                 index=index,
-                margin=_margin(logits),
+                margin=margin,
                 time_ns=time_ns,
                 prefilled_ns=prefilled_ns,
-                counters=forward.counters,
-                routing=_last_position(forward.routing),
+                counters=counters,
+                routing=decided,
                 finish=finish,
             )
             wanted = on_token is None or on_token(token) is not False
             yield token
             if finish or not wanted:
                 return
+
+    def _ahead(
+        self, token: int, cache: Cache | None, sampler: DrawsTokens, count: int
+    ) -> Iterator[GreedyToken] | None:
+        """Tokens that the backend computes and chooses by itself, ahead of who asks.
+
+        Only where nobody looks between: a wrapped backend, cache or sampler is asked step by step.
+        """
+        greedy = getattr(type(self.backend), "greedy", None)
+        if greedy is None or type(sampler) is not Sampler or not sampler.params.highest:
+            return None
+        found: Iterator[GreedyToken] | None = greedy(self.backend, token, cache, count)
+        return found
 
     def _extend(self, tokens: Sequence[int], cache: Cache, chunks: tuple[int, ...], routing: bool) -> Forward:
         """Run tokens after those in the cache, in chunks; the last forward, with the counters of all."""

@@ -131,6 +131,13 @@ class Model:
             tuple(decided) if routing else None,
         )
 
+    def counted(self, past: int, flaws: int) -> Counters:
+        """Count a forward of one token over `past` rows that a backend made by itself."""
+        config = self.config
+        moe, dense = (config.layers, 0) if config.moe else (0, config.layers)
+        experts = moe * config.experts_per_token
+        return Counters(1, moe, dense, experts, config.layers * past, int(flaws > 0))
+
     def _whole(
         self, tokens: Sequence[int], positions: np.ndarray, cache: Cache, last_only: bool, routing: bool
     ) -> Forward | None:

@@ -49,6 +49,13 @@ class SamplingParams:
         """Whether the token of highest logit is certain."""
         return self.temperature == 0 or self.top_k == 1
 
+    @property
+    def highest(self) -> bool:
+        """Whether the token is that of the highest logit as it is, without penalties."""
+        return self.greedy and (
+            self.repetition_penalty == 1 and not self.presence_penalty and not self.frequency_penalty
+        )
+
 
 class Sampler:
     """Draws tokens for one request, with a generator of its own.
@@ -136,12 +143,17 @@ def _penalised(logits: np.ndarray, params: SamplingParams, history: Sequence[int
 def _highest(scores: np.ndarray) -> int:
     """The id of the highest score, the lowest id among equals."""
     best = int(scores.argmax())  # NaN counts as highest
-    if not np.isfinite(scores[best]):
+    check_finite(best, float(scores[best]))
+    return best
+
+
+def check_finite(token: int, logit: float) -> None:
+    """Raise `RuntimeFailure` where the highest logit is no number."""
+    if not np.isfinite(logit):
         raise RuntimeFailure(
-            f"the highest logit is {scores[best]} at token {best}, expected a finite number; the model "
+            f"the highest logit is {logit} at token {token}, expected a finite number; the model "
             "or its backend is broken"
         )
-    return best
 
 
 def _check(field: str, value: object, expected: str, holds: Callable[[float], bool]) -> None:

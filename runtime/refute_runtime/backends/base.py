@@ -29,6 +29,20 @@ class WholeForward:
     gap: np.ndarray
 
 
+@dataclass(frozen=True, slots=True)
+class GreedyToken:
+    """A token that a backend chose by itself: the id of the highest logit, the lowest id among equals.
+
+    top, second: the two highest logits. flaws: how many are not finite. past: rows before it.
+    """
+
+    id: int
+    top: np.float32
+    second: np.float32
+    flaws: int
+    past: int
+
+
 class Cache(Protocol):
     """Keys and values of one sequence. The model asks it for positions, so a wrapper can lie about them."""
 

@@ -2,6 +2,7 @@
 
 import sys
 
+import cuda_emulator
 import fake_cupy
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from tiny_gguf import TinyModel, write_tiny
 
 from refute_runtime.backends import choice, cuda
 from refute_runtime.backends.choice import COMPILING, READING
-from refute_runtime.backends.gpu import nvrtc
+from refute_runtime.backends.gpu import decoder, nvrtc
 from refute_runtime.backends.gpu.cache import DeviceCache
 from refute_runtime.config import ModelConfig
 from refute_runtime.engine import Engine
@@ -172,3 +173,127 @@ def test_a_model_that_does_not_fit_is_refused_with_the_arithmetic(path, device, 
         RuntimeFailure, match=r"needs 0\.0. GiB \(0\.00 GiB of weights, .* no context would fit: use a"
     ):
         Engine.load(path, "cuda")
+
+
+@pytest.fixture
+def engines(path, on_emulator, cpu_kernels):
+    with Engine.load(path, "cuda") as gpu, Engine.load(path, "cpu") as host:
+        yield gpu, host
+
+
+class Launches:
+    """Counts the graphs that are launched."""
+
+    def __init__(self, monkeypatch):
+        self.count = 0
+        honest = cuda_emulator.EmulatedGraph.launch
+
+        def launch(graph):
+            self.count += 1
+            honest(graph)
+
+        monkeypatch.setattr(cuda_emulator.EmulatedGraph, "launch", launch)
+
+
+def told(tokens):
+    return [(each.id, each.margin, each.counters, each.text, each.finish) for each in tokens]
+
+
+def test_the_device_goes_on_by_itself_and_chooses_the_same(engines, monkeypatch):
+    gpu, host = engines
+    launches = Launches(monkeypatch)
+    monkeypatch.setattr(type(gpu.backend), "whole", refuse_one(type(gpu.backend).whole))
+    found, expected = (list(engine.generate([1, 2, 3], max_tokens=12, stop=False)) for engine in (gpu, host))
+    assert told(found) == told(expected)
+    assert launches.count == 11
+
+
+def refuse_one(honest):
+    """A whole forward of one token would be a step that the host asks for."""
+
+    def whole(backend, tokens, *rest):
+        assert len(tokens) > 1
+        return honest(backend, tokens, *rest)
+
+    return whole
+
+
+def test_a_stop_wastes_two_tokens_at_most(engines, monkeypatch):
+    gpu, _ = engines
+    launches = Launches(monkeypatch)
+    cache = gpu.new_cache(64)
+    tokens = gpu.generate([1, 2, 3], max_tokens=50, stop=False, cache=cache)
+    for _ in range(5):
+        next(tokens)
+    tokens.close()
+    assert launches.count == 4 + 2
+    assert cache.length == 3 + 4
+
+
+def test_sequences_in_turn_do_not_mix(engines):
+    gpu, host = engines
+    prompts = [1, 2, 3], [9, 8], [5, 5, 5, 5]
+    expected = [told(host.generate(prompt, max_tokens=7, stop=False)) for prompt in prompts]
+    under_way = [gpu.generate(prompt, max_tokens=7, stop=False) for prompt in prompts]
+    found = [[] for _ in prompts]
+    for _ in range(7):
+        for tokens, kept in zip(under_way, found, strict=True):
+            kept.append(next(tokens))
+    assert [told(each) for each in found] == expected
+
+
+def test_sequences_in_turn_waste_nothing(engines, monkeypatch):
+    gpu, _ = engines
+    launches = Launches(monkeypatch)
+    under_way = [gpu.generate(prompt, max_tokens=7, stop=False) for prompt in ([1, 2, 3], [9, 8])]
+    for _ in range(4):
+        for tokens in under_way:
+            next(tokens)
+    assert launches.count == 2 * 3
+
+
+def test_a_larger_cache_after_a_small_one_gets_its_room_before_it_needs_it(path, engines, monkeypatch):
+    monkeypatch.setattr(decoder, "_FEWEST", 1)  # a graph serves 64 rows
+    gpu, host = engines
+    list(gpu.generate([4, 5], max_tokens=3, stop=False))
+    prompt = [1 + i % 50 for i in range(60)]
+    found, expected = (list(engine.generate(prompt, max_tokens=9, stop=False)) for engine in (gpu, host))
+    assert told(found) == told(expected)
+
+
+def test_a_cache_that_was_cut_between_is_gone_on_with(engines):
+    every = []
+    for engine in engines:
+        cache = engine.new_cache(64)
+        tokens = engine.generate([1, 2, 3], max_tokens=9, stop=False, cache=cache)
+        found = [next(tokens) for _ in range(5)]
+        cache.truncate(4)
+        every.append(told([*found, *tokens]))
+    assert every[0] == every[1]
+
+
+def test_penalties_and_looks_between_are_asked_step_by_step(engines):
+    gpu, host = engines
+    params = SamplingParams(repetition_penalty=1.3)
+    for how in ({"params": params}, {"routing": True}, {"twin": True}):
+        found, expected = (
+            list(engine.generate([1, 2, 3], max_tokens=6, stop=False, **how)) for engine in (gpu, host)
+        )
+        assert told(found) == told(expected)
+
+
+def test_the_last_position_of_a_cache_is_not_passed(engines, monkeypatch):
+    gpu, _ = engines
+    launches = Launches(monkeypatch)
+    assert len(list(gpu.generate([1, 2, 3], max_tokens=4, stop=False, cache=gpu.new_cache(7)))) == 4
+    assert launches.count == 3
+
+
+def test_a_device_that_says_nothing_is_a_failure(engines, monkeypatch):
+    gpu, _ = engines
+    monkeypatch.setattr(decoder, "_PATIENCE", 0.0)
+    monkeypatch.setattr(cuda_emulator.EmulatedGraph, "launch", lambda _: None)
+    tokens = gpu.generate([1, 2, 3], max_tokens=4, stop=False)
+    next(tokens)
+    with pytest.raises(RuntimeFailure, match="did not say which"):
+        next(tokens)

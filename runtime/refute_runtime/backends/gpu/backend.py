@@ -12,7 +12,7 @@ from typing import Self
 
 import numpy as np
 
-from refute_runtime.backends.base import Array, WholeForward
+from refute_runtime.backends.base import Array, GreedyToken, WholeForward
 from refute_runtime.backends.gpu import launches, plan
 from refute_runtime.backends.gpu.cache import DeviceCache
 from refute_runtime.backends.gpu.decoder import Decoder
@@ -99,6 +99,15 @@ class DeviceBackend:
         if len(ids) == 1 and self._decoder is not None:
             return self._decoder.run(int(ids[0]), cache)
         return self._prefill.run(ids, self._rotation(positions), cache, last_only=last_only)
+
+    def greedy(self, token: int, cache: object, count: int) -> Iterator[GreedyToken] | None:
+        """Yield up to `count` tokens after `token` as the device chooses them, two of them computed ahead.
+
+        None where the cache is not one of this backend's own, or tokens are not decoded by a graph.
+        """
+        if type(cache) is not DeviceCache or self._decoder is None:
+            return None
+        return self._decoder.tokens(token, cache, count)
 
     def _checked(self, tokens: Sequence[int]) -> np.ndarray:
         return self._weights.index("token_embd.weight", tokens)

@@ -4,21 +4,26 @@ A graph serves every token of one cache up to the rows that its splits cover, a 
 one is recorded when these are full. Letters as in `backends/base.py`; L layers, S splits, F as in `prefill`.
 """
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from refute_runtime.backends.base import WholeForward
+from refute_runtime.backends.base import GreedyToken, WholeForward
 from refute_runtime.backends.gpu import decoding, launches
 from refute_runtime.backends.gpu.cache import DeviceCache
 from refute_runtime.backends.gpu.decoding import Attention
 from refute_runtime.backends.gpu.device import Buffer, Device
 from refute_runtime.backends.gpu.launches import ENTRY, SPLIT, STATE
 from refute_runtime.backends.gpu.layers import Layer, Parts, Sizes, Space, forms
+from refute_runtime.errors import RuntimeFailure
 
 Rotation = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 _FEWEST = 8  # splits of the first graph: 512 rows
+_AHEAD = 2  # tokens computed beyond the one that is asked for
+_PAUSE = 20e-6  # seconds between two looks at the ring
+_PATIENCE = 1.0  # seconds after which the device is asked whether it failed
 _SLOTS = 4  # entries of the ring: more than are ever on their way
 
 
@@ -83,7 +88,9 @@ class Decoder:
         self._buffer: Buffer | None = None
         self._splits = 0
         self._tables: Tables | None = None
-        self._ring, _ = device.mapped(8 * ENTRY * _SLOTS)
+        self._ring, seen = device.mapped(8 * ENTRY * _SLOTS)
+        self._seen = seen.view(np.int64).reshape(_SLOTS, ENTRY)
+        self._owner: object = None  # whose tokens the device's state goes on with
 
     @staticmethod
     def lacks(of: Parts) -> str | None:
@@ -95,11 +102,65 @@ class Decoder:
             return f"a row has {widest} activations, expected {decoding.MOST_COLUMNS} at most"
         return None
 
+    def tokens(self, token: int, cache: DeviceCache, count: int) -> Iterator[GreedyToken]:
+        """Yield `count` greedy tokens after `token` and the cache's rows, up to two computed ahead.
+
+        The device goes on by itself: its state names the next token. Where someone else decoded meanwhile, or
+        changed the cache, it begins anew at the token that is due, and runs no further ahead than it has gone
+        on since: sequences that take turns token by token waste nothing. Raises `ContextOverflow`,
+        `RuntimeFailure`.
+        """
+        mine, first, launched, due = object(), 0, 0, -1
+        for index in range(count):
+            past = cache.length
+            cache.begin(1)
+            if self._owner is not mine or past != due:
+                self._room_for(past + 1, cache)
+                self._begin(token, past)
+                self._owner, first, launched = mine, index, index
+            ahead = min(_AHEAD, index - first)
+            while launched < min(index + 1 + ahead, count, index + cache.capacity - past):
+                room, _ = self._room_for(past + launched - index + 1, cache)
+                cache.graphs[room.attention.splits].launch()
+                launched += 1
+            entry = self._entry(index - first)
+            top, second = entry[1:2].view(np.float32)
+            token = int(entry[0])
+            cache.advance(1)
+            due = past + 1
+            yield GreedyToken(token, top, second, int(entry[2]), past)
+
+    def _begin(self, token: int, past: int) -> None:
+        """Wait for what is under way, and say where the next graph begins."""
+        self._device.synchronize()
+        self._seen[:] = 0
+        assert self._buffer is not None  # there is room
+        space = Space(self._device, self._buffer)
+        space.put(Room(space, self._of, _FEWEST).state, np.array([token, past, past, 0], np.int64))
+
+    def _entry(self, step: int) -> np.ndarray:
+        """Wait for the device to say what it chose at a step since `_begin`: a copy (ENTRY,) int64.
+
+        Raises `RuntimeFailure` where nothing comes.
+        """
+        entry = self._seen[step % _SLOTS]
+        until = time.monotonic() + _PATIENCE
+        while entry[3] != step + 1:
+            if time.monotonic() > until:
+                self._device.synchronize()  # tells of a kernel that failed
+                if entry[3] != step + 1:
+                    raise RuntimeFailure(
+                        "the GPU finished a token and did not say which; expected its number"
+                    )
+            time.sleep(_PAUSE)
+        return np.array(entry)
+
     def run(self, token: int, cache: DeviceCache) -> WholeForward:
         """Compute a token after the cache's rows. Raises `ContextOverflow`."""
         past = cache.length
         cache.begin(1)
         room, space = self._room_for(past + 1, cache)
+        self._owner = None
         space.put(room.state, np.array([token, past, past, 0], np.int64))
         cache.graphs[room.attention.splits].launch()
         of, L = self._of, self._of.L
@@ -112,11 +173,12 @@ class Decoder:
         return WholeForward(logits, chosen, shares, gaps)
 
     def _room_for(self, rows: int, cache: DeviceCache) -> tuple[Room, Space]:
-        """Arrays and a graph for so many rows of a cache."""
-        splits = splits_for(rows)
-        if self._buffer is None or splits > self._splits:
-            self._splits = splits_for(max(rows, cache.capacity))
-            self._buffer = self._device.empty(bytes_wanted(self._of, self._splits * SPLIT))
+        """Arrays and a graph for so many rows of a cache; the arrays serve as many as it can hold."""
+        splits, most = splits_for(rows), splits_for(max(rows, cache.capacity))
+        if self._buffer is None or most > self._splits:
+            self._owner = None  # the state lies in the buffer
+            self._buffer = self._device.empty(bytes_wanted(self._of, most * SPLIT))
+            self._splits = most
         tables = self._tables_for(cache.capacity)
         space = Space(self._device, self._buffer)
         room = Room(space, self._of, splits)
