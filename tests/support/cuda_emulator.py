@@ -69,6 +69,7 @@ class EmulatedDevice:
 
     name = "emulated on the host"
     capability = (9, 0)
+    details = {"emulator": "g++"}
     memory = (1 << 34, 1 << 34)
 
     def __init__(self):
@@ -107,16 +108,23 @@ class EmulatedDevice:
         buffer = EmulatedBuffer(nbytes)
         return buffer, buffer.bytes
 
+    def _not_recorded(self):
+        assert self._recorded is None, "only launches are recorded: a GPU refuses anything else meanwhile"
+
     def upload(self, to, offset, data):
+        self._not_recorded()
         to.bytes[offset : offset + data.nbytes] = data.reshape(-1).view(np.uint8)
 
     def download(self, source, offset, out):
+        self._not_recorded()
         out.reshape(-1).view(np.uint8)[:] = source.bytes[offset : offset + out.nbytes]
 
     def copy(self, to, to_offset, source, offset, nbytes):
+        self._not_recorded()
         to.bytes[to_offset : to_offset + nbytes] = source.bytes[offset : offset + nbytes]
 
     def fill(self, to, offset, nbytes, value=0):
+        self._not_recorded()
         to.bytes[offset : offset + nbytes] = value
 
     def launch(self, kernel, grid, block, arguments, shared=0):
@@ -145,4 +153,4 @@ class EmulatedDevice:
             self._recorded = None
 
     def synchronize(self):
-        pass
+        self._not_recorded()

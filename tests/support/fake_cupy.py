@@ -120,7 +120,10 @@ def make(capability="90", room=1 << 30):
         function=SimpleNamespace(Module=Module),
     )
     return SimpleNamespace(
-        cuda=cuda, get_default_memory_pool=lambda: SimpleNamespace(free_bytes=lambda: 5), __name__="cupy"
+        cuda=cuda,
+        get_default_memory_pool=lambda: SimpleNamespace(free_bytes=lambda: 5),
+        __name__="cupy",
+        __version__="14.2.0",
     )
 
 

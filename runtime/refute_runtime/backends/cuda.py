@@ -3,7 +3,7 @@
 What is computed is in `gpu/` and `kernels/`, and needs no GPU to be read or tested; this is what does.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -92,6 +92,15 @@ class CupyDevice:
         return self._capability
 
     @property
+    def details(self) -> Mapping[str, object]:
+        """The highest version of CUDA that the driver knows, those of NVRTC and CuPy."""
+        return {
+            "driver": self.driver,
+            "nvrtc": ".".join(map(str, nvrtc.version())),
+            "cupy": str(self._cupy.__version__),
+        }
+
+    @property
     def memory(self) -> tuple[int, int]:
         """Bytes that are free, those that CuPy keeps for later included, and bytes in all."""
         free, total = self._cupy.cuda.runtime.memGetInfo()
@@ -111,7 +120,8 @@ class CupyDevice:
 
     def mapped(self, nbytes: int) -> tuple[CupyBuffer, np.ndarray]:
         """Allocate memory of the host that kernels can write: pinned, at one address for both."""
-        memory = self._cupy.cuda.alloc_pinned_memory(nbytes)
+        with self._failures("memory of the host cannot be pinned"):
+            memory = self._cupy.cuda.alloc_pinned_memory(nbytes)
         data = np.frombuffer(memory, np.uint8, nbytes)
         data[:] = 0
         return CupyBuffer(memory, nbytes), data
@@ -132,7 +142,8 @@ class CupyDevice:
     def _stage(self) -> tuple[Any, np.ndarray, Any]:
         """The pinned buffer whose copy was begun first, when that is done."""
         if len(self._stages) < _STAGES:
-            memory = self._cupy.cuda.alloc_pinned_memory(_STAGE)
+            with self._failures("memory of the host cannot be pinned"):
+                memory = self._cupy.cuda.alloc_pinned_memory(_STAGE)
             event = self._cupy.cuda.Event(disable_timing=True)
             self._stages.append((memory, np.frombuffer(memory, np.uint8, _STAGE), event))
             return self._stages[-1]
@@ -178,7 +189,8 @@ class CupyDevice:
     def capture(self) -> Iterator[list[Graph]]:
         """Record launches; the list holds their graph afterwards."""
         graphs: list[Graph] = []
-        self._stream.begin_capture()
+        with self._failures("a graph cannot be recorded"):
+            self._stream.begin_capture()
         try:
             yield graphs
         finally:

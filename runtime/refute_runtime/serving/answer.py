@@ -46,13 +46,16 @@ def steps(
     before = (len(job.prompt) - 1) // CHUNK * CHUNK
     inner = Sampler(job.sampling) if sampler is None else sampler
     watched = _Watched(inner, job.prompt[:before], job.top_logprobs, engine.tokenizer)
+    # Where neither logits nor history matter, nobody looks between: a GPU may choose tokens by itself.
+    unwatched = sampler is None and job.top_logprobs is None and job.sampling.highest
+    drawing = inner if unwatched else watched
     shown = StopTexts(job.stop)
     counters = Counters()
     for start in range(0, before, CHUNK):
         counters += engine.model.forward(job.prompt[start : start + CHUNK], cache).counters
         yield None
     rest = job.prompt[before:]
-    for token in engine.generate(rest, max_tokens=job.max_tokens, cache=cache, sampler=watched):
+    for token in engine.generate(rest, max_tokens=job.max_tokens, cache=cache, sampler=drawing):
         text, found = shown.push(token.text)
         if token.finish and not found:
             text += shown.flush()

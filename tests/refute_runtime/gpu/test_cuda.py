@@ -17,6 +17,8 @@ from refute_runtime.engine import Engine
 from refute_runtime.errors import RuntimeFailure, UnsupportedError
 from refute_runtime.gguf_reader import GgufFile
 from refute_runtime.sampling import SamplingParams
+from refute_runtime.serving.answer import steps
+from refute_runtime.serving.jobs import Job
 
 COMPILED = {"rows": nvrtc.Compiled("rows", b"\x7fELF", (nvrtc.Usage("add", 10, 0, 0, 0),))}
 
@@ -36,6 +38,11 @@ def test_the_device_is_described(cupy):
     device = cuda.CupyDevice()
     assert (device.name, device.capability, device.driver) == ("Fake GPU 0", (9, 0), "13000")
     assert device.memory == ((1 << 30) + 5, 2 << 30)
+    assert device.details == {
+        "driver": "13000",
+        "nvrtc": ".".join(map(str, nvrtc.version())),
+        "cupy": "14.2.0",
+    }
 
 
 @pytest.mark.parametrize("nbytes", [1, 1 << 10, (64 << 10) + 1, 3 * (16 << 20) + 5, 6 * (16 << 20)])
@@ -155,6 +162,7 @@ def test_an_engine_generates_what_cpu_does(path, temperature):
         assert gpu.settings["backend"] == "cuda"
         assert gpu.settings["architecture"] == "sm_90"
         assert gpu.settings["weights"] == "on the device"
+        assert gpu.settings["emulator"] == "g++"  # what the device says of itself
         found, expected = (
             list(engine.generate([1, 2, 3], params, max_tokens=9, stop=False, routing=True))
             for engine in (gpu, host)
@@ -218,6 +226,23 @@ def refuse_one(honest):
     return whole
 
 
+def test_answers_of_the_server_are_chosen_there_too(engines, monkeypatch):
+    gpu, host = engines
+    job = Job((1, 2, 3), 8, SamplingParams())
+    expected = [(step.id, step.text, step.counters) for step in steps(host, job)]
+    monkeypatch.setattr(type(gpu.backend), "whole", refuse_one(type(gpu.backend).whole))
+    assert [(step.id, step.text, step.counters) for step in steps(gpu, job)] == expected
+
+
+def test_answers_with_logprobs_are_looked_at(engines):
+    job = Job((1, 2, 3), 4, SamplingParams(), top_logprobs=2)
+    found, expected = (
+        [(step.id, step.chosen, step.likeliest) for step in steps(each, job)] for each in engines
+    )
+    assert found == expected
+    assert all(chosen is not None for _, chosen, _ in found)
+
+
 def test_a_stop_wastes_two_tokens_at_most(engines, monkeypatch):
     gpu, _ = engines
     launches = Launches(monkeypatch)
@@ -257,8 +282,10 @@ def test_a_larger_cache_after_a_small_one_gets_its_room_before_it_needs_it(path,
     gpu, host = engines
     list(gpu.generate([4, 5], max_tokens=3, stop=False))
     prompt = [1 + i % 50 for i in range(60)]
+    launches = Launches(monkeypatch)
     found, expected = (list(engine.generate(prompt, max_tokens=9, stop=False)) for engine in (gpu, host))
     assert told(found) == told(expected)
+    assert launches.count == 8  # one that began in room without a state would be one more
 
 
 def test_a_cache_that_was_cut_between_is_gone_on_with(engines):

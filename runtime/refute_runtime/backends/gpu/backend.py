@@ -56,11 +56,15 @@ class DeviceBackend:
 
     @property
     def details(self) -> Mapping[str, object]:
-        """The architecture that kernels were compiled for, how tokens are decoded, where the weights are."""
+        """The architecture that kernels were compiled for, how tokens are decoded, where the weights are.
+
+        And what the device says of itself.
+        """
         return {
             "architecture": "sm_{}{}".format(*self._device.capability),
             "decoding": "operations" if self._decoder is None else "graph",
             "weights": "on the device",
+            **self._device.details,
         }
 
     def with_threads(self, threads: int) -> Self:

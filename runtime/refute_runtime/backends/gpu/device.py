@@ -3,7 +3,7 @@
 Everything is in the order of one stream. The seam lets tests run the kernels' own sources on the host.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -39,6 +39,11 @@ class Device(Protocol):
     @property
     def capability(self) -> tuple[int, int]:
         """Compute capability: (9, 0) for sm_90."""
+        ...
+
+    @property
+    def details(self) -> Mapping[str, object]:
+        """What else of it a record should say, such as its driver and with what kernels were compiled."""
         ...
 
     @property
