@@ -69,10 +69,10 @@ class EmulatedDevice:
 
     name = "emulated on the host"
     capability = (9, 0)
-    details = {"emulator": "g++"}
     memory = (1 << 34, 1 << 34)
 
     def __init__(self):
+        self.details = {"emulator": "g++"}
         self._kernels, self._recorded = {}, None
         with tempfile.TemporaryDirectory() as folder:  # what is loaded stays when its file is gone
             self._build(Path(folder))
