@@ -43,6 +43,10 @@ REQUIRED = (
     "refute_runtime/pocket/pocket.tokens.json",
     "refute_runtime/pocket/reference.npz",
     "refute_runtime/pocket/CARD.md",
+    *(
+        f"refute_runtime/backends/kernels/{path.name}"
+        for path in sorted((ROOT / "runtime/refute_runtime/backends/kernels").glob("*.cu*"))
+    ),
 )
 FORBIDDEN = ("tests/", "evidence/", "refute_runtime/pocket/recipe/")
 # What shows that nothing is missing in the wheel: commands, the plugin, the server, files that come with it.

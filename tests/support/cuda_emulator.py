@@ -9,16 +9,19 @@ import mmap
 import re
 import subprocess
 import tempfile
+import weakref
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from refute_runtime import backends
+from refute_runtime.backends.gpu import nvrtc
+from refute_runtime.errors import RuntimeFailure
 
-KERNELS = Path(backends.__file__).parent / "kernels"
+KERNELS = nvrtc.KERNELS
 HEADER = Path(__file__).with_name("cuda_emulator.h")
 FLAGS = ("-std=c++17", "-O1", "-ffp-contract=off", "-fno-stack-protector", "-shared", "-fPIC", "-w")
+CHECKS = "bounds,alignment,signed-integer-overflow,shift-exponent,float-cast-overflow,integer-divide-by-zero"
 PROCESSOR = ("-mfma", "-mf16c")
 ALIGNMENT = 16  # bytes: what kernels rely on
 _LIBC = ctypes.CDLL(None)
@@ -40,19 +43,29 @@ def signatures(source):
 
 
 class EmulatedBuffer:
-    """Memory that ends where a page begins that nobody may touch: a kernel that goes on ends the process."""
+    """Memory at the end of its pages, between two that nobody may touch: a kernel that goes on is stopped."""
 
     def __init__(self, nbytes):
-        whole = -(-max(nbytes, 1) // mmap.PAGESIZE) * mmap.PAGESIZE
-        self._memory = mmap.mmap(-1, whole + mmap.PAGESIZE)
+        page = mmap.PAGESIZE
+        whole = -(-max(nbytes, 1) // page) * page
+        self._memory = mmap.mmap(-1, whole + 2 * page)
         everything = np.frombuffer(self._memory, np.uint8)
-        everything[:whole] = UNSET
-        base = everything.ctypes.data
-        assert _LIBC.mprotect(ctypes.c_void_p(base + whole), mmap.PAGESIZE, _NOBODY) == 0
+        pages = everything[page : page + whole]
+        pages[:] = UNSET
+        for edge in (everything, everything[page + whole :]):
+            assert _LIBC.mprotect(ctypes.c_void_p(edge.ctypes.data), page, _NOBODY) == 0
         start = (whole - nbytes) // ALIGNMENT * ALIGNMENT
-        self.bytes = everything[start : start + nbytes]
-        self.address = base + start
+        self.bytes = pages[start : start + nbytes]
+        self.address = pages.ctypes.data + start
+        self._around = pages[:start], pages[start + nbytes :]
         self.nbytes = nbytes
+
+    def check(self):
+        """Raise `RuntimeFailure` where something was written beside the buffer, on its pages."""
+        for around, where in zip(self._around, ("before", "behind"), strict=True):
+            if (around != UNSET).any():
+                around[:] = UNSET
+                raise RuntimeFailure(f"a kernel wrote {where} a buffer of {self.nbytes} bytes")
 
 
 class EmulatedGraph:
@@ -71,41 +84,57 @@ class EmulatedDevice:
     capability = (9, 0)
     memory = (1 << 34, 1 << 34)
 
-    def __init__(self):
+    def __init__(self, sources=None):
+        """sources: CUDA C by name, instead of the bundled kernels."""
         self.details = {"emulator": "g++"}
-        self._kernels, self._recorded = {}, None
+        self.order = 0  # of threads and blocks: 0 ascending, -1 descending, else the seed of one drawn by lot
+        self._kernels, self._recorded, self._buffers = {}, None, weakref.WeakSet()
         with tempfile.TemporaryDirectory() as folder:  # what is loaded stays when its file is gone
-            self._build(Path(folder))
+            self._build(Path(folder), sources or {name: nvrtc.text(name) for name in nvrtc.names()})
 
-    def _build(self, folder):
-        shared = "".join(path.read_text(encoding="utf-8") for path in sorted(KERNELS.glob("*.cuh")))
+    def _build(self, folder, sources):
         running = []
-        for source in sorted(KERNELS.glob("*.cu")):
-            text, to = source.read_text(encoding="utf-8"), folder / source.stem
-            parts = [f'#include "{HEADER}"', shared, text]
-            for name, kinds in signatures(text).items():
+        for source, text in sources.items():
+            to, known = folder / source, signatures(text)
+            parts = [f'#include "{HEADER}"', text]
+            for name, kinds in known.items():
                 given = [
                     f"*(float*)&a[{i}]" if kind == "float" else f"({kind})a[{i}]"
                     for i, kind in enumerate(kinds)
                 ]
                 parts.append(f"static void call_{name}(long long* a) {{ {name}({', '.join(given)}); }}")
-                parts.append(f'extern "C" void launch_{name}(long long* a, const long long* shape)')
-                parts.append(f"{{ run(call_{name}, a, shape); }}")
+                told = "long long* a, const long long* shape, long long order"
+                parts.append(f'extern "C" const char* launch_{name}({told})')
+                parts.append(f"{{ return run(call_{name}, a, shape, order); }}")
             to.with_suffix(".cpp").write_text("\n".join(parts), encoding="utf-8")
-            command = ["g++", *FLAGS, *PROCESSOR, f"{to}.cpp", "-o", f"{to}.so"]
-            running.append((to, signatures(text), subprocess.Popen(command)))
-        failed = [to.name for to, _, process in running if process.wait()]
+            checks = (f"-fsanitize={CHECKS}", "-fno-sanitize-recover=all")
+            command = ["g++", *FLAGS, *PROCESSOR, *checks, "-c", f"{to}.cpp", "-o", f"{to}.o"]
+            link = [
+                "g++",
+                "-shared",
+                f"{to}.o",
+                "-o",
+                f"{to}.so",
+            ]  # without the checks' library: ours answers
+            running.append((to, known, link, subprocess.Popen(command)))
+        failed = [to.name for to, _, _, process in running if process.wait()]
         assert not failed, f"{failed} do not compile for the host"
-        for to, known, _ in running:
+        for to, known, link, _ in running:
+            subprocess.run(link, check=True)
             library = ctypes.CDLL(f"{to}.so")
             for name, kinds in known.items():
-                self._kernels[name] = getattr(library, f"launch_{name}"), kinds
+                call = getattr(library, f"launch_{name}")
+                call.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_longlong]
+                call.restype = ctypes.c_char_p
+                self._kernels[name] = call, kinds
 
     def empty(self, nbytes):
-        return EmulatedBuffer(nbytes)
+        buffer = EmulatedBuffer(nbytes)
+        self._buffers.add(buffer)
+        return buffer
 
     def mapped(self, nbytes):
-        buffer = EmulatedBuffer(nbytes)
+        buffer = self.empty(nbytes)
         return buffer, buffer.bytes
 
     def _not_recorded(self):
@@ -116,7 +145,7 @@ class EmulatedDevice:
         to.bytes[offset : offset + data.nbytes] = data.reshape(-1).view(np.uint8)
 
     def download(self, source, offset, out):
-        self._not_recorded()
+        self.synchronize()
         out.reshape(-1).view(np.uint8)[:] = source.bytes[offset : offset + out.nbytes]
 
     def copy(self, to, to_offset, source, offset, nbytes):
@@ -141,7 +170,9 @@ class EmulatedDevice:
             else:
                 given[i] = value
         shape = np.array([*grid, *block], np.int64)
-        call(ctypes.c_void_p(given.ctypes.data), ctypes.c_void_p(shape.ctypes.data))
+        wrong = call(given.ctypes.data, shape.ctypes.data, self.order)
+        if wrong:
+            raise RuntimeFailure(f"{kernel}, emulated: {wrong.decode()}")
 
     @contextmanager
     def capture(self):
@@ -154,3 +185,5 @@ class EmulatedDevice:
 
     def synchronize(self):
         self._not_recorded()
+        for buffer in list(self._buffers):
+            buffer.check()

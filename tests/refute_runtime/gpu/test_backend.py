@@ -86,6 +86,20 @@ def test_any_chunks_give_the_bits_of_cpu(models, sizes):
             np.testing.assert_array_equal(mine, other)
 
 
+@pytest.mark.parametrize("order", [-1, 1, 2])
+def test_any_order_of_threads_and_blocks_gives_the_same_bits(models, device, monkeypatch, order):
+    """A barrier that is missing would show."""
+    cpu, cuda = models
+    monkeypatch.setattr(device, "order", order)
+    caches = cpu.backend.new_cache(16), cuda.backend.new_cache(16)
+    for tokens in (PROMPT, [6]):
+        expected, found = (
+            model.forward(tokens, cache, last_only=False, routing=True)
+            for model, cache in zip((cpu, cuda), caches, strict=True)
+        )
+        same(found, expected)
+
+
 def test_only_the_last_position_is_asked_for(models):
     cpu, cuda = models
     found, expected = (

@@ -1,6 +1,9 @@
 """The compiler needs no GPU: here every kernel is compiled for every architecture."""
 
+import os
 import re
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,6 +97,29 @@ def test_a_folder_that_cannot_be_written_costs_a_compilation_only(tmp_path, comp
     for _ in range(2):
         assert nvrtc.cubins(90, "", tmp_path / "file", None, ["choose"])["choose"].code.startswith(b"\x7fELF")
     assert compiling == ["choose"] * 2
+
+
+def test_code_is_compiled_where_there_is_no_place_for_it(monkeypatch, compiling):
+    def nowhere(*_):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(nvrtc, "user_cache", nowhere)
+    assert nvrtc.cubins(90, "", None, None, ["choose"])["choose"].code.startswith(b"\x7fELF")
+    assert compiling == ["choose"]
+    assert not nvrtc.kept_all(90)
+
+
+def test_code_of_four_states_of_a_source_is_kept(tmp_path, monkeypatch):
+    code = nvrtc.compile_source(ADD, 90)
+    monkeypatch.setattr(nvrtc, "compile_source", lambda _, architecture, name: replace(code, source=name))
+    for architecture in (80, 90):
+        nvrtc.cubins(architecture, "other", tmp_path, None, ["choose", "rows"])
+    for age, file in enumerate(tmp_path.iterdir()):
+        os.utime(file, (age, age))
+    for driver in range(6):
+        nvrtc.cubins(90, str(driver), tmp_path, None, ["choose"])
+    kinds = Counter(file.name.rpartition("-")[0] for file in tmp_path.iterdir())
+    assert kinds == {"choose-sm_80": 1, "choose-sm_90": 4, "rows-sm_80": 1, "rows-sm_90": 1}
 
 
 def test_all_is_kept_only_when_all_is(tmp_path):

@@ -35,6 +35,7 @@ _ENTRY = re.compile(
     re.DOTALL,
 )
 _DIGEST = 32  # bytes of sha256 before the code in a file
+_KEPT = 4  # states of a source whose code for one architecture is kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +134,12 @@ def cubins(
     """Code of all sources, or of those wanted, by name: kept from before, or compiled now.
 
     driver: its version, where it is known: code is compiled anew after an update. folder: instead of the
-    user's cache; where it cannot be written, code is compiled in every run. Raises as `compile_source`.
+    user's cache; where there is none that can be written, code is compiled in every run. Raises as
+    `compile_source`.
     """
     chosen = tuple(names() if wanted is None else wanted)
     place = _place() if folder is None else folder
-    paths = {name: place / _file(name, architecture, driver) for name in chosen}
+    paths = {} if place is None else {name: place / _file(name, architecture, driver) for name in chosen}
     found = {name: kept for name, path in paths.items() if (kept := _kept(path, name)) is not None}
     missing = [name for name in chosen if name not in found]
     if progress is not None and missing:
@@ -146,7 +148,9 @@ def cubins(
         made = pool.map(lambda name: compile_source(text(name), architecture, name), missing)
         for done, each in enumerate(made, start=1):
             found[each.source] = each
-            _keep(paths[each.source], each)
+            if each.source in paths:
+                _keep(paths[each.source], each)
+                _prune(paths[each.source].parent, f"{each.source}-sm_{architecture}-*.cubin")
             if progress is not None:
                 progress(done, len(missing))
     return found
@@ -155,11 +159,15 @@ def cubins(
 def kept_all(architecture: int, driver: str = "", folder: Path | None = None) -> bool:
     """Whether nothing has to be compiled."""
     place = _place() if folder is None else folder
-    return all(_kept(place / _file(name, architecture, driver), name) is not None for name in names())
+    return place is not None and all(
+        _kept(place / _file(name, architecture, driver), name) is not None for name in names()
+    )
 
 
-def _place() -> Path:
-    return user_cache(os.environ, platform.system()) / "refute" / "cubins"
+def _place() -> Path | None:
+    with suppress(RuntimeError):  # there is no such place
+        return user_cache(os.environ, platform.system()) / "refute" / "cubins"
+    return None
 
 
 def _file(name: str, architecture: int, driver: str) -> str:
@@ -191,6 +199,14 @@ def _keep(path: Path, compiled: Compiled) -> None:
         with os.fdopen(handle, "wb") as stream:
             stream.write(hashlib.sha256(rest).digest() + rest)
         Path(written).replace(path)
+
+
+def _prune(folder: Path, pattern: str) -> None:
+    """Remove all files of one kind but those written last; who uses another one compiles again."""
+    with suppress(OSError):
+        files = sorted(folder.glob(pattern), key=lambda each: each.stat().st_mtime_ns, reverse=True)
+        for old in files[_KEPT:]:
+            old.unlink()
 
 
 @cache
