@@ -144,12 +144,18 @@ def test_shared_memory_holds_nothing_from_before(mine):
 
 
 def test_what_is_recorded_runs_when_it_is_launched(mine):
-    out = mine.make(128)
+    out, zeros = mine.make(128), mine.put(np.zeros(128, np.float32))
     with mine.device.capture() as graphs:
-        launch(mine, "reverse", mine.put(np.zeros(128, np.float32)), out, np.float32(0))
+        launch(mine, "reverse", zeros, out, np.float32(0))
     assert np.isnan(mine.take(out, 128)).all()
     graphs[0].launch()
     assert (mine.take(out, 128) == 1).all()
+
+
+def test_nothing_but_launches_is_recorded(mine):
+    out = mine.make(128)
+    with pytest.raises(AssertionError, match="only launches are recorded"), mine.device.capture():
+        mine.take(out, 128)
 
 
 @pytest.mark.parametrize(
