@@ -133,6 +133,14 @@ def test_activations_are_rounded_as_cpu_does(scale, harm, columns, seed):
     same(found.d[0], packed[4])
 
 
+@given(top=st.floats(2.0**-90, 2.0**90, width=32))
+def test_halves_are_rounded_as_cpu_does(top):
+    """Where x * (127 / max) and x / (max / 127) may be rounded to different integers."""
+    x = np.full((1, 256), top, np.float32)
+    x[0, :254] = (np.arange(-127, 127) + 0.5).astype(np.float32) * (np.float32(top) / np.float32(127))
+    np.testing.assert_array_equal(blocks.rounded(x).q.reshape(-1), packed_rows(x)[0][0])
+
+
 @given(kind=st.sampled_from(list(HALVES)), seed=SEEDS)
 def test_integers_times_their_scales_are_the_weights(kind, seed):
     raw = random_rows(kind, 2, 512, np.random.default_rng(seed))
