@@ -88,7 +88,7 @@ def packages() -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def package_digest(package: str, *, suffixes: Sequence[str] = (".py",)) -> str | None:
+def package_digest(package: str, *, suffixes: Sequence[str] = (".py", ".cu", ".cuh")) -> str | None:
     """Return the content digest of a package, or a module, without importing it; None if it is not there.
 
     sha256 over its sources in the order of their paths, each as path, NUL, size, NUL, content: what

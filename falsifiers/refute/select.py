@@ -14,16 +14,12 @@ if TYPE_CHECKING:
 
 MODEL_VARIABLE = "QWEN3_MOE_GGUF_PATH"
 BACKEND = "auto"  # where none is named
-BACKENDS = (
-    BACKEND,
-    "array",
-    "cpu",
-    "cuda",
-)  # those of the runtime; here too, so that nothing opens it to name them
+# those of the runtime; here too, so that nothing opens it to name them
+BACKENDS = (BACKEND, "array", "cpu", "cuda", "mirror")
 BACKEND_HELP = (
     "auto: the fastest that can run the model here; array: the specification, on NumPy or CuPy; "
     "cpu: compiled kernels on the blocks of the file (extra cpu); cuda: the same bits on a GPU (extra cuda12 "
-    "or cuda13)"
+    "or cuda13); mirror: the same bits in NumPy, slowly, to check them without a compiler or a GPU"
 )
 MMAP_HELP = (
     "whether the backend cpu maps the model's file, or reads it into memory, which is faster "

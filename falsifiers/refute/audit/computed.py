@@ -9,10 +9,12 @@ from refute.audit.reproduction import Reproduction, newest, reproduce
 from refute.audit.subject import Subject
 from refute.provenance import model_sha256
 from refute.select import Selection, stand_in
-from refute.targets.base import Target
+from refute.targets.base import Target, TargetError
 from refute.targets.fake import FakeTarget
 from refute.trials import Controls, Stage
 from refute.verdict import Exit, worst_exit
+
+_MIRRORED = ("cpu", "cuda")  # backends whose bits `mirror` gives
 
 
 @dataclass(slots=True)
@@ -28,12 +30,26 @@ class Engine:
 
     def open(self, recorded: str) -> Target:
         """Open it on the backend of a record. Raises `TargetError`."""
-        name = self.backend or recorded
-        if name not in self._opened:
+        return self._open(self.backend or recorded, self.selection.device)
+
+    def open_for_values(self, recorded: str) -> Target:
+        """Open it where only what it computes matters, not how fast. Raises `TargetError`.
+
+        Where the backend of a record cannot run here, for want of its extra or of a GPU, `mirror` gives the
+        same bits.
+        """
+        try:
+            return self.open(recorded)
+        except TargetError:
+            if self.backend is not None or recorded not in _MIRRORED or self.selection.device == "gpu":
+                raise
+            return self._open("mirror", "cpu")
+
+    def _open(self, backend: str, device: str) -> Target:
+        if backend not in self._opened:
             at = self.selection
-            chosen = Selection(at.engine, at.model, at.origin, name, at.device)
-            self._opened[name] = chosen.open()
-        return self._opened[name]
+            self._opened[backend] = Selection(at.engine, at.model, at.origin, backend, device).open()
+        return self._opened[backend]
 
     @property
     def model_sha256(self) -> str:
@@ -80,7 +96,12 @@ def compute(
     challenged = None
     if nonce is not None:
         challenged = challenge(
-            subjects, nonce, model_sha256=digest, count=cases, open_target=engine.open, progress=progress
+            subjects,
+            nonce,
+            model_sha256=digest,
+            count=cases,
+            open_target=engine.open_for_values,
+            progress=progress,
         )
     repeated = []
     for entry in entries:

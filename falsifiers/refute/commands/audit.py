@@ -51,7 +51,8 @@ def add(commands: "Commands") -> None:
         "--challenge",
         type=_nonce,
         metavar="NONCE",
-        help="compute some cases again; which ones, your nonce says: make it up now, and tell nobody before",
+        help="compute some cases again; which ones, your nonce says: make it up now, and tell nobody before. "
+        "Where the backend of a record, cpu or cuda, cannot run here, mirror computes the same bits",
     )
     engine.add_argument(
         "--cases", type=count(1), default=20, metavar="N", help="how many cases (default: 20)"

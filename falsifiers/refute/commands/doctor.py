@@ -81,7 +81,7 @@ def _checks(
             how = (selection.backend, selection.device, selection.mmap)
             checks, needs = model.look_into_file(selection.model, *how)
             yield from checks
-        if selection.device != "gpu" and selection.backend != "array":
+        if selection.device != "gpu" and selection.backend not in ("array", "mirror"):
             yield from cpu.look_at_kernels()
         if selection.device != "cpu" and selection.backend in ("auto", "cuda"):
             wanted = selection.backend == "cuda" or selection.device == "gpu"

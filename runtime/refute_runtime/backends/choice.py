@@ -1,7 +1,8 @@
 """Which backend computes: the one that is named, or for `auto` the fastest one that can.
 
 On a GPU `cuda` can where its architecture is not too old and NVRTC is installed, on the host `cpu` where
-Numba is; both where every tensor has a type that they compute with. `array` always can, on either.
+Numba is; both where every tensor has a type that they compute with. `array` always can, on either. `mirror`
+gives the bits of both in NumPy, so slowly that it is never chosen but named.
 """
 
 from collections.abc import Callable
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from refute_runtime.backends.cpu import CpuBackend
 
 AUTO = "auto"
-BACKENDS = (AUTO, "array", "cpu", "cuda")
+BACKENDS = (AUTO, "array", "cpu", "cuda", "mirror")
 FASTER = "1.5 times as fast on the embedded model, and about 40 times on one of 1.7 GB"  # decoding, 2 cores
 Progress = Callable[[str, int, int], None]
 """Told what is done (`READING`, in bytes, or `COMPILING`, in kernels), how much of it, and of how much."""
@@ -60,6 +61,8 @@ def open_backend(
     """
     if name not in BACKENDS:
         raise UnsupportedError(f"backend is {name!r}, expected one of {', '.join(BACKENDS)}")
+    if name == "mirror":
+        return _mirror(file, config, device, mapped, threads)
     if name == "cuda":
         return _on_gpu(file, config, device, mapped, progress)
     xp = np if name == "cpu" and device == AUTO else namespace(device)
@@ -101,6 +104,26 @@ def open_backend(
         backend = backend.with_threads(share)
     notes = (weights.blocks.note, build.folder().why, build.slow_layer())
     return Opened(weights, backend, tuple(note for note in notes if note is not None))
+
+
+def _mirror(
+    file: GgufFile, config: ModelConfig, device: str, mapped: bool | None, threads: int | None
+) -> Opened:
+    """The backend `mirror`, on the mapped file."""
+    from refute_runtime.backends.mirror import MirrorBackend  # noqa: PLC0415 (seldom)
+
+    if device == "gpu":
+        raise UnsupportedError("the backend mirror computes on the host, expected device 'cpu' or 'auto'")
+    if mapped is False:
+        raise UnsupportedError(
+            "the backend mirror computes on the mapped file, expected no word about reading it into memory"
+        )
+    weights = Weights(file, config)
+    why = MirrorBackend.lacks(weights)
+    if why is not None:
+        raise UnsupportedError(f"{file.path}: the backend mirror cannot compute: {why}")
+    weights.blocks = blocks_of(file, mapped=True)
+    return Opened(weights, MirrorBackend(config, weights, threads or 1))
 
 
 def _on_gpu(

@@ -7,8 +7,12 @@ from mutations import rederive
 
 from refute.audit.challenge import _differences, challenge
 from refute.audit.computed import Engine
+from refute.kinds import kind_named
 from refute.select import Selection, embedded_model
+from refute.targets.base import TargetError
+from refute.targets.bundled import BundledTarget
 from refute.verdict import Exit
+from refute_runtime.backends import choice
 
 ALL = 10**6
 
@@ -116,3 +120,37 @@ def test_a_model_that_cannot_be_opened_is_the_callers_answer(engine):
     missing = Selection("bundled", Path("none.gguf"), "named", "array", "auto")
     with pytest.raises(OSError, match=r"none\.gguf"):
         _ = Engine(missing).model_sha256
+
+
+@pytest.fixture
+def uncompiled(monkeypatch):
+    """An engine where Numba is not installed."""
+    monkeypatch.setattr(choice, "_cpu", lambda: "numba is not installed")
+    return Engine(Selection("bundled", embedded_model(), "embedded", "auto", "auto"))
+
+
+def test_without_numba_values_of_cpu_are_computed_bit_for_bit_by_mirror(uncompiled, monkeypatch):
+    target = uncompiled.open_for_values("cpu")
+    assert target.identity.settings["backend"] == "mirror"
+    assert "bitwise" in target.capabilities
+    assert uncompiled.open_for_values("cpu") is target
+    monkeypatch.undo()
+    recorded = BundledTarget(embedded_model(), "cpu")
+    kind = kind_named("cache-bits").of({"chunks": [3], "threads": [1, 2], "max_tokens": 2, "repeats": 1})
+    case = {"chunk": 3, "length": 7, "seed": 1}  # its samples hold digests of logits
+    assert kind.observe(target, case).samples == kind.observe(recorded, case).samples
+
+
+def test_speed_is_not_repeated_on_another_backend(uncompiled):
+    with pytest.raises(TargetError, match="numba is not installed"):
+        uncompiled.open("cpu")
+
+
+def test_a_backend_that_was_named_is_not_replaced(uncompiled):
+    uncompiled.backend = "cpu"
+    with pytest.raises(TargetError, match="numba is not installed"):
+        uncompiled.open_for_values("array")
+
+
+def test_values_of_array_are_not_those_of_mirror(uncompiled):
+    assert uncompiled.open_for_values("array").identity.settings["backend"] == "array"
