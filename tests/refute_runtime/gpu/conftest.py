@@ -1,5 +1,6 @@
 """The kernels' own sources, run on the host."""
 
+import os
 import platform
 import shutil
 
@@ -7,11 +8,15 @@ import pytest
 from cuda_emulator import EmulatedDevice
 from device_arrays import Room
 
+from refute_runtime.backends.cuda import CupyDevice
 from refute_runtime.backends.simd import build
 
 
 @pytest.fixture(scope="session")
 def device():
+    """What kernels run on: the emulator, or the GPU where REFUTE_TEST_DEVICE=gpu."""
+    if os.environ.get("REFUTE_TEST_DEVICE") == "gpu":
+        return CupyDevice()
     if shutil.which("g++") is None or platform.machine() not in {"x86_64", "AMD64"}:
         pytest.skip("the emulator of CUDA wants g++ and an x86-64 processor")
     return EmulatedDevice()
