@@ -191,7 +191,9 @@ def attention_operations() -> Iterator[Operation]:
     """Over 512 and 2048 rows, of layer after layer as in a decode step, and for many queries at once."""
     heads, kv_heads, size = CONFIG.heads, CONFIG.kv_heads, CONFIG.head_dim
     for rows in (512, 2048):
-        caches = [(floats(rows, kv_heads, size), floats(rows, kv_heads, size)) for _ in range(LAYERS * 2)]
+        # as `KVCache` keeps them: float16, the rows of a kv head side by side
+        made = floats(kv_heads, rows, size).astype(np.float16)
+        caches = [tuple(made.copy().swapaxes(0, 1) for _ in "kv") for _ in range(LAYERS * 4)]
         nbytes = 2 * caches[0][0].nbytes
         for tokens in (1, 128):
             q = floats(tokens, heads, size)

@@ -56,9 +56,10 @@ def product(kind: str, weights: float, tokens: int, nbytes: float) -> Bounds:
 
 
 def attention(pairs: float, size: int, nbytes: float) -> Bounds:
-    """Pairs of a query and a row: two loads for 16 products of the scores, one for each 16 of the sum.
+    """Pairs of a query and a row: one multiplication, and so one cycle, for 16 products of scores or sums.
 
-    A score's lanes are added by 10 instructions; an exponential takes 20 for 16 scores. nbytes: of keys and
-    values.
+    Four heads, and in the scores four rows too, go together: what is loaded, widened from float16 and spread
+    fits beside the multiplications. The lanes of four scores are added by 15 instructions; an exponential
+    takes 20 for 16 scores. nbytes: of keys and values.
     """
-    return Bounds(nbytes, pairs * (size / 16 * 2 + 5 + 1 + size / 16))
+    return Bounds(nbytes, pairs * (size / 16 * 2 + 2 + 1))

@@ -9,9 +9,9 @@ PREDICTED = {
     "read_gb_s": "4,300",
     "node_us": "1.3",
     "launch_us": "5 to 8",
-    "decode@0": "670 to 760",
-    "decode@4096": "600",
-    "decode@32768": "400 to 450",
+    "decode@0": "620",
+    "decode@4096": "545",
+    "decode@32768": "300",
 }
 
 
