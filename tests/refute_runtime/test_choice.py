@@ -117,7 +117,7 @@ def test_loading_is_told(compiled, path):
 @pytest.mark.parametrize(
     ("backend", "device", "sentence"),
     [
-        ("blas", "cpu", "'blas', expected one of auto, array, cpu"),
+        ("blas", "cpu", "'blas', expected one of auto, array, cpu, cuda, mirror"),
         ("auto", "tpu", "device is 'tpu'"),
         ("cpu", "tpu", "device is 'tpu'"),
     ],

@@ -33,7 +33,7 @@ def test_a_model_that_is_no_model_blocks_with_a_sentence(project):
         ("--refute-model=none.gguf", "*none.gguf: no such model file*"),
         ("--refute-model=.", "*: is a folder, expected a GGUF file (--model)"),
         ("--refute-device=tpu", "device 'tpu': expected one of auto, cpu, gpu"),
-        ("--refute-backend=blas", "backend 'blas': expected one of auto, array, cpu"),
+        ("--refute-backend=blas", "backend 'blas': expected one of auto, array, cpu, cuda, mirror"),
         ("--refute-seed=-1", "*seed '-1': expected a whole number*"),
         (f"--refute-seed={2**53 + 1}", f"*seed '{2**53 + 1}': expected a whole number from 0 to {2**53}"),
     ],

@@ -47,7 +47,7 @@ def test_a_new_way_into_the_runtime_needs_an_entry_point() -> None:
     """Only `generate` (over the cache, as the twin, streamed, of a chat) and `forward` (sessions) compute."""
     ways = {name for thing in (Engine, Model) for name in vars(thing) if not name.startswith("_")}
     helpers = {"load", "with_backend", "with_threads", "close", "template", "digest", "settings", "new_cache"}
-    helpers |= {"check"}  # refuses, and computes nothing
+    helpers |= {"check", "counted"}  # refuses, counts, and neither computes
     assert ways == {"generate", "forward"} | helpers
 
 
