@@ -107,7 +107,7 @@ def read(file: GgufFile, why: str, progress: Progress | None = None) -> Blocks:
     done = 0
     with ThreadPoolExecutor(_READERS, "reader") as readers:
         try:
-            for count in readers.map(lambda piece: _fill(file.path, *piece), list(_pieces(file, tensors))):
+            for count in readers.map(lambda piece: fill(file.path, *piece), list(_pieces(file, tensors))):
                 done += count
                 if progress is not None:
                     progress(done, total)
@@ -125,7 +125,11 @@ def _pieces(file: GgufFile, tensors: Mapping[str, np.ndarray]) -> Iterator[tuple
             yield name, info.offset + begin, into[begin : begin + _PIECE]
 
 
-def _fill(path: Path, name: str, offset: int, into: memoryview) -> int:
+def fill(path: Path, name: str, offset: int, into: memoryview) -> int:
+    """Read a piece of a tensor, from a byte of the file on, and return how many bytes it has.
+
+    Raises `FormatError` for a file that cannot be read, or ends before them.
+    """
     count = 0
     try:
         with path.open("rb", buffering=0) as stream:

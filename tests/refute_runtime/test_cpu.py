@@ -6,6 +6,7 @@ from gguf import GGMLQuantizationType as TensorType
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_gguf import TinyModel, write_tiny
+from tiny_models import BLOCKS, DENSE, FLOATS, Wrapped, opened
 
 from refute_runtime.backends.array import ArrayBackend
 from refute_runtime.backends.cpu import CpuBackend
@@ -14,23 +15,11 @@ from refute_runtime.backends.simd.layers import SPLIT
 from refute_runtime.config import ModelConfig
 from refute_runtime.errors import ContextOverflow, RuntimeFailure
 from refute_runtime.model import Model
-from refute_runtime.resident import blocks_of
 from refute_runtime.weights import GgufFile, Weights
-
-FLOATS = TinyModel(context=1024)
-BLOCKS = TinyModel(
-    hidden=256, heads=8, head_dim=32, kv_heads=2, expert_ffn=256, context=1024, type=TensorType.Q4_K,
-    types={"attn_v": TensorType.Q6_K, "ffn_down_exps": TensorType.Q6_K, "attn_k": TensorType.Q8_0,
-           "attn_output": TensorType.Q5_K, "output": TensorType.F16},
-)  # fmt: skip
-DENSE = TinyModel(architecture="qwen3", hidden=256, dense_ffn=512, type=TensorType.Q4_K, heads=16, tied=True)
 
 
 def backends(model, folder):
-    file = GgufFile.open(write_tiny(folder / "m.gguf", model))
-    config = ModelConfig.from_metadata(file.metadata, file.tensors)
-    weights = Weights(file, config)
-    weights.blocks = blocks_of(file)
+    _, config, weights = opened(model, folder)
     return ArrayBackend(config, weights), CpuBackend(config, weights, threads=2)
 
 
@@ -196,16 +185,6 @@ def test_a_processor_without_halves_is_named(floats, monkeypatch):
     monkeypatch.setattr(build, "processor", lambda: found)
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     assert CpuBackend.lacks(floats[1]._weights) == "the processor lacks f16c"
-
-
-class Wrapped:
-    """A backend that is asked operation by operation."""
-
-    def __init__(self, inner):
-        self.inner = inner
-
-    def __getattr__(self, name):
-        return getattr(self.inner, name)
 
 
 def test_a_token_in_one_call_is_the_operations_bit_for_bit(model):

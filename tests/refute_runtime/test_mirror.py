@@ -9,30 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from q8_reference import HALVES, packed_rows, product, random_rows
 from tiny_gguf import TinyModel, write_tiny
+from tiny_models import BLOCKS, DENSE, FLOATS, opened
 
 import refute_runtime
-from refute_runtime.backends import blocks, cpu, mirror
+from refute_runtime.backends import blocks, mirror
 from refute_runtime.backends.array import ArrayBackend
 from refute_runtime.backends.cpu import CpuBackend
 from refute_runtime.backends.mirror import MirrorBackend
-from refute_runtime.backends.simd import build
+from refute_runtime.backends.simd import build, products
 from refute_runtime.backends.simd.layers import SPLIT
-from refute_runtime.config import ModelConfig
 from refute_runtime.engine import Engine
 from refute_runtime.errors import RuntimeFailure, UnsupportedError
 from refute_runtime.model import Model
 from refute_runtime.quant import dequantize
-from refute_runtime.resident import blocks_of
-from refute_runtime.weights import GgufFile, Weights
 
 PATHS = ("vnni", "portable") if build.processor().path == "vnni" else ("portable",)
-BLOCKS = TinyModel(
-    hidden=256, heads=8, head_dim=32, kv_heads=2, expert_ffn=256, context=1024, type=TensorType.Q4_K,
-    types={"attn_v": TensorType.Q6_K, "ffn_down_exps": TensorType.Q6_K, "attn_k": TensorType.Q8_0,
-           "attn_output": TensorType.Q5_K, "output": TensorType.F16},
-)  # fmt: skip
-DENSE = TinyModel(architecture="qwen3", hidden=256, dense_ffn=512, type=TensorType.Q4_K, heads=16, tied=True)
-FLOATS = TinyModel(context=1024)
 PROMPT = [3, 9, 1, 7, 5, 250, 0, 44, 44, 8, 2]
 POCKET = Path(refute_runtime.__file__).parent / "pocket/pocket.gguf"
 SCALES = st.sampled_from([1e-44, 1e-39, 1e-31, 1e-3, 1.0, 1e4, 1e30])
@@ -40,18 +31,9 @@ HARM = st.sampled_from([None, None, 0.0, -0.0, np.inf, -np.inf, np.nan])
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-def opened(model, folder):
-    """Configuration and weights."""
-    file = GgufFile.open(write_tiny(folder / "m.gguf", model))
-    config = ModelConfig.from_metadata(file.metadata, file.tensors)
-    weights = Weights(file, config)
-    weights.blocks = blocks_of(file)
-    return config, weights
-
-
 @pytest.fixture(scope="module", params=[BLOCKS, DENSE, FLOATS], ids=["blocks", "dense", "floats"])
 def model(request, tmp_path_factory):
-    return opened(request.param, tmp_path_factory.mktemp("m"))
+    return opened(request.param, tmp_path_factory.mktemp("m"))[1:]
 
 
 @pytest.fixture(scope="module", params=PATHS)
@@ -88,7 +70,7 @@ def same(found, expected):
 
 
 @given(
-    kind=st.sampled_from(mirror.TYPES), rows=st.integers(1, 5), width=st.integers(1, 3),
+    kind=st.sampled_from(blocks.TYPES), rows=st.integers(1, 5), width=st.integers(1, 3),
     tokens=st.integers(1, 9), weight=SCALES.filter(lambda scale: scale < 1e4), scale=SCALES, harm=HARM,
     seed=SEEDS,
 )  # fmt: skip
@@ -115,7 +97,7 @@ def test_scales_of_any_kind_in_the_file(kind, value):
 
 
 @pytest.mark.parametrize("columns", [1, 31, 33, 96, 288])
-@pytest.mark.parametrize("kind", mirror.TYPES, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", blocks.TYPES, ids=lambda kind: kind.name)
 def test_rows_of_less_than_whole_blocks(kind, columns):
     size = 1 if kind in blocks.FLOATS else 32 if kind in (TensorType.Q8_0, TensorType.Q4_0) else 256
     columns = -(-columns // size) * size
@@ -153,7 +135,9 @@ def test_integers_times_their_scales_are_the_weights(kind, seed):
 
 
 def test_types_are_those_of_cpu():
-    assert set(mirror.TYPES) == set(cpu.TYPES)
+    names = {"F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_K", "Q5_K", "Q6_K"}
+    assert {kind.name for kind in blocks.TYPES} == names
+    assert (blocks.SPLIT, blocks.BLOCK) == (SPLIT, products.BLOCK)  # kernels are kept by their own sources
 
 
 @given(T=st.integers(1, 5), scale=SCALES, harm=HARM, at=st.integers(0, 1019), seed=SEEDS)
@@ -233,7 +217,7 @@ def test_forwards_are_those_of_cpu_in_any_chunks(both, sizes):
 
 def test_where_nothing_is_rounded_to_integers_it_is_near_array(tmp_path):
     """As near as `cpu` is: the same operations, in float32, in another order."""
-    model = opened(FLOATS, tmp_path)
+    model = opened(FLOATS, tmp_path)[1:]
     array, found = ArrayBackend(*model), MirrorBackend(*model)
     x, positions = noise(9, 64), np.arange(9) + 700
     chosen, shares, _ = array.route(0, x)

@@ -20,7 +20,7 @@ def found() -> "Found":
 
 def look_at_cuda(found: "Found", *, wanted: bool) -> Iterator[Check]:
     """What a GPU computes with. wanted: whether the run names a GPU; else what is missing harms nothing."""
-    from refute_runtime.backends.cuda import too_old  # noqa: PLC0415 (start-up time)
+    from refute_runtime.backends.cuda import architecture, too_old  # noqa: PLC0415 (start-up time)
 
     lacking: State = "fail" if wanted else "ok"
     unused = "" if wanted else "; nothing is computed on a GPU"
@@ -50,7 +50,7 @@ def look_at_cuda(found: "Found", *, wanted: bool) -> Iterator[Check]:
         yield Check("CUDA GPU", "fail" if wanted else "warn", f"{found.name}: {refused}", "--backend array")
         return
     yield Check("CUDA GPU", "ok", "{}, sm_{}{}".format(found.name, *found.capability))
-    yield from _kernels(10 * found.capability[0] + found.capability[1], str(found.driver), wanted=wanted)
+    yield from _kernels(architecture(found.capability), str(found.driver), wanted=wanted)
 
 
 def _kernels(architecture: int, driver: str, *, wanted: bool) -> Iterator[Check]:

@@ -141,9 +141,8 @@ def _uploads(engine: "Engine", path: Path) -> tuple[Check, Needs | None]:
     """What the backend cuda takes of the GPU's memory: weights, work space, and two sequences."""
     from refute_runtime.backends.gpu import plan, weights  # noqa: PLC0415 (numpy)
     from refute_runtime.backends.gpu.layers import Sizes  # noqa: PLC0415
-    from refute_runtime.backends.gpu.layouts import TYPES  # noqa: PLC0415
 
-    refused = weights.lacks(engine.file, engine.config, TYPES)
+    refused = weights.lacks(engine.file, engine.config)
     if refused is not None:
         return Check(
             "weights", "fail", f"the backend cuda cannot compute: {refused}", "--backend array"

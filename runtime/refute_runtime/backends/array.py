@@ -15,6 +15,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from refute_runtime.backends.base import Array
+from refute_runtime.backends.rotation import Rotation
 from refute_runtime.cache import KVCache
 from refute_runtime.config import ModelConfig
 from refute_runtime.errors import RuntimeFailure, UnsupportedError
@@ -59,9 +60,7 @@ class ArrayBackend:
         self._weights = weights
         self._xp = xp
         self.threads = threads
-        half = config.head_dim // 2
-        self._frequencies = config.rope_base ** (-np.arange(half) / half)  # (D / 2,) float64
-        self._rotation_of: tuple[bytes, Array, Array] = (b"", None, None)
+        self._rotation = Rotation(config, xp)
         self._blas = ThreadpoolController().select(user_api="blas")
         if xp is np:
             self._write_buffer()
@@ -148,22 +147,10 @@ class ArrayBackend:
 
     def _rotate(self, x: Array, positions: np.ndarray) -> Array:
         """RoPE, half-split (NeoX): element i turns with element i + D / 2. (T, N, D) -> (T, N, D)."""
-        cos, sin = self._rotation(positions)  # (T, 1, D / 2)
+        cos, sin = (table[:, None] for table in self._rotation(positions))  # (T, 1, D / 2)
         half = x.shape[-1] // 2
         first, second = x[..., :half], x[..., half:]
         return self._xp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-
-    def _rotation(self, positions: np.ndarray) -> tuple[Array, Array]:
-        """Cosine and sine (T, 1, D / 2), computed once for all layers of a forward.
-
-        Angles are float64: at position 100,000 a float32 angle is off by up to 0.004.
-        """
-        key = positions.tobytes()
-        if self._rotation_of[0] != key:
-            angle = positions[:, None, None] * self._frequencies
-            cos, sin = (self._xp.asarray(f(angle), dtype=np.float32) for f in (np.cos, np.sin))
-            self._rotation_of = (key, cos, sin)
-        return self._rotation_of[1], self._rotation_of[2]
 
     def attention(self, q: Array, k: Array, v: Array) -> Array:
         """Causal GQA of T queries over R rows, query t sees rows <= R - T + t: (T, N * D).

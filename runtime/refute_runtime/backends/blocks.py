@@ -1,5 +1,6 @@
-"""Quantized blocks as integers: activations rounded to int8, weights as the file has them."""
+"""What the numerics `q8` compute with: types, and blocks as integers, of activations and of weights."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,17 @@ FLOATS = (TensorType.F32, TensorType.F16, TensorType.BF16)
 TYPES = (
     *FLOATS, TensorType.Q8_0, TensorType.Q4_0, TensorType.Q4_K, TensorType.Q5_K, TensorType.Q6_K,
 )  # fmt: skip
+SPLIT = 64  # rows of the cache that attention takes together, at absolute positions
 _SMALLEST = np.float32(2.0**-100)  # a block with nothing larger is rounded to zero
+
+
+def unknown_type(types: Mapping[str, TensorType]) -> str | None:
+    """Name the first tensor whose type these numerics do not have, or None."""
+    for name, kind in types.items():
+        if kind not in TYPES:
+            known = ", ".join(each.name for each in TYPES)
+            return f"the tensor {name} has type {kind.name}, expected one of {known}"
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ gives the bits of both in NumPy, so slowly that it is never chosen but named.
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -73,15 +73,14 @@ def open_backend(
         why = cuda.why_not(file, config)
         if why is None:
             return _on_gpu(file, config, device, mapped, progress)
-        array = ArrayBackend(config, weights, xp, threads or 1)
-        return Opened(weights, array, (f"computing on the backend array: {why}",))
+        return _array(config, weights, xp, threads, f"computing on the backend array: {why}")
     if name == "array" or (name == AUTO and xp is not np):
         if mapped is False:
             raise UnsupportedError(
                 "the backend array computes on the mapped file; expected backend cpu, which can read the "
                 "weights into memory, or no word about it"
             )
-        return Opened(weights, ArrayBackend(config, weights, xp, threads or 1))
+        return _array(config, weights, xp, threads)
     if xp is not np:
         raise UnsupportedError(f"the backend cpu has device 'cpu' only, expected no device {device!r}")
     made = _cpu()
@@ -89,8 +88,7 @@ def open_backend(
     if why is not None or isinstance(made, str):
         if name == "cpu":
             raise UnsupportedError(f"{file.path}: the backend cpu cannot compute: {why}")
-        array = ArrayBackend(config, weights, xp, threads or 1)
-        return Opened(weights, array, (f"computing on the backend array: {why}",))
+        return _array(config, weights, xp, threads, f"computing on the backend array: {why}")
 
     from refute_runtime.backends.simd import build  # noqa: PLC0415 (an extra)
 
@@ -104,6 +102,11 @@ def open_backend(
         backend = backend.with_threads(share)
     notes = (weights.blocks.note, build.folder().why, build.slow_layer())
     return Opened(weights, backend, tuple(note for note in notes if note is not None))
+
+
+def _array(config: ModelConfig, weights: Weights, xp: Any, threads: int | None, *notes: str) -> Opened:
+    """The backend `array`; notes: why it is not a faster one."""
+    return Opened(weights, ArrayBackend(config, weights, xp, threads or 1), notes)
 
 
 def _mirror(

@@ -13,10 +13,11 @@ from functools import lru_cache
 from typing import Self
 
 import numpy as np
-from gguf import GGMLQuantizationType as TensorType
 
+from refute_runtime.backends import blocks
 from refute_runtime.backends.base import Array, WholeForward
 from refute_runtime.backends.matrices import Matrices, Tables, room, room_bytes, rows_at_once
+from refute_runtime.backends.rotation import Rotation
 from refute_runtime.backends.simd import build, fused, layers, products
 from refute_runtime.backends.simd.lanes import LANES
 from refute_runtime.backends.whole import WholeToken
@@ -25,10 +26,6 @@ from refute_runtime.config import ModelConfig
 from refute_runtime.errors import RuntimeFailure
 from refute_runtime.weights import Weights
 
-TYPES = (
-    TensorType.F32, TensorType.F16, TensorType.BF16, TensorType.Q8_0, TensorType.Q4_0,
-    TensorType.Q4_K, TensorType.Q5_K, TensorType.Q6_K,
-)  # fmt: skip
 _TOKENS = 512  # computed at once by the experts: bounds the workspace
 _QUERIES = 8 << 20  # bytes: parts of attention that are put together later
 _HALVES = frozenset({"f16c", "fma"})  # without these, LLVM calls functions that are not there
@@ -80,18 +77,15 @@ class CpuBackend:
         self._tables = Tables(weights)
         self._whole: dict[int, WholeToken] = {}  # by threads
         self._rooms: dict[tuple[int, int, bool], products.Packed] = {}
-        half = config.head_dim // 2
-        self._frequencies = config.rope_base ** (-np.arange(half) / half)  # (D / 2,) float64
-        self._rotation_of: tuple[bytes, np.ndarray, np.ndarray] = (b"", _EMPTY, _EMPTY)
+        self._rotation = Rotation(config)
         build.compile_all()
 
     @staticmethod
     def lacks(weights: Weights) -> str | None:
         """Why this backend cannot run a model on this machine, or None."""
-        for name, kind in weights.types().items():
-            if kind not in TYPES:
-                known = ", ".join(each.name for each in TYPES)
-                return f"the tensor {name} has type {kind.name}, expected one of {known}"
+        refused = blocks.unknown_type(weights.types())
+        if refused is not None:
+            return refused
         if weights.shape("blk.0.attn_k_norm.weight")[0] % LANES:
             return f"heads are not of a multiple of {LANES} elements"
         lacking = _HALVES - build.processor().features if platform.machine() in ("x86_64", "AMD64") else ()
@@ -177,14 +171,6 @@ class CpuBackend:
         norms = (self._tables.vector(f"{name}.attn_{part}_norm.weight") for part in "qk")
         layers.heads_of(both, q, k, v, *norms, *self._rotation(positions), np.float32(config.rms_eps))
         return q, k, v
-
-    def _rotation(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Cosine and sine (T, D / 2), computed once for all layers of a forward, from float64 angles."""
-        key = positions.tobytes()
-        if self._rotation_of[0] != key:
-            angle = positions[:, None] * self._frequencies
-            self._rotation_of = (key, np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32))
-        return self._rotation_of[1], self._rotation_of[2]
 
     def attention(self, q: Array, k: Array, v: Array) -> Array:
         """Causal GQA of T queries over R rows, query t sees rows <= R - T + t: (T, N * D).

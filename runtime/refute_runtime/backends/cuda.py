@@ -14,7 +14,6 @@ from refute_runtime.backends.gpu import nvrtc, plan
 from refute_runtime.backends.gpu.backend import DeviceBackend
 from refute_runtime.backends.gpu.device import Buffer, Device, Graph
 from refute_runtime.backends.gpu.layers import Sizes
-from refute_runtime.backends.gpu.layouts import TYPES
 from refute_runtime.backends.gpu.weights import DeviceWeights, device_bytes, lacks
 from refute_runtime.backends.gpu.weights import Progress as Uploading
 from refute_runtime.config import ModelConfig
@@ -60,17 +59,15 @@ class CupyDevice:
     def __init__(self, progress: nvrtc.Progress | None = None) -> None:
         """Raise `UnsupportedError` where there is no GPU that kernels can be compiled for."""
         self._cupy = cupy = _cupy()
-        device = cupy.cuda.Device()
-        self._number = int(device.id)
-        capability = str(device.compute_capability)
-        self._capability = int(capability[:-1]), int(capability[-1])
+        self._number = int(cupy.cuda.Device().id)
+        self._capability = _capability(cupy)
         refused = too_old(self._capability)
         if refused is not None:
             raise UnsupportedError(refused)
         self.driver = str(cupy.cuda.runtime.driverGetVersion())
         self._stream = cupy.cuda.Stream(non_blocking=True)
         self._modules, self._functions = [], {}
-        for compiled in nvrtc.cubins(int(capability), self.driver, progress=progress).values():
+        for compiled in nvrtc.cubins(architecture(self._capability), self.driver, progress=progress).values():
             module = cupy.cuda.function.Module()
             with self._failures(f"{compiled.source}.cu cannot be loaded"):
                 module.load(compiled.code)
@@ -239,17 +236,20 @@ def found() -> Found:
         driver, toolkit = int(runtime.driverGetVersion()), int(runtime.runtimeGetVersion())
         here = replace(here, driver=driver or None, toolkit=toolkit)
         runtime.getDeviceCount()
-        device = cupy.cuda.Device()
-        capability = str(device.compute_capability)
-        name = runtime.getDeviceProperties(int(device.id))["name"].decode()
-        return replace(here, capability=(int(capability[:-1]), int(capability[-1])), name=name)
+        capability, number = _capability(cupy), int(cupy.cuda.Device().id)
+        return replace(here, capability=capability, name=runtime.getDeviceProperties(number)["name"].decode())
     except Exception as error:  # noqa: BLE001 (CuPy has an exception type per layer of the driver)
         return replace(here, why=str(error).partition("\n")[0])
 
 
+def architecture(capability: tuple[int, int]) -> int:
+    """What NVRTC calls a compute capability: 90 for (9, 0)."""
+    return 10 * capability[0] + capability[1]
+
+
 def too_old(capability: tuple[int, int]) -> str | None:
     """Why kernels are not compiled for an architecture, or None."""
-    if 10 * capability[0] + capability[1] >= nvrtc.LEAST:
+    if architecture(capability) >= nvrtc.LEAST:
         return None
     return (
         "the GPU has compute capability {}.{}, expected 8.0 or higher (Ampere and later); "
@@ -260,12 +260,12 @@ def too_old(capability: tuple[int, int]) -> str | None:
 def why_not(file: GgufFile, config: ModelConfig) -> str | None:
     """Why this model cannot be computed on the GPU here, or None. Nothing is compiled or uploaded."""
     try:
-        capability = str(_cupy().cuda.Device().compute_capability)
+        capability = _capability(_cupy())
         nvrtc.version()
     except UnsupportedError as error:
         return str(error)
-    refused = too_old((int(capability[:-1]), int(capability[-1])))
-    return lacks(file, config, TYPES) if refused is None else refused
+    refused = too_old(capability)
+    return lacks(file, config) if refused is None else refused
 
 
 def open_cuda(
@@ -279,7 +279,7 @@ def open_cuda(
 
     Raises `UnsupportedError` for a GPU or model that it is not for, `RuntimeFailure` where memory is short.
     """
-    refused = lacks(file, config, TYPES)
+    refused = lacks(file, config)
     if refused is not None:
         raise UnsupportedError(f"{file.path}: the backend cuda cannot compute: {refused}")
     return open_on(CupyDevice(compiling), file, config, weights, uploading)
@@ -293,7 +293,13 @@ def open_on(
     work = plan.workspace(Sizes.in_config(config), min(_TOKENS, rows), rows)
     row_bytes = 2 * config.cache_row_elements
     plan.check_model(device.memory[0], device_bytes(file), row_bytes, work, rows, str(file.path))
-    return DeviceBackend(config, weights, DeviceWeights(device, file, config, uploading), device)
+    return DeviceBackend(config, weights, DeviceWeights(device, file, uploading), device)
+
+
+def _capability(cupy: Any) -> tuple[int, int]:
+    """Of the current GPU, which CuPy writes without a point."""
+    written = str(cupy.cuda.Device().compute_capability)
+    return int(written[:-1]), int(written[-1])
 
 
 def _cupy() -> Any:

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-from gguf import GGMLQuantizationType as TensorType
 
+from refute_runtime.backends.blocks import FLOATS
 from refute_runtime.backends.simd import products
 from refute_runtime.quant import dequantize
 from refute_runtime.weights import Weights
 
-FLOATS = (TensorType.F32, TensorType.F16, TensorType.BF16)
 _EMPTY = np.empty(0, np.float32)
 
 

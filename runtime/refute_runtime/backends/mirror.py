@@ -14,15 +14,15 @@ import numpy as np
 from gguf import GGMLQuantizationType as TensorType
 
 from refute_runtime.backends.base import Array
-from refute_runtime.backends.blocks import FLOATS, TYPES, Rounded, integers, rounded
+from refute_runtime.backends.blocks import FLOATS, SPLIT, Rounded, integers, rounded, unknown_type
 from refute_runtime.backends.exact import dot, exp, fma, folded, highest, score, total
+from refute_runtime.backends.rotation import Rotation
 from refute_runtime.cache import KVCache
 from refute_runtime.config import ModelConfig
 from refute_runtime.errors import RuntimeFailure
 from refute_runtime.quant import dequantize
 from refute_runtime.weights import Weights
 
-SPLIT = 64  # rows that attention takes together, at absolute positions
 _ROWS = 4096  # of a matrix multiplied at once
 
 
@@ -39,16 +39,14 @@ class MirrorBackend:
         self._config = config
         self._weights = weights
         self.threads = threads
-        half = config.head_dim // 2
-        self._frequencies = config.rope_base ** (-np.arange(half) / half)  # (D / 2,) float64
+        self._rotation = Rotation(config)
 
     @staticmethod
     def lacks(weights: Weights) -> str | None:
         """Why this backend cannot run a model, or None."""
-        for name, kind in weights.types().items():
-            if kind not in TYPES:
-                known = ", ".join(each.name for each in TYPES)
-                return f"the tensor {name} has type {kind.name}, expected one of {known}"
+        refused = unknown_type(weights.types())
+        if refused is not None:
+            return refused
         if weights.shape("blk.0.attn_k_norm.weight")[0] % 16:
             return "heads are not of a multiple of 16 elements"
         return None
@@ -105,8 +103,7 @@ class MirrorBackend:
         """Projections, per-head QK-norm, RoPE: q (T, N, D), k and v (T, G, D)."""
         name, T, D = f"blk.{layer}", len(x), self._config.head_dim
         q, k, v = (self._times(x, f"{name}.attn_{part}.weight").reshape(T, -1, D) for part in "qkv")
-        angle = positions[:, None, None] * self._frequencies
-        cos, sin = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)  # (T, 1, D / 2)
+        cos, sin = (table[:, None] for table in self._rotation(positions))  # (T, 1, D / 2)
         return (
             _rotated(self._norm(q, f"{name}.attn_q_norm.weight"), cos, sin),
             _rotated(self._norm(k, f"{name}.attn_k_norm.weight"), cos, sin),

@@ -45,15 +45,20 @@ def test_heads_are_the_cpu_backends_and_are_kept_as_halves(room, of):
         assert np.isnan(kept[[0, 1, 5]]).all()
 
 
-def test_rows_are_appended_as_the_nearest_halves(room):
+@pytest.mark.parametrize("scale", [1e-6, 1e4])
+def test_values_are_kept_as_the_nearest_halves(room, scale):
     of, T = Heads(4, 2, 16), 3
-    k, v = noise(T, 2, 16) * np.float32(1e-6), noise(T, 2, 16, seed=1) * np.float32(1e4)
-    cache = tuple(room.make(5, 2, 16, dtype=np.float16) for _ in range(2))
-    launches.append(room.device, room.put(k), room.put(v), T, of, cache, Before(1))
-    for each, rows in zip(cache, (k, v), strict=True):
-        kept = room.take(each, 5, 2, 16, dtype=np.float16)
-        np.testing.assert_array_equal(kept[1:4], rows.astype(np.float16))
-        assert np.isnan(kept[[0, 4]]).all()
+    both = noise(T, (of.N + 2 * of.G) * of.D) * np.float32(scale)
+    ones, turned = room.put(np.ones(of.D, np.float32)), tuple(map(room.put, tables(T, of.D)))
+    cache = tuple(room.make(5, of.G, of.D, dtype=np.float16) for _ in range(2))
+    launches.heads(
+        room.device, room.put(both), T, of, (ones, ones), turned, 1e-6, room.make(T, of.N, of.D), cache=cache,
+        before=Before(1),
+    )  # fmt: skip
+    kept = room.take(cache[1], 5, of.G, of.D, dtype=np.float16)
+    values = both[:, (of.N + of.G) * of.D :].reshape(T, of.G, of.D)
+    np.testing.assert_array_equal(kept[1:4], values.astype(np.float16))
+    assert np.isnan(kept[[0, 4]]).all()
 
 
 def attended(room, q, k, v, of, before, splits, *, on_device=False):

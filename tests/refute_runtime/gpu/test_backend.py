@@ -2,49 +2,27 @@
 
 import numpy as np
 import pytest
-from gguf import GGMLQuantizationType as TensorType
-from tiny_gguf import TinyModel, write_tiny
+from tiny_gguf import write_tiny
+from tiny_models import BLOCKS, DENSE, FLOATS, Wrapped, opened
 
 from refute_runtime.backends.cpu import CpuBackend
 from refute_runtime.backends.gpu.backend import DeviceBackend
 from refute_runtime.backends.gpu.cache import DeviceCache
 from refute_runtime.backends.gpu.weights import DeviceWeights, device_bytes
-from refute_runtime.config import ModelConfig
 from refute_runtime.errors import ContextOverflow, FormatError, RequestError, RuntimeFailure
 from refute_runtime.model import Model
-from refute_runtime.resident import blocks_of
-from refute_runtime.weights import GgufFile, Weights
+from refute_runtime.weights import GgufFile
 
 pytestmark = pytest.mark.usefixtures("cpu_kernels")
 
-BLOCKS = TinyModel(
-    hidden=256, heads=8, head_dim=32, kv_heads=2, expert_ffn=256, context=1024, type=TensorType.Q4_K,
-    types={"attn_v": TensorType.Q6_K, "ffn_down_exps": TensorType.Q6_K, "attn_k": TensorType.Q8_0,
-           "attn_output": TensorType.Q5_K, "output": TensorType.F16},
-)  # fmt: skip
-DENSE = TinyModel(architecture="qwen3", hidden=256, dense_ffn=512, type=TensorType.Q4_K, heads=16, tied=True)
-FLOATS = TinyModel(context=1024)
 PROMPT = [3, 9, 1, 7, 5, 250, 0, 44, 44, 8, 2]
-
-
-class Wrapped:
-    """A backend or a cache that is asked operation by operation."""
-
-    def __init__(self, inner):
-        self.inner = inner
-
-    def __getattr__(self, name):
-        return getattr(self.inner, name)
 
 
 @pytest.fixture(scope="module", params=[BLOCKS, DENSE, FLOATS], ids=["blocks", "dense", "floats"])
 def models(request, tmp_path_factory, device):
-    file = GgufFile.open(write_tiny(tmp_path_factory.mktemp("m") / "m.gguf", request.param))
-    config = ModelConfig.from_metadata(file.metadata, file.tensors)
-    weights = Weights(file, config)
-    weights.blocks = blocks_of(file)
+    file, config, weights = opened(request.param, tmp_path_factory.mktemp("m"))
     told = []
-    uploaded = DeviceWeights(device, file, config, lambda *done: told.append(done))
+    uploaded = DeviceWeights(device, file, lambda *done: told.append(done))
     assert uploaded.nbytes == device_bytes(file)
     assert told[-1][0] == told[-1][1] == sum(info.nbytes for info in file.tensors.values())
     cuda = DeviceBackend(config, weights, uploaded, device)
@@ -198,11 +176,10 @@ def test_a_cache_without_room_is_refused_with_the_arithmetic(models, device, mon
 def test_a_file_that_ends_early_is_named(tmp_path, device):
     path = write_tiny(tmp_path / "m.gguf", FLOATS)
     file = GgufFile.open(path)
-    config = ModelConfig.from_metadata(file.metadata, file.tensors)
     with path.open("r+b") as stream:
         stream.truncate(path.stat().st_size - 64)
     with pytest.raises(FormatError, match=r"the file ends at byte \d+, inside the tensor \S+; expected"):
-        DeviceWeights(device, file, config)
+        DeviceWeights(device, file)
 
 
 def test_a_cache_counts_its_bytes(models):

@@ -48,7 +48,6 @@ CALLS = {
         device, BLOCKS, 5, 8, rounded=ROUNDED, stride=99, column=66
     ),
     "heads": lambda device: launches.heads(device, 8, 3, HEADS, (16, 24), (32, 40), 1e-6, 48, cache=(56, 64)),
-    "append": lambda device: launches.append(device, 8, 16, 3, HEADS, (24, 32), Before(5)),
     "attend": lambda device: launches.attend(device, 8, (16, 24), 3, HEADS, Before(100), 2, 32, 40, 48),
     "route": lambda device: launches.route(device, 8, 3, 128, 8, 16, 24, 32),
     "group": lambda device: launches.group(device, 8, 24, 128, GROUPING),

@@ -104,14 +104,6 @@ def test_a_cache_that_cannot_be_written_is_replaced_for_this_process_and_said(sc
     assert not Path(told["folder"]).exists()
 
 
-def test_the_oldest_folders_go(tmp_path):
-    for age, name in enumerate("abcde"):
-        (tmp_path / name).mkdir()
-        os.utime(tmp_path / name, (1000 - age, 1000 - age))
-    build.prune(tmp_path, 3)
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["a", "b", "c"]
-
-
 def test_a_change_of_any_source_is_another_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(build, "_SOURCES", tmp_path)
     (tmp_path / "a.py").write_text("1")

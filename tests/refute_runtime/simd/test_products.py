@@ -6,42 +6,20 @@ import pytest
 from gguf import GGMLQuantizationType as TensorType
 from hypothesis import given
 from hypothesis import strategies as st
+from q8_reference import random_rows
 
 from refute_runtime.backends import cpu
-from refute_runtime.backends.matrices import FLOATS, Matrices, room
+from refute_runtime.backends.blocks import FLOATS, TYPES
+from refute_runtime.backends.matrices import Matrices, room
 from refute_runtime.backends.simd import build, lanes, products, scalars
 from refute_runtime.quant import BLOCKS, dequantize
 
 PATHS = ("vnni", "portable") if build.processor().path == "vnni" else ("portable",)
-HALVES = {  # where a block has its scales
-    TensorType.Q8_0: (0,),
-    TensorType.Q4_0: (0,),
-    TensorType.Q4_K: (0, 2),
-    TensorType.Q5_K: (0, 2),
-    TensorType.Q6_K: (208,),
-}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled():
     build.compile_all()
-
-
-def random_rows(kind, rows, columns, rng, scale=0.01):
-    """Bytes of random blocks (rows, row_bytes)."""
-    floats = rng.standard_normal((rows, columns)).astype(np.float32) * np.float32(scale)
-    if kind is TensorType.F32:
-        return floats.view(np.uint8)
-    if kind is TensorType.F16:
-        return floats.astype(np.float16).view(np.uint8)
-    if kind is TensorType.BF16:
-        return np.ascontiguousarray(floats.view(np.uint16)[:, 1::2]).view(np.uint8)
-    elements, size = BLOCKS[kind]
-    raw = rng.integers(0, 256, (rows, columns // elements, size), dtype=np.uint8)
-    for at in HALVES[kind]:
-        d = rng.uniform(-1, 1, raw.shape[:2]) * scale
-        raw[:, :, at : at + 2] = d.astype(np.float16)[..., None].view(np.uint8)
-    return raw.reshape(rows, -1)
 
 
 def times(raw, kind, columns, x, path="portable", width=None, threads=2):
@@ -79,7 +57,7 @@ def rounded(x):
 
 
 @given(
-    kind=st.sampled_from(cpu.TYPES),
+    kind=st.sampled_from(TYPES),
     blocks=st.integers(1, 5),
     tokens=st.integers(1, 13),
     power=st.integers(-60, 60),
@@ -103,7 +81,7 @@ def test_a_product_is_that_of_the_rounded_activations(kind, blocks, tokens, powe
 
 
 @given(
-    kind=st.sampled_from(cpu.TYPES),
+    kind=st.sampled_from(TYPES),
     columns=st.sampled_from([32, 256, 288, 768, 2048]),
     tokens=st.integers(1, 13),
     seed=st.integers(0, 2**32 - 1),
@@ -123,7 +101,7 @@ def test_neither_path_nor_panel_nor_threads_show_in_the_bits(kind, columns, toke
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("kind", cpu.TYPES, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", TYPES, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_what_is_no_number_stays_so(kind, path, value):
     rng = np.random.default_rng(0)

@@ -13,15 +13,17 @@ from typing import Self
 import numpy as np
 
 from refute_runtime.backends.base import Array, GreedyToken, WholeForward
+from refute_runtime.backends.blocks import SPLIT
 from refute_runtime.backends.gpu import launches, plan
 from refute_runtime.backends.gpu.cache import DeviceCache
 from refute_runtime.backends.gpu.decoder import Decoder
 from refute_runtime.backends.gpu.device import Device
-from refute_runtime.backends.gpu.launches import SPLIT, Before
+from refute_runtime.backends.gpu.launches import Before
 from refute_runtime.backends.gpu.layers import Parts, Space, forms
 from refute_runtime.backends.gpu.layouts import Matrix
 from refute_runtime.backends.gpu.prefill import Prefill
 from refute_runtime.backends.gpu.weights import DeviceWeights
+from refute_runtime.backends.rotation import Rotation
 from refute_runtime.config import ModelConfig
 from refute_runtime.errors import RuntimeFailure
 from refute_runtime.weights import Weights
@@ -43,10 +45,9 @@ class DeviceBackend:
         self._uploaded = uploaded
         self._device = device
         self._of = Parts.of(uploaded, config)
+        self._rotation = Rotation(config)
         self._prefill = Prefill(device, self._of)
         self._decoder = None if Decoder.lacks(self._of) else Decoder(device, self._of, self._rotation)
-        half = config.head_dim // 2
-        self._frequencies = config.rope_base ** (-np.arange(half) / half)  # (D / 2,) float64
         self.threads = 1
 
     @property
@@ -115,11 +116,6 @@ class DeviceBackend:
 
     def _checked(self, tokens: Sequence[int]) -> np.ndarray:
         return self._weights.index("token_embd.weight", tokens)
-
-    def _rotation(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Cosine and sine (T, D / 2) of float64 angles."""
-        angle = positions[:, None] * self._frequencies
-        return np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
 
     # -- one operation at a time -------------------------------------------------------------------
 
@@ -216,8 +212,8 @@ class DeviceBackend:
         x, parts, of = _plain(x), self._of.layers[layer], self._of
         T, K = chosen.shape
         flat = np.ascontiguousarray(chosen, np.int64).reshape(-1)
-        between = [self._times_experts(x, matrix, flat, K) for matrix in (parts.gate, parts.up)]
-        results = self._times_experts(self._swiglu(*between), parts.down, flat, 1)
+        between = [self._times(x, matrix, flat, K) for matrix in (parts.gate, parts.up)]
+        results = self._times(self._swiglu(*between), parts.down, flat)
         space = self._space(4 * results.size + 4 * T * K + 4 * T * of.H)
         given, shares, out = space.take(T * K, of.H), space.take(T, K), space.take(T, of.H)
         space.put(given, results)
@@ -243,32 +239,27 @@ class DeviceBackend:
         launches.swiglu(self._device, both, both + 4 * F, 2 * F, rows, F, out)
         return space.fetch(out, np.empty_like(gate))
 
-    def _times(self, x: Array, matrix: Matrix) -> np.ndarray:
-        """Multiply rows (T, columns) by a matrix: (T, rows)."""
-        x, out = _plain(x), np.empty((len(x), matrix.rows), np.float32)
-        space = self._space(4 * x.size + 2 * x.size + 4096 * len(x) + out.nbytes)
-        given, rounded, to = space.take(*x.shape), space.rounded(*x.shape), space.take(*out.shape)
-        space.put(given, x)
-        read, floats = forms((matrix,), rounded, given)
-        if read.q:
-            launches.round_rows(self._device, given, len(x), read)
-        launches.multiply(self._device, matrix, len(x), to, rounded=read, x=floats)
-        return space.fetch(to, out)
+    def _times(self, x: Array, matrix: Matrix, chosen: np.ndarray | None = None, per: int = 1) -> np.ndarray:
+        """Multiply rows (T, columns) by a matrix: (T, rows).
 
-    def _times_experts(self, x: np.ndarray, matrix: Matrix, chosen: np.ndarray, per: int) -> np.ndarray:
-        """Multiply each choice's row of x, `per` choices a row, by its expert's matrix: (choices, rows)."""
-        out = np.empty((len(chosen), matrix.rows), np.float32)
-        space = self._space(6 * x.size + 4096 * len(x) + out.nbytes + chosen.nbytes)
+        chosen: multiply instead for each choice its row of x, `per` choices a row, by its expert's matrix.
+        """
+        x, count = _plain(x), len(x) if chosen is None else len(chosen)
+        out = np.empty((count, matrix.rows), np.float32)
+        space = self._space(6 * x.size + 4096 * len(x) + out.nbytes + 8 * count)
         given, rounded, to = space.take(*x.shape), space.rounded(*x.shape), space.take(*out.shape)
-        ids = space.take(len(chosen), size=8)
         space.put(given, x)
-        space.put(ids, chosen)
         read, floats = forms((matrix,), rounded, given)
         if read.q:
             launches.round_rows(self._device, given, len(x), read)
-        launches.expert_multiply(
-            self._device, matrix, self._of.E, ids, len(chosen), to, per=per, rounded=read, x=floats
-        )
+        if chosen is None:
+            launches.multiply(self._device, matrix, count, to, rounded=read, x=floats)
+        else:
+            ids = space.take(count, size=8)
+            space.put(ids, chosen)
+            launches.expert_multiply(
+                self._device, matrix, self._of.E, ids, count, to, per=per, rounded=read, x=floats
+            )
         return space.fetch(to, out)
 
 

@@ -5,21 +5,22 @@ one is recorded when these are full. Letters as in `backends/base.py`; L layers,
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from refute_runtime.backends.base import GreedyToken, WholeForward
+from refute_runtime.backends.blocks import SPLIT
 from refute_runtime.backends.gpu import decoding, launches
 from refute_runtime.backends.gpu.cache import DeviceCache
 from refute_runtime.backends.gpu.decoding import Attention
 from refute_runtime.backends.gpu.device import Buffer, Device
-from refute_runtime.backends.gpu.launches import ENTRY, SPLIT, STATE
-from refute_runtime.backends.gpu.layers import Layer, Parts, Sizes, Space, forms
+from refute_runtime.backends.gpu.launches import ENTRY, STATE
+from refute_runtime.backends.gpu.layers import Layer, Parts, Sizes, Space, forms, routing
+from refute_runtime.backends.rotation import Rotation
 from refute_runtime.errors import RuntimeFailure
 
-Rotation = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 _FEWEST = 8  # splits of the first graph: 512 rows
 _AHEAD = 2  # tokens computed beyond the one that is asked for
 _PAUSE = 20e-6  # seconds between two looks at the ring
@@ -42,6 +43,7 @@ class Room:
     def __init__(self, space: Space, of: Sizes, splits: int) -> None:
         N, G, D = of.heads.N, of.heads.G, of.heads.D
         L, K, rows = of.L, of.K, max(of.K, 1)
+        self.space = space
         self.state = space.take(STATE, size=8)
         # Counters are zero between launches: they lie together, so that one fill makes them so.
         groups, experts = decoding.groups(of.heads), rows * -(-of.F // 256)
@@ -81,12 +83,12 @@ class Decoder:
     """
 
     def __init__(self, device: Device, of: Parts, rotation: Rotation) -> None:
-        """rotation: cosine and sine (T, D / 2) of positions (T,)."""
         self._device = device
         self._of = of
         self._rotation = rotation
         self._buffer: Buffer | None = None
         self._splits = 0
+        self._rooms: dict[int, Room] = {}  # by splits: worked out once, not for every token
         self._tables: Tables | None = None
         self._ring, seen = device.mapped(8 * ENTRY * _SLOTS)
         self._seen = seen.view(np.int64).reshape(_SLOTS, ENTRY)
@@ -115,12 +117,11 @@ class Decoder:
             past = cache.length
             cache.begin(1)
             if self._owner is not mine or past != due:
-                self._room_for(past + 1, cache)
-                self._begin(token, past)
+                self._begin(self._room_for(past + 1, cache), token, past)
                 self._owner, first, launched = mine, index, index
             ahead = min(_AHEAD, index - first)
             while launched < min(index + 1 + ahead, count, index + cache.capacity - past):
-                room, _ = self._room_for(past + launched - index + 1, cache)
+                room = self._room_for(past + launched - index + 1, cache)
                 cache.graphs[room.attention.splits].launch()
                 launched += 1
             entry = self._entry(index - first)
@@ -130,13 +131,11 @@ class Decoder:
             due = past + 1
             yield GreedyToken(token, top, second, int(entry[2]), past)
 
-    def _begin(self, token: int, past: int) -> None:
+    def _begin(self, room: Room, token: int, past: int) -> None:
         """Wait for what is under way, and say where the next graph begins."""
         self._device.synchronize()
         self._seen[:] = 0
-        assert self._buffer is not None  # there is room
-        space = Space(self._device, self._buffer)
-        space.put(Room(space, self._of, _FEWEST).state, np.array([token, past, past, 0], np.int64))
+        room.space.put(room.state, np.array([token, past, past, 0], np.int64))
 
     def _entry(self, step: int) -> np.ndarray:
         """Wait for the device to say what it chose at a step since `_begin`: a copy (ENTRY,) int64.
@@ -159,44 +158,42 @@ class Decoder:
         """Compute a token after the cache's rows. Raises `ContextOverflow`."""
         past = cache.length
         cache.begin(1)
-        room, space = self._room_for(past + 1, cache)
+        room = self._room_for(past + 1, cache)
         self._owner = None
-        space.put(room.state, np.array([token, past, past, 0], np.int64))
+        room.space.put(room.state, np.array([token, past, past, 0], np.int64))
         cache.graphs[room.attention.splits].launch()
-        of, L = self._of, self._of.L
-        chosen, shares = np.empty((L, 1, of.K), np.int64), np.empty((L, 1, of.K), np.float32)
-        gaps, logits = np.ones((L, 1), np.float32), np.empty((1, of.V), np.float32)
-        if of.K:
-            for address, out in ((room.chosen, chosen), (room.shares, shares), (room.gaps, gaps)):
-                space.fetch(address, out)
-        space.fetch(room.logits, logits)
-        return WholeForward(logits, chosen, shares, gaps)
+        said = routing(room.space, self._of, 1, (room.chosen, room.shares, room.gaps))
+        logits = np.empty((1, self._of.V), np.float32)
+        return WholeForward(room.space.fetch(room.logits, logits), *said)
 
-    def _room_for(self, rows: int, cache: DeviceCache) -> tuple[Room, Space]:
+    def _room_for(self, rows: int, cache: DeviceCache) -> Room:
         """Arrays and a graph for so many rows of a cache; the arrays serve as many as it can hold."""
         splits, most = splits_for(rows), splits_for(max(rows, cache.capacity))
         if self._buffer is None or most > self._splits:
             self._owner = None  # the state lies in the buffer
             self._buffer = self._device.empty(bytes_wanted(self._of, most * SPLIT))
             self._splits = most
+            self._rooms.clear()
         tables = self._tables_for(cache.capacity)
-        space = Space(self._device, self._buffer)
-        room = Room(space, self._of, splits)
+        room = self._rooms.get(splits)
+        if room is None:
+            room = self._rooms[splits] = Room(Space(self._device, self._buffer), self._of, splits)
         if cache.recorded_with != (self._buffer, tables):
             cache.graphs.clear()
             cache.recorded_with = (self._buffer, tables)
         if splits not in cache.graphs:
-            space.put(room.counters, np.zeros(room.counters_size, np.uint8))
+            at = room.counters - self._buffer.address
+            self._device.fill(self._buffer, at, room.counters_size)
             with self._device.capture() as graphs:
                 self._launch(room, tables, cache)
             (cache.graphs[splits],) = graphs
-        return room, space
+        return room
 
     def _tables_for(self, positions: int) -> Tables:
         if self._tables is None or self._tables.positions < positions:
             count = 1 << max(positions - 1, 511).bit_length()
             buffers = []
-            for table in self._rotation(np.arange(count)):
+            for table in self._rotation.table(np.arange(count)):
                 buffers.append(self._device.empty(table.nbytes))
                 self._device.upload(buffers[-1], 0, table)
             self._tables = Tables(count, *buffers)

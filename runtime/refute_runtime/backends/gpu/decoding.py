@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from refute_runtime.backends.blocks import BLOCK
 from refute_runtime.backends.gpu import launches
 from refute_runtime.backends.gpu.device import Device
 from refute_runtime.backends.gpu.launches import HEADS_AT_ONCE, LENGTH, NOTHING, Before, Heads
-from refute_runtime.backends.gpu.layouts import BLOCK, Matrix, Rounded
+from refute_runtime.backends.gpu.layouts import Matrix, Rounded
 
 MOST_COLUMNS = 16384  # activations that a block of threads has room for
 BLOCKS_OF_THREADS = 264  # two to each multiprocessor of an H100 or H200; other devices have fewer of them

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from refute_runtime.backends.blocks import BLOCK, SPLIT
 from refute_runtime.backends.gpu.device import Device
-from refute_runtime.backends.gpu.layouts import BLOCK, Matrix, Rounded
+from refute_runtime.backends.gpu.layouts import Matrix, Rounded
 
-SPLIT = 64  # rows of the cache in a part of attention
 STATE = 4  # int64 that say what is decoded: the places of these four
 TOKEN, POSITION, LENGTH, STEP = range(STATE)
 ENTRY = 4  # int64 of an entry of the ring that `choose` writes
@@ -164,13 +164,6 @@ def heads(
         before.rows,
     )  # fmt: skip
     device.launch("heads", (of.N + 2 * of.G, T, 1), (32, 1, 1), arguments)
-
-
-def append(device: Device, k: int, v: int, T: int, of: Heads, cache: tuple[int, int], before: Before) -> None:
-    """Store k, v (T, G, D) float32 as float16 in the cache, after the rows `before`."""
-    width = of.G * of.D
-    arguments = (k, v, T, width, *cache, before.address, before.rows)
-    device.launch("append", (-(-T * width // 256), 1, 1), (256, 1, 1), arguments)
 
 
 def attend(

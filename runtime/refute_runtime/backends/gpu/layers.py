@@ -141,6 +141,19 @@ class Space:
         return out
 
 
+def routing(
+    space: Space, of: Sizes, T: int, addresses: tuple[int, int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What the routers of all layers said of T tokens: experts, shares (L, T, K), gaps (L, T), 1 without."""
+    experts, shares = np.empty((of.L, T, of.K), np.int64), np.empty((of.L, T, of.K), np.float32)
+    gaps = np.ones((of.L, T), np.float32)
+    if of.K:
+        arrays: tuple[np.ndarray, ...] = (experts, shares, gaps)
+        for address, out in zip(addresses, arrays, strict=True):
+            space.fetch(address, out)
+    return experts, shares, gaps
+
+
 def forms(needed: tuple[Matrix, ...], rounded: Rounded, floats: int) -> tuple[Rounded, int]:
     """What these matrices read of rows: their rounded form, their floats, or both."""
     wants_floats = any(matrix.floats for matrix in needed)

@@ -5,18 +5,16 @@ from dataclasses import dataclass
 import numpy as np
 from gguf import GGMLQuantizationType as TensorType
 
+from refute_runtime.backends.blocks import BLOCK, FLOATS, TYPES
 from refute_runtime.quant import BLOCKS
 
-BLOCK = 256  # activations that are rounded together
 ALIGNMENT = 16  # bytes: of rows of planes and of activations
-FLOATS = (TensorType.F32, TensorType.F16, TensorType.BF16)
 # what a block has in the file, from byte to byte, in the order of its planes on the device
 PLANES: dict[TensorType, tuple[tuple[int, int], ...]] = {
     TensorType.Q6_K: ((0, 128), (128, 192), (192, 208), (208, 210)),  # low halves, upper bits, scales, d
     TensorType.Q8_0: ((2, 34), (0, 2)),  # elements, d
     TensorType.Q4_0: ((2, 18), (0, 2)),
 }
-TYPES = (*FLOATS, *PLANES, TensorType.Q4_K, TensorType.Q5_K)
 
 
 def row_bytes(kind: TensorType, columns: int) -> int:

@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import re
-import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from refute_runtime.errors import RuntimeFailure, UnsupportedError
-from refute_runtime.places import user_cache
+from refute_runtime.places import prune, user_cache, write_whole
 
 KERNELS = Path(__file__).parent.parent / "kernels"
 ARCHITECTURES = (80, 86, 89, 90, 100, 120)  # compute capability without its point: what is compiled in tests
@@ -150,7 +149,8 @@ def cubins(
             found[each.source] = each
             if each.source in paths:
                 _keep(paths[each.source], each)
-                _prune(paths[each.source].parent, f"{each.source}-sm_{architecture}-*.cubin")
+                states = paths[each.source].parent.glob(f"{each.source}-sm_{architecture}-*.cubin")
+                prune(states, _KEPT)
             if progress is not None:
                 progress(done, len(missing))
     return found
@@ -191,22 +191,10 @@ def _kept(path: Path, name: str) -> Compiled | None:
 
 
 def _keep(path: Path, compiled: Compiled) -> None:
-    """Write and then rename, so that no other process reads half of it."""
     rest = json.dumps([asdict(each) for each in compiled.usage]).encode() + b"\n" + compiled.code
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, written = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(hashlib.sha256(rest).digest() + rest)
-        Path(written).replace(path)
-
-
-def _prune(folder: Path, pattern: str) -> None:
-    """Remove all files of one kind but those written last; who uses another one compiles again."""
-    with suppress(OSError):
-        files = sorted(folder.glob(pattern), key=lambda each: each.stat().st_mtime_ns, reverse=True)
-        for old in files[_KEPT:]:
-            old.unlink()
+        write_whole(path, hashlib.sha256(rest).digest() + rest)
 
 
 @cache

@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from refute_runtime.backends.base import WholeForward
+from refute_runtime.backends.blocks import SPLIT
 from refute_runtime.backends.gpu import launches
 from refute_runtime.backends.gpu.cache import DeviceCache
 from refute_runtime.backends.gpu.device import Device
-from refute_runtime.backends.gpu.launches import SPLIT, Before, Grouping
-from refute_runtime.backends.gpu.layers import Layer, Parts, Sizes, Space, forms
+from refute_runtime.backends.gpu.launches import Before, Grouping
+from refute_runtime.backends.gpu.layers import Layer, Parts, Sizes, Space, forms, routing
 from refute_runtime.backends.gpu.layouts import Matrix, Rounded
 
 CHUNK = 512  # tokens computed at once
@@ -122,18 +123,13 @@ class Prefill:
 
     def _fetched(self, room: Room, T: int, rows: range) -> WholeForward:
         """What the routers said of T tokens, and the logits of some rows."""
-        L, K = self._of.L, self._of.K
-        chosen, shares = np.empty((L, T, K), np.int64), np.empty((L, T, K), np.float32)
-        gaps = np.ones((L, T), np.float32)
-        if K:
-            for address, out in ((room.chosen, chosen), (room.shares, shares), (room.gaps, gaps)):
-                room.space.fetch(address, out)
+        said = routing(room.space, self._of, T, (room.chosen, room.shares, room.gaps))
         logits = np.empty((len(rows), self._of.V), np.float32)
         for start in range(0, len(rows), _ROWS):
             count = min(_ROWS, len(rows) - start)
             self._logits(room, rows[start], count)
             room.space.fetch(room.logits, logits[start : start + count])
-        return WholeForward(logits, chosen, shares, gaps)
+        return WholeForward(logits, *said)
 
     def _attend(self, layer: Layer, kept: tuple[int, int], room: Room, T: int, past: int) -> None:
         """Attention and its residual: x (T, H)."""

@@ -7,14 +7,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from gguf import GGMLQuantizationType as TensorType
 
-from refute_runtime.backends.gpu.device import Buffer, Device
+from refute_runtime.backends import blocks
+from refute_runtime.backends.gpu.device import Device
 from refute_runtime.backends.gpu.layouts import Matrix, row_bytes, to_device
 from refute_runtime.config import ModelConfig
-from refute_runtime.errors import FormatError
 from refute_runtime.gguf_reader import GgufFile, TensorInfo
 from refute_runtime.quant import BLOCKS, dequantize
+from refute_runtime.resident import fill
 
 Progress = Callable[[int, int], None]
 """Told bytes uploaded and bytes in all, of the file."""
@@ -33,9 +33,7 @@ def device_bytes(file: GgufFile) -> int:
 class DeviceWeights:
     """Every tensor of a file in one buffer: matrices as the kernels read them, vectors as float32."""
 
-    def __init__(
-        self, device: Device, file: GgufFile, config: ModelConfig, progress: Progress | None = None
-    ) -> None:
+    def __init__(self, device: Device, file: GgufFile, progress: Progress | None = None) -> None:
         """Upload. Raises `FormatError` for a file that ends early, `RuntimeFailure` without room."""
         self._infos = file.tensors
         self._places: dict[str, int] = {}
@@ -44,7 +42,6 @@ class DeviceWeights:
             self._places[name] = size
             size += _up(_nbytes(info))
         self._buffer = device.empty(size)
-        self.config = config
         done, total = 0, sum(info.nbytes for info in file.tensors.values())
         for name, at, piece, read in _ahead(file):
             device.upload(self._buffer, self._places[name] + at, piece)
@@ -57,11 +54,6 @@ class DeviceWeights:
     def nbytes(self) -> int:
         """Bytes on the device."""
         return self._buffer.nbytes
-
-    @property
-    def buffer(self) -> Buffer:
-        """What holds them."""
-        return self._buffer
 
     def matrix(self, name: str) -> Matrix:
         """Return a tensor (rows, columns), or the first of (E, rows, columns)."""
@@ -120,7 +112,8 @@ def _parts(info: TensorInfo) -> Iterator[tuple[int, int]]:
 def _piece(path: Path, name: str, info: TensorInfo, first: int, rows: int) -> Piece:
     elements, size = BLOCKS[info.type]
     width = info.shape[-1] // elements * size
-    raw = _read(path, name, info.offset + first * width, rows * width).reshape(rows, width)
+    raw = np.empty((rows, width), np.uint8)
+    fill(path, name, info.offset + first * width, raw.reshape(-1).data)
     if len(info.shape) == 1:
         values = np.array(dequantize(raw, info.type), np.float32).reshape(-1)
         return name, 0, values.view(np.uint8), raw.nbytes
@@ -128,34 +121,12 @@ def _piece(path: Path, name: str, info: TensorInfo, first: int, rows: int) -> Pi
     return name, first * row_bytes(info.type, info.shape[-1]), arranged, raw.nbytes
 
 
-def _read(path: Path, name: str, offset: int, count: int) -> np.ndarray:
-    out = np.empty(count, np.uint8)
-    into, done = out.data, 0
-    try:
-        with path.open("rb", buffering=0) as stream:
-            stream.seek(offset)
-            while done < count:
-                got = stream.readinto(into[done:])
-                if not got:
-                    raise FormatError(
-                        f"{path}: the file ends at byte {offset + done}, inside the tensor {name}; expected "
-                        f"{count - done} bytes more (was it changed while it was read?)"
-                    )
-                done += got
-    except OSError as error:
-        raise FormatError(
-            f"{path}: the tensor {name} cannot be read at byte {offset + done} ({error.strerror}); "
-            "expected a file that stays readable while the model is loaded"
-        ) from None
-    return out
-
-
-def lacks(file: GgufFile, config: ModelConfig, kinds: tuple[TensorType, ...]) -> str | None:
-    """Why a model's tensors cannot be computed with, or None."""
-    for name, info in file.tensors.items():
-        if len(info.shape) > 1 and info.type not in kinds:
-            known = ", ".join(each.name for each in kinds)
-            return f"the tensor {name} has type {info.type.name}, expected one of {known}"
+def lacks(file: GgufFile, config: ModelConfig) -> str | None:
+    """Why a model cannot be computed with by the kernels, or None."""
+    matrices = {name: info.type for name, info in file.tensors.items() if len(info.shape) > 1}
+    refused = blocks.unknown_type(matrices)
+    if refused is not None:
+        return refused
     if config.head_dim % 16 or not 16 <= config.head_dim <= 256:
         return f"heads have {config.head_dim} elements, expected a multiple of 16 up to 256"
     if config.moe and not (config.experts_per_token <= 32 and config.experts <= 1024):

@@ -46,18 +46,6 @@ extern "C" __global__ void __launch_bounds__(32) heads(
     }
 }
 
-// k, v (T, width) float32 to rows first + t of caches (., width) of float16; first as in `heads`.
-// Grid: (ceil(T * width / 256),), 256 threads.
-extern "C" __global__ void __launch_bounds__(256) append(
-    const float* k, const float* v, i64 T, i64 width, unsigned short* k_cache, unsigned short* v_cache,
-    const i64* length, i64 before
-) {
-    const i64 i = (i64)blockIdx.x * 256 + threadIdx.x, first = (length ? *length : before) * width;
-    if (i >= T * width) return;
-    k_cache[first + i] = float_to_half(k[i]);
-    v_cache[first + i] = float_to_half(v[i]);
-}
-
 // Rows that query t sees: those before the first query, and one for each query up to itself; at least one.
 __device__ __forceinline__ i64 rows_seen(const i64* length, i64 before, i64 t) {
     const i64 first = (length ? *length : before) + t;

@@ -64,9 +64,11 @@ extern "C" __global__ void __launch_bounds__(256) rms_norm(
     }
 }
 
-// Round rows x (T, C). Grid: (ceil(T * B / 8),), 256 threads: a warp has a block of a row.
-extern "C" __global__ void __launch_bounds__(256) round_rows(
-    const float* x, i64 T, i64 C, signed char* q, float* d, short* sums
+// Element `at` of row t by `value_of(t, at)`, of rows of C: into out (T, C), and rounded, each where it is not null.
+// A warp has a block of a row. Grid: (ceil(T * B / 8),), 256 threads.
+template <typename Value>
+__device__ __forceinline__ void rows_of(
+    i64 T, i64 C, float* out, signed char* q, float* d, short* sums, const Value& value_of
 ) {
     const int lane = threadIdx.x & 31;
     const i64 blocks = (C + 255) / 256, task = (i64)blockIdx.x * 8 + (threadIdx.x >> 5);
@@ -76,28 +78,27 @@ extern "C" __global__ void __launch_bounds__(256) round_rows(
 #pragma unroll
     for (int i = 0; i < 8; i++) {
         const i64 at = block * 256 + 8 * lane + i;
-        value[i] = at < C ? x[t * C + at] : 0.0f;
+        value[i] = at < C ? value_of(t, at) : 0.0f;
+        if (out && at < C) out[t * C + at] = value[i];
     }
-    round_block(value, t, block, blocks, lane, q, d, sums);
+    if (q) round_block(value, t, block, blocks, lane, q, d, sums);
+}
+
+// Round rows x (T, C). Grid as `rows_of`.
+extern "C" __global__ void __launch_bounds__(256) round_rows(
+    const float* x, i64 T, i64 C, signed char* q, float* d, short* sums
+) {
+    rows_of(T, C, 0, q, d, sums, [&](i64 t, i64 at) { return x[t * C + at]; });
 }
 
 // silu(gate) * up of rows of F floats, `stride` apart. out (T, F) and the rounded rows are each written where
-// they are not null. Grid: (ceil(T * B / 8),), 256 threads: a warp has a block of a row.
+// they are not null. Grid as `rows_of`.
 extern "C" __global__ void __launch_bounds__(256) swiglu(
     const float* gate, const float* up, i64 stride, i64 T, i64 F, float* out, signed char* q, float* d, short* sums
 ) {
-    const int lane = threadIdx.x & 31;
-    const i64 blocks = (F + 255) / 256, task = (i64)blockIdx.x * 8 + (threadIdx.x >> 5);
-    if (task >= T * blocks) return;
-    const i64 t = task / blocks, block = task % blocks;
-    float value[8];
-#pragma unroll
-    for (int i = 0; i < 8; i++) {
-        const i64 at = block * 256 + 8 * lane + i;
-        value[i] = at < F ? silu_times(gate[t * stride + at], up[t * stride + at]) : 0.0f;
-        if (out && at < F) out[t * F + at] = value[i];
-    }
-    if (q) round_block(value, t, block, blocks, lane, q, d, sums);
+    rows_of(T, F, out, q, d, sums, [&](i64 t, i64 at) {
+        return silu_times(gate[t * stride + at], up[t * stride + at]);
+    });
 }
 
 // out = x + y of `count` floats; out may be x. Grid: (ceil(count / 256),), 256 threads.

@@ -20,7 +20,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from refute_runtime.places import user_cache
+from refute_runtime.places import prune, user_cache, write_whole
 
 CodePath = Literal["vnni", "portable"]
 Progress = Callable[[int, int, str], None]
@@ -198,7 +198,7 @@ class Folder:
         """Remember that these are here now."""
         with suppress(OSError):
             lines = sorted(self._written() | set(names))
-            self._replace("\n".join(lines))
+            write_whole(self.path / _COMPLETE, "\n".join(lines).encode())
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -223,12 +223,6 @@ class Folder:
         except OSError:
             return frozenset()
 
-    def _replace(self, text: str) -> None:
-        handle, name = tempfile.mkstemp(dir=self.path)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        Path(name).replace(self.path / _COMPLETE)
-
 
 @cache
 def folder() -> Folder:
@@ -251,16 +245,8 @@ def folder() -> Folder:
         return Folder(
             path, f"the user's cache cannot be written ({error}): kernels are compiled in every run"
         )
-    prune(place, _KEPT)
+    prune(place.glob("*"), _KEPT)
     return Folder(path)
-
-
-def prune(place: Path, kept: int) -> None:
-    """Remove all folders but those used last; who uses one of them then compiles again."""
-    with suppress(OSError):
-        folders = sorted(place.iterdir(), key=lambda each: each.stat().st_mtime_ns, reverse=True)
-        for old in folders[kept:]:
-            shutil.rmtree(old, ignore_errors=True)
 
 
 def _key() -> str:
