@@ -27,6 +27,7 @@ class Engine:
     selection: Selection
     backend: str | None = None
     _opened: dict[str, Target] = field(default_factory=dict)
+    _replaced: set[str] = field(default_factory=set)  # backends that cannot run here
 
     def open(self, recorded: str) -> Target:
         """Open it on the backend of a record. Raises `TargetError`."""
@@ -38,12 +39,14 @@ class Engine:
         Where the backend of a record cannot run here, for want of its extra or of a GPU, `mirror` gives the
         same bits.
         """
-        try:
-            return self.open(recorded)
-        except TargetError:
-            if self.backend is not None or recorded not in _MIRRORED or self.selection.device == "gpu":
-                raise
-            return self._open("mirror", "cpu")
+        if recorded not in self._replaced:
+            try:
+                return self.open(recorded)
+            except TargetError:
+                if self.backend is not None or recorded not in _MIRRORED or self.selection.device == "gpu":
+                    raise
+                self._replaced.add(recorded)  # it is not tried again for every case
+        return self._open("mirror", "cpu")
 
     def _open(self, backend: str, device: str) -> Target:
         if backend not in self._opened:
