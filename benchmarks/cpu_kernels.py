@@ -224,7 +224,7 @@ def timed(operation: Operation, backend: Any, runs: int) -> list[float]:
 def result(operation: Operation, backend: Any, runs: int, machine: dict[str, Any]) -> Result:
     threads = backend.threads
     limit = max(value for name, value in machine["bandwidth"].items() if int(name[-1]) <= threads)
-    counted = backend.path == "vnni"  # instructions of the other path are LLVM's choice
+    counted = backend.details["path"] == "vnni"  # of other processors the instructions were not counted
     expected, bound = operation.bounds.seconds(limit, machine["clock"], threads, counted=counted)
     with backend.computing():
         seconds = timed(operation, backend, runs)

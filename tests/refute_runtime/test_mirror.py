@@ -23,7 +23,6 @@ from refute_runtime.errors import RuntimeFailure, UnsupportedError
 from refute_runtime.model import Model
 from refute_runtime.quant import dequantize
 
-PATHS = ("vnni", "portable") if build.processor().path == "vnni" else ("portable",)
 PROMPT = [3, 9, 1, 7, 5, 250, 0, 44, 44, 8, 2]
 POCKET = Path(refute_runtime.__file__).parent / "pocket/pocket.gguf"
 SCALES = st.sampled_from([1e-44, 1e-39, 1e-31, 1e-3, 1.0, 1e4, 1e30])
@@ -36,10 +35,10 @@ def model(request, tmp_path_factory):
     return opened(request.param, tmp_path_factory.mktemp("m"))[1:]
 
 
-@pytest.fixture(scope="module", params=PATHS)
-def both(request, model):
-    """`cpu` on one of its paths, and the mirror."""
-    return CpuBackend(*model, threads=2, path=request.param), MirrorBackend(*model)
+@pytest.fixture(scope="module")
+def both(model):
+    """`cpu` and the mirror."""
+    return CpuBackend(*model, threads=2), MirrorBackend(*model)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -79,8 +78,7 @@ def test_products_are_those_of_cpu(kind, rows, width, tokens, weight, scale, har
     x = noise(tokens, 256 * width, seed=seed, scale=scale, harm=harm)
     with np.errstate(all="ignore"):
         found = mirror.times(x, raw, kind)
-    for path in PATHS:
-        same(found, product(raw, kind, x, plain_code=path == "portable"))
+    same(found, product(raw, kind, x))
 
 
 @pytest.mark.parametrize("value", [0.0, 6e-8, np.inf, np.nan], ids=str)
@@ -92,8 +90,7 @@ def test_scales_of_any_kind_in_the_file(kind, value):
     x = noise(3, 512)
     with np.errstate(all="ignore"):
         found = mirror.times(x, raw, kind)
-    for path in PATHS:
-        same(found, product(raw, kind, x, plain_code=path == "portable"))
+    same(found, product(raw, kind, x))
 
 
 @pytest.mark.parametrize("columns", [1, 31, 33, 96, 288])
@@ -102,8 +99,7 @@ def test_rows_of_less_than_whole_blocks(kind, columns):
     size = 1 if kind in blocks.FLOATS else 32 if kind in (TensorType.Q8_0, TensorType.Q4_0) else 256
     columns = -(-columns // size) * size
     raw, x = random_rows(kind, 4, columns, np.random.default_rng(0)), noise(3, columns)
-    for path in PATHS:
-        same(mirror.times(x, raw, kind), product(raw, kind, x, plain_code=path == "portable"))
+    same(mirror.times(x, raw, kind), product(raw, kind, x))
 
 
 @given(scale=SCALES, harm=HARM, columns=st.sampled_from([32, 256, 300, 512]), seed=SEEDS)

@@ -33,13 +33,13 @@ def random_rows(kind, rows, columns, rng, scale=0.01):
     return raw.reshape(rows, -1)
 
 
-def product(raw, kind, x, *, plain_code=True):
-    """x (T, C) times rows (rows, bytes): (T, rows). plain_code: by `portable`, else by what runs here."""
+def product(raw, kind, x):
+    """x (T, C) times rows (rows, bytes): (T, rows)."""
     table = np.array([[raw.ctypes.data, kind.value, len(raw), raw.shape[-1], 0, 0]], np.int64)
     floats = kind in (TensorType.F32, TensorType.F16, TensorType.BF16)
     packed, panels = packed_rows(x, floats=floats)
     out = np.empty((panels.count, len(raw)), np.float32)
-    products.multiply(table, x.shape[1], panels.panels, panels.groups, packed, out, 16, plain_code)
+    products.multiply(table, x.shape[1], panels.panels, panels.groups, packed, out, 16)
     return out[: len(x)]
 
 

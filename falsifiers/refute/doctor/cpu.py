@@ -18,7 +18,8 @@ def look_at_kernels() -> Iterator[Check]:
         return
     yield Check("numba", "ok", numba.__version__)
     processor = build.processor()
-    without = "" if processor.path == "vnni" else ", as AVX512-VNNI is missing, with which they are faster"
+    lacks = {"vnni": "", "avx2": "AVX512-VNNI", "portable": "AVX2"}[processor.path]
+    without = lacks and f", as {lacks} is missing, with which they are faster"
     yield Check("instructions", "ok", f"{processor.name}: kernels {processor.path}{without}")
     layer, slow = build.threading_layer(), build.slow_layer()
     if slow is None:

@@ -62,18 +62,16 @@ class CpuBackend:
         config: ModelConfig,
         weights: Weights,
         threads: int | None = None,
-        path: build.CodePath | None = None,
     ) -> None:
         """Compile the kernels, where that was not done yet.
 
         threads: by default all that there are, or one for a small model, whose products take less time than
-        threads need to meet. path: the kernels to run, by default the fastest that the processor has.
+        threads need to meet.
         """
         self._config = config
         self._weights = weights
         small = sum(weights.raw(name).nbytes for name in weights.types()) < _SMALL
         self.threads = threads or (1 if small else build.most_threads())
-        self.path = path or build.processor().path
         self._tables = Tables(weights)
         self._whole: dict[int, WholeToken] = {}  # by threads
         self._rooms: dict[tuple[int, int, bool], products.Packed] = {}
@@ -94,7 +92,7 @@ class CpuBackend:
     @property
     def details(self) -> Mapping[str, object]:
         """The kernels that run, and the library of their threads."""
-        return {"path": self.path, "threading_layer": build.threading_layer()}
+        return {"path": build.processor().path, "threading_layer": build.threading_layer()}
 
     def with_threads(self, threads: int) -> Self:
         """Return a backend on the same weights that computes on this many threads."""
@@ -149,7 +147,7 @@ class CpuBackend:
         if whole is None:
             whole = self._whole[self.threads] = WholeToken(self._config, self._tables, self.threads)
         rotation = self._rotation(positions)
-        return whole.run(self.embed(tokens), rotation, cache, plain_code=self.path == "portable")
+        return whole.run(self.embed(tokens), rotation, cache)
 
     def embed(self, tokens: Sequence[int]) -> Array:
         """Rows of the embedding: (T, H)."""
@@ -240,7 +238,7 @@ class CpuBackend:
         fused.experts(
             x, read.slots, read.panels, panels.slots, panels.panels, panels.groups, both.table, down.table,
             self._room(read.count, both), self._room(panels.count, down), forms, between, results, places,
-            weights, out, chunks, self.path == "portable",
+            weights, out, chunks,
         )  # fmt: skip
 
     def dense(self, layer: int, x: Array) -> Array:
@@ -254,7 +252,7 @@ class CpuBackend:
         out = np.empty((panels.count, down.rows), np.float32)
         products.multiply(
             down.table, down.columns, panels.panels, panels.groups, packed, out,
-            self._chunk(down, panels), self.path == "portable",
+            self._chunk(down, panels),
         )  # fmt: skip
         return out[: len(x)]
 
@@ -268,7 +266,7 @@ class CpuBackend:
         out = np.empty((panels.count, matrices.rows), np.float32)
         fused.times(
             x, panels.slots, panels.panels, panels.groups, matrices.table, self._room(panels.count, matrices),
-            matrices.rounded, matrices.floats, out, self._chunk(matrices, panels), self.path == "portable",
+            matrices.rounded, matrices.floats, out, self._chunk(matrices, panels),
         )  # fmt: skip
         return out if padded else out[: len(x)]
 

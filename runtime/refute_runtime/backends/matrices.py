@@ -9,6 +9,7 @@ from refute_runtime.backends.simd import products
 from refute_runtime.quant import dequantize
 from refute_runtime.weights import Weights
 
+_LINE = 64  # bytes
 _EMPTY = np.empty(0, np.float32)
 
 
@@ -78,10 +79,18 @@ def room(slots: int, columns: int, *, floats: bool) -> products.Packed:
     """Arrays for the packed values of so many slots, see `products.pack`."""
     size = slots * -(-columns // products.BLOCK)
     return (
-        np.empty(size * 256, np.int8),
-        np.empty(size * 256, np.int8),
-        np.empty(size * 16, np.int16),
-        np.empty(size * 8, np.int16),
-        np.empty(size, np.float32),
-        np.empty(slots * columns, np.float32) if floats else _EMPTY,
+        _lines(size * 256, np.int8),
+        _lines(size * 256, np.int8),
+        _lines(size * 16, np.int16),
+        _lines(size * 8, np.int16),
+        _lines(size, np.float32),
+        _lines(slots * columns, np.float32) if floats else _EMPTY,
     )
+
+
+def _lines(count: int, kind: type[np.generic]) -> np.ndarray:
+    """An empty array that begins with a line of the cache: no vector of a panel lies in two."""
+    size = np.dtype(kind).itemsize
+    found = np.empty(count + _LINE // size, kind)
+    start = -found.ctypes.data % _LINE // size
+    return found[start : start + count]

@@ -51,9 +51,7 @@ class WholeToken:
         self._experts_room = room(config.experts_per_token, config.expert_ffn, floats=True)
         self._config = config
 
-    def run(
-        self, x: np.ndarray, rotation: tuple[np.ndarray, np.ndarray], cache: KVCache, *, plain_code: bool
-    ) -> WholeForward:
+    def run(self, x: np.ndarray, rotation: tuple[np.ndarray, np.ndarray], cache: KVCache) -> WholeForward:
         """From the embedded token x (1, H), which is overwritten. Raises `ContextOverflow`."""
         config = self._config
         past = cache.length
@@ -64,7 +62,7 @@ class WholeToken:
         token.token(
             x, self._tables, self._output, self._forms, self._chunks, *self._norms, self._output_norm,
             *rotation, np.float32(config.rms_eps), keys, values, past, np.float32(config.head_dim**-0.5),
-            self._room, self._experts_room, chosen, shares, gaps, logits, plain_code,
+            self._room, self._experts_room, chosen, shares, gaps, logits,
         )  # fmt: skip
         return WholeForward(logits, chosen[:, None], shares[:, None], gaps[:, None])
 

@@ -71,8 +71,12 @@ def own_kernels(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("missing", sorted(VNNI))
 def test_vnni_needs_every_feature(missing):
-    assert build.Processor("x", frozenset(VNNI)).path == "vnni"
-    assert build.Processor("x", frozenset(VNNI - {missing})).path == "portable"
+    assert build.Processor("x", frozenset({"avx2", *VNNI})).path == "vnni"
+    assert build.Processor("x", frozenset({"avx2", *VNNI} - {missing})).path == "avx2"
+
+
+def test_any_processor_has_its_kernels():
+    assert build.Processor("x", frozenset({"neon", "fullfp16"})).path == "portable"
 
 
 def test_two_processes_compile_at_once_and_a_third_takes_what_they_kept(script):

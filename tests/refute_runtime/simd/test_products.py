@@ -1,4 +1,4 @@
-"""Rows of blocks times panels: against float64, and bit for bit between paths, panels and threads."""
+"""Rows of blocks times panels: against float64, and bit for bit between panels and threads."""
 
 import numba
 import numpy as np
@@ -6,15 +6,11 @@ import pytest
 from gguf import GGMLQuantizationType as TensorType
 from hypothesis import given
 from hypothesis import strategies as st
-from q8_reference import random_rows
+from q8_reference import product, random_rows
 
-from refute_runtime.backends import cpu
 from refute_runtime.backends.blocks import FLOATS, TYPES
-from refute_runtime.backends.matrices import Matrices, room
 from refute_runtime.backends.simd import build, lanes, products, scalars
 from refute_runtime.quant import BLOCKS, dequantize
-
-PATHS = ("vnni", "portable") if build.processor().path == "vnni" else ("portable",)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -22,25 +18,13 @@ def compiled():
     build.compile_all()
 
 
-def times(raw, kind, columns, x, path="portable", width=None, threads=2):
+def times(raw, kind, columns, x, width=None, threads=2):
     """x (T, columns) times the matrix, computed by `width` tokens at once: (T, rows)."""
     if width is not None:
-        parts = [times(raw, kind, columns, x[i : i + width], path) for i in range(0, len(x), width)]
+        parts = [times(raw, kind, columns, x[i : i + width]) for i in range(0, len(x), width)]
         return np.concatenate(parts)
     with build.alone(threads):
-        return product(raw, kind, columns, x, path)
-
-
-def product(raw, kind, columns, x, path):
-    table = np.array([[raw.ctypes.data, kind.value, len(raw), raw.shape[-1], 0, 0]], np.int64)
-    matrices = Matrices(table, columns, len(raw), kind not in FLOATS, kind in FLOATS, (raw,))
-    panels = cpu._in_order(len(x))
-    packed = room(panels.count, columns, floats=matrices.floats)
-    products.pack(x, panels.slots, packed, matrices.rounded, matrices.floats)
-    out = np.empty((panels.count, len(raw)), np.float32)
-    arguments = panels.panels, panels.groups, packed, out, 16, path == "portable"
-    products.multiply(table, columns, *arguments)
-    return out[: len(x)]
+        return product(raw, kind, x)
 
 
 def rounded(x):
@@ -75,9 +59,8 @@ def test_a_product_is_that_of_the_rounded_activations(kind, blocks, tokens, powe
     size = np.abs(exact) @ np.abs(weights).T
     if kind in (TensorType.Q4_K, TensorType.Q5_K):
         size = np.abs(exact).sum(axis=1, keepdims=True) * 0.01 * 63 * 63
-    results = {path: times(raw, kind, columns, x, path) for path in PATHS}
-    for result in results.values():
-        assert (np.abs(result - exact @ weights.T) <= 3e-6 * size + 1e-42).all()
+    result = times(raw, kind, columns, x)
+    assert (np.abs(result - exact @ weights.T) <= 3e-6 * size + 1e-42).all()
 
 
 @given(
@@ -86,39 +69,36 @@ def test_a_product_is_that_of_the_rounded_activations(kind, blocks, tokens, powe
     tokens=st.integers(1, 13),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_neither_path_nor_panel_nor_threads_show_in_the_bits(kind, columns, tokens, seed):
+def test_neither_panel_nor_threads_show_in_the_bits(kind, columns, tokens, seed):
     columns = max(columns // BLOCKS[kind][0], 1) * BLOCKS[kind][0]
     rng = np.random.default_rng(seed)
     raw = random_rows(kind, 37, columns, rng, scale=1.0)
     x = rng.standard_normal((tokens, columns)).astype(np.float32)
     expected = times(raw, kind, columns, x).view(np.int32)
-    for path in PATHS:
-        for width in (None, 1, 4, 7):
-            found = times(raw, kind, columns, x, path, width)
-            np.testing.assert_array_equal(found.view(np.int32), expected)
-        found = times(raw, kind, columns, x, path, threads=1)
+    for width in (1, 4, 7):
+        found = times(raw, kind, columns, x, width)
         np.testing.assert_array_equal(found.view(np.int32), expected)
+    found = times(raw, kind, columns, x, threads=1)
+    np.testing.assert_array_equal(found.view(np.int32), expected)
 
 
-@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("kind", TYPES, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_what_is_no_number_stays_so(kind, path, value):
+def test_what_is_no_number_stays_so(kind, value):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((9, 256)).astype(np.float32)
     x[3, 100] = value
-    result = times(random_rows(kind, 5, 256, rng, scale=1.0), kind, 256, x, path)
+    result = times(random_rows(kind, 5, 256, rng, scale=1.0), kind, 256, x)
     assert not np.isfinite(result[3]).any()
     assert np.isfinite(np.delete(result, 3, axis=0)).all()
 
 
-@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("tiny", [1e-45, 1e-40, 1.2e-38, 1e-31])
-def test_subnormal_activations_are_zero_or_right(path, tiny):
+def test_subnormal_activations_are_zero_or_right(tiny):
     rng = np.random.default_rng(0)
     raw = random_rows(TensorType.Q6_K, 5, 256, rng, scale=1.0)
     x = np.full((1, 256), tiny, np.float32)
-    result = times(raw, TensorType.Q6_K, 256, x, path)
+    result = times(raw, TensorType.Q6_K, 256, x)
     exact = x.astype(np.float64) @ dequantize(raw, TensorType.Q6_K).astype(np.float64).T
     assert (
         np.abs(result - exact) <= 0.01 * np.abs(exact) + 256 * 127 * 63 * float(np.float32(lanes.SMALLEST))

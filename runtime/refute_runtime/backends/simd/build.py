@@ -22,11 +22,15 @@ from typing import Any, Literal
 
 from refute_runtime.places import prune, user_cache, write_whole
 
-CodePath = Literal["vnni", "portable"]
+CodePath = Literal["vnni", "avx2", "portable"]
 Progress = Callable[[int, int, str], None]
 """Told kernels done, kernels in all, and the name of the one that is compiled now."""
 
-_VNNI = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512vnni"})
+_NEEDS: tuple[tuple[CodePath, frozenset[str]], ...] = (  # the fastest first
+    ("vnni", frozenset({"avx512f", "avx512bw", "avx512vl", "avx512vnni"})),
+    ("avx2", frozenset({"avx2"})),
+    ("portable", frozenset()),
+)
 _SOURCES = Path(__file__).parent
 _SPINS = 2000  # some 30 us: longer than the way from one kernel to the next
 _KEPT = 4  # states of the sources whose compiled code is kept
@@ -45,7 +49,12 @@ class Processor:
     @property
     def path(self) -> CodePath:
         """The kernels that it can run: an instruction that is not there ends the process, without a word."""
-        return "vnni" if self.features >= _VNNI else "portable"
+        return next(path for path, needed in _NEEDS if self.features >= needed)
+
+    @property
+    def totals(self) -> int:
+        """Vectors of 16 floats that its registers hold while others pass through them, a power of two."""
+        return 16 if "avx512f" in self.features else 4
 
 
 @dataclass(frozen=True, slots=True)

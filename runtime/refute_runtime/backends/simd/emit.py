@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 HALF, FLOAT = ir.HalfType(), ir.FloatType()
 
 # float32 constants of `exp`: ln 2 in a part with few bits, so that n times it is exact, and the rest
@@ -37,6 +37,8 @@ def vector(element: Any, lanes: int) -> Any:
 
 class Emitter:
     """An LLVM builder with the operations that rows of blocks are multiplied with."""
+
+    BYTES = 32  # of a vector, where that is the processor's choice
 
     def __init__(self, builder: Value) -> None:
         self.b = builder
@@ -127,33 +129,35 @@ class Emitter:
 
     def halves(self, value: Value, *, plus: Callable[[Value, Value], Value]) -> Value:
         """Fold a vector's upper half onto its lower one until one lane is left; that lane."""
-        lanes = value.type.count
-        while lanes > 1:
-            lanes //= 2
-            value = plus(self.part(value, 0, lanes), self.part(value, lanes, lanes))
-        return self.lane(value, 0)
+        return self.lane(self.folded(value, 1, plus=plus), 0)
 
     def float_total(self, value: Value) -> Value:
         return self.halves(value, plus=self.b.fadd)
 
     def quarters(self, v: Sequence[Value], *, plus: Callable[[Value, Value], Value]) -> Value:
-        """Four vectors of 16 lanes to one: lane 4 i + t has the sum of lanes 4 i to 4 i + 3 of vector t.
+        """Four vectors of 16 or 8 lanes to one: lane 4 i + t has the sum of lanes 4 i to 4 i + 3 of vector t.
 
         The sum is (0 + 2) + (1 + 3) of these lanes.
         """
-        quads = range(0, 16, 4)
+        n = v[0].type.count
 
         def fold(x: Value, y: Value, low: Sequence[int], high: Sequence[int]) -> Value:
-            return plus(*(self.shuffle(x, y, [q + i for q in quads for i in part]) for part in (low, high)))
+            orders = ([q + i for q in range(0, n, 4) for i in part] for part in (low, high))
+            return plus(*(self.shuffle(x, y, order) for order in orders))
 
-        ab, cd = (fold(x, y, (0, 16, 1, 17), (2, 18, 3, 19)) for x, y in (v[:2], v[2:]))
-        return fold(ab, cd, (0, 1, 16, 17), (2, 3, 18, 19))
+        ab, cd = (fold(x, y, (0, n, 1, n + 1), (2, n + 2, 3, n + 3)) for x, y in (v[:2], v[2:]))
+        return fold(ab, cd, (0, 1, n, n + 1), (2, 3, n + 2, n + 3))
 
     def totals4(self, v: Sequence[Value], *, plus: Callable[[Value, Value], Value]) -> Value:
-        """Totals of four vectors of 16 lanes: a vector of four."""
-        x = self.quarters(v, plus=plus)
-        x = plus(self.part(x, 0, 8), self.part(x, 8, 8))
-        return plus(self.part(x, 0, 4), self.part(x, 4, 4))
+        """Totals of four vectors of 16 or 8 lanes: a vector of four."""
+        return self.folded(self.quarters(v, plus=plus), 4, plus=plus)
+
+    def folded(self, value: Value, lanes: int, *, plus: Callable[[Value, Value], Value]) -> Value:
+        """Fold a vector's upper half onto its lower one until so many lanes are left."""
+        while value.type.count > lanes:
+            half = value.type.count // 2
+            value = plus(self.part(value, 0, half), self.part(value, half, half))
+        return value
 
     def same(self, kind: Any, value: float) -> Value:
         """A constant float, in all lanes where `kind` is a vector."""
@@ -191,40 +195,43 @@ class Emitter:
         p = b.fmul(p, b.bitcast(power, kind))
         return b.select(b.fcmp_unordered("uno", x, x), x, p)  # what is no number stays so
 
-    # -- AVX-512 with VNNI -------------------------------------------------------------------------
+    # -- integers: what a kind of processor has an instruction for, it does by that ----------------
 
-    def dot4(self, sums: Value, unsigned: Value, signed: Value) -> Value:
-        """Lane by lane, sums (16 or 8 x i32) += four products of bytes, unsigned by signed."""
-        bits = sums.type.count * 32
-        bytes_ = vector(I8, bits // 8)
-        name = f"llvm.x86.avx512.vpdpbusd.{bits}"
-        return self.call(name, sums.type, [sums.type, bytes_, bytes_], sums, unsigned, signed)
+    def byte_pairs(self, unsigned: Value, signed: Value) -> Value:
+        """Products of bytes, added by pairs: (2 n x i8) to (n x i16), which must hold them."""
+        words = vector(I16, unsigned.type.count)
+        return self._neighbours(self.b.mul(self.b.zext(unsigned, words), self.b.sext(signed, words)))
 
-    def dot2(self, sums: Value, a: Value, b: Value) -> Value:
-        """Lane by lane, sums (16 x i32) += two products of int16 (32 x i16)."""
-        return self.call("llvm.x86.avx512.vpdpwssd.512", sums.type, [sums.type, a.type, b.type], sums, a, b)
+    def signed_pairs(self, a: Value, b: Value) -> Value:
+        """The same where both have a sign; b is never -128."""
+        words = vector(I16, a.type.count)
+        return self._neighbours(self.b.mul(self.b.sext(a, words), self.b.sext(b, words)))
 
-    def packed(self, a: Value, b: Value) -> Value:
-        """Two vectors of 16 x i32 that fit an int16 as one of 32 x i16: of each by turns, four lanes."""
-        words = vector(I16, 32)
-        return self.call("llvm.x86.avx512.packssdw.512", words, [a.type, a.type], a, b)
+    def signed_dots(self, a: Value, b: Value) -> Value:
+        """Of the same bytes, products added by fours: (4 n x i8) to (n x i32)."""
+        return self.pairs(self.signed_pairs(a, b), self.every(I16, a.type.count // 2, 1))
 
     def pairs(self, a: Value, b: Value) -> Value:
-        """Products of int16, added by pairs: (8, 16 or 32 x i16) to half as many i32."""
-        lanes = a.type.count
-        names = {
-            8: "llvm.x86.sse2.pmadd.wd",
-            16: "llvm.x86.avx2.pmadd.wd",
-            32: "llvm.x86.avx512.pmaddw.d.512",
-        }
-        return self.call(names[lanes], vector(I32, lanes // 2), [a.type, b.type], a, b)
+        """Products of int16, added by pairs: (2 n x i16) to (n x i32)."""
+        wide = vector(I32, a.type.count)
+        return self._neighbours(self.b.mul(self.b.sext(a, wide), self.b.sext(b, wide)))
+
+    def _neighbours(self, value: Value) -> Value:
+        lanes = value.type.count
+        even, odd = (self.shuffle(value, value, list(range(start, lanes, 2))) for start in (0, 1))
+        return self.b.add(even, odd)
 
 
-def kernel(arguments: int, write: Callable[..., Value | None], result: Any = types.void) -> Any:
+def kernel(
+    arguments: int,
+    write: Callable[..., Value | None],
+    result: Any = types.void,
+    instructions: type[Emitter] = Emitter,
+) -> Any:
     """An intrinsic of so many int64, addresses or numbers, whose body `write(emitter, *them)` writes."""
 
     def codegen(context: Any, builder: Any, signature: Any, values: Sequence[Value]) -> Value:  # noqa: ARG001
-        value = write(Emitter(builder), *values)
+        value = write(instructions(builder), *values)
         return context.get_dummy_value() if value is None else value
 
     # Numba reads their number off the function, and takes no star

@@ -15,8 +15,7 @@ _ROWS = "float32[:,::1]"
 
 
 @kernel(
-    f"void({_ROWS}, {_TABLE}, {_TABLE}, int64[::1], {_TABLE}, {ARRAYS}, boolean, boolean, {_ROWS}, int64,"
-    " boolean)",
+    f"void({_ROWS}, {_TABLE}, {_TABLE}, int64[::1], {_TABLE}, {ARRAYS}, boolean, boolean, {_ROWS}, int64)",
     nogil=True, error_model="numpy",
 )  # fmt: skip
 def times(
@@ -30,16 +29,15 @@ def times(
     floats: bool,
     out: np.ndarray,
     chunk: int,
-    plain_code: bool,
 ) -> None:
     """Pack x (T, C) and multiply it, see `products`."""
     pack(x, slots, packed, rounded, floats)
-    multiply(matrices, x.shape[1], panels, groups, packed, out, chunk, plain_code)
+    multiply(matrices, x.shape[1], panels, groups, packed, out, chunk)
 
 
 @kernel(
     f"void({_ROWS}, {_TABLE}, {_TABLE}, {_TABLE}, {_TABLE}, int64[::1], {_TABLE}, {_TABLE}, {ARRAYS},"
-    f" {ARRAYS}, boolean[::1], {_ROWS}, {_ROWS}, {_TABLE}, {_ROWS}, {_ROWS}, int64[::1], boolean)",
+    f" {ARRAYS}, boolean[::1], {_ROWS}, {_ROWS}, {_TABLE}, {_ROWS}, {_ROWS}, int64[::1])",
     nogil=True, error_model="numpy",
 )  # fmt: skip
 def experts(
@@ -60,7 +58,6 @@ def experts(
     shares: np.ndarray,
     out: np.ndarray,
     chunks: np.ndarray,
-    plain_code: bool,
 ) -> None:
     """SwiGLU of the experts that tokens chose, and the weighted sum: out (T, H).
 
@@ -68,7 +65,7 @@ def experts(
     gate and up are rounded, are floats, and the same of down. chunks: of gate and up, and of down.
     """
     pack(x, read_slots, packed, forms[0], forms[1])
-    multiply(gate_up, x.shape[1], read_panels, groups, packed, between, chunks[0], plain_code)
+    multiply(gate_up, x.shape[1], read_panels, groups, packed, between, chunks[0])
     pack_swiglu(between, slots, packed_between, forms[2], forms[3])
-    multiply(down, between.shape[1] // 2, panels, groups, packed_between, results, chunks[1], plain_code)
+    multiply(down, between.shape[1] // 2, panels, groups, packed_between, results, chunks[1])
     weighted_sum(results, places, shares, out)

@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 
 from numba.core import types
 
+from refute_runtime.backends.simd.build import processor
 from refute_runtime.backends.simd.emit import FLOAT, HALF, I8, I16, I32, Emitter, Value, kernel, vector
 
 LANES = 16
 _AHEAD = 64  # rows
 _WIDE = vector(FLOAT, LANES)
+_TOTALS = processor().totals
 
 
 def _floats(e: Emitter, base: Value, offset: Value, kind: object) -> Value:
@@ -61,18 +63,37 @@ dot_f32, dot_f16, dot_bf16 = (
 )
 
 
-def _total_of(e: Emitter, rows: Sequence[Value]) -> Value:
-    """Total of a vector of 16, or of four such a vector: in fewer steps, but in the same order."""
-    if len(rows) == 4:
-        return e.totals4(rows, plus=e.b.fadd)
-    x, quads = rows[0], range(0, LANES, 4)
+def _total_of(e: Emitter, x: Value) -> Value:
+    """Total of a vector of 16, in the order of `totals4`."""
+    quads = range(0, LANES, 4)
     for order in ((2, 3, 0, 1), (1, 0, 3, 2)):
         x = e.b.fadd(x, e.shuffle(x, x, [q + i for q in quads for i in order]))
     return e.float_total(e.shuffle(x, x, list(quads)))
 
 
-def _scores(heads: int) -> Callable[..., None]:
-    """Scores of `heads` queries that follow one another; a key is read and widened once for all of them."""
+def _store_totals(e: Emitter, found: Sequence[Sequence[Value]], factor: Value, outs: Sequence[Value]) -> None:
+    """Totals of vectors of 16 times a factor, of each list side by side at its address."""
+    if len(found[0]) == 4:
+        for each, out in zip(found, outs, strict=True):
+            e.store(e.b.fmul(e.totals4(each, plus=e.b.fadd), e.splat(factor, 4)), out)
+        return
+    flat = list(itertools.chain(*found))
+    if len(flat) == 4:
+        four = e.b.fmul(e.totals4(flat, plus=e.b.fadd), e.splat(factor, 4))
+        totals = [e.lane(four, i) for i in range(4)]
+    else:
+        totals = [e.b.fmul(_total_of(e, value), factor) for value in flat]
+    side = len(found[0])
+    for i, total in enumerate(totals):
+        e.store(total, outs[i // side], 4 * (i % side))
+
+
+def _scores(heads: int, most: int) -> Callable[..., None]:
+    """Scores of `heads` queries that follow one another; a key is read and widened once for all of them.
+
+    most: totals at a time.
+    """
+    together = min(4, most // heads)  # rows
 
     def write(
         e: Emitter, keys: Value, stride: Value, count: Value, query: Value, lanes: Value, scale: Value,
@@ -80,9 +101,11 @@ def _scores(heads: int) -> Callable[..., None]:
     ) -> None:  # fmt: skip
         factor, steps = e.load(scale, FLOAT), e.b.lshr(lanes, e.number(4))
         queries = [e.b.add(query, e.b.mul(e.b.shl(lanes, e.number(2)), e.number(h))) for h in range(heads)]
-        fours = e.b.lshr(count, e.number(2))
-        done = e.b.shl(fours, e.number(2))
-        for rows, first, times in ((4, e.number(0), fours), (1, done, e.b.sub(count, done))):
+        shift = e.number(together.bit_length() - 1)
+        whole = e.b.lshr(count, shift)
+        done = e.b.shl(whole, shift)
+        runs = [(together, e.number(0), whole), (1, done, e.b.sub(count, done))]
+        for rows, first, times in runs if together > 1 else runs[:1]:
             totals = [[e.variable(_WIDE) for _ in range(rows)] for _ in range(heads)]
             with e.loop(times) as index:
                 row = e.b.add(first, e.b.mul(index, e.number(rows)))
@@ -97,11 +120,10 @@ def _scores(heads: int) -> Callable[..., None]:
                         q = e.load(mine, _WIDE, wide)
                         for value, total in zip(key, of_head, strict=True):
                             e.b.store(e.fma(q, value, e.b.load(total)), total)
-                at = e.b.shl(row, e.number(2))
-                for h, of_head in enumerate(totals):
-                    found = _total_of(e, [e.b.load(total) for total in of_head])
-                    scaled = e.b.fmul(found, factor if rows == 1 else e.splat(factor, rows))
-                    e.store(scaled, out, e.b.add(at, e.b.mul(apart, e.number(h))))
+                at = e.b.add(out, e.b.shl(row, e.number(2)))
+                outs = [e.b.add(at, e.b.mul(apart, e.number(h))) for h in range(heads)]
+                found = [[e.b.load(total) for total in of_head] for of_head in totals]
+                _store_totals(e, found, factor, outs)
 
     return write
 
@@ -109,7 +131,7 @@ def _scores(heads: int) -> Callable[..., None]:
 # (keys, stride, count, query, lanes, scale, out, apart): dot products of `count` keys in float16, `stride`
 # bytes apart, with one query or two, times the float at `scale`. lanes: their size, a multiple of 16. apart:
 # bytes from the first query's scores to the second's.
-scores, scores_of_two, scores_of_four = (kernel(8, _scores(heads)) for heads in (1, 2, 4))
+scores, scores_of_two, scores_of_four = (kernel(8, _scores(heads, _TOTALS)) for heads in (1, 2, 4))
 
 
 def _fetch(e: Emitter, rows: Sequence[Value], stride: Value, lanes: Value) -> None:
@@ -168,8 +190,12 @@ def _exponentials(e: Emitter, x: Value, count: Value, top: Value) -> Value:
 exponentials = kernel(3, _exponentials, types.float32)  # (x, count, top)
 
 
-def _weigh(heads: int) -> Callable[..., None]:
-    """Weighed sums of the same rows for `heads` heads; a row is read and widened once for all of them."""
+def _weigh(heads: int, most: int) -> Callable[..., None]:
+    """Weighed sums of the same rows for `heads` heads; a row is read and widened once for all of them.
+
+    most: totals at a time.
+    """
+    lanes_at_once = LANES * min(8, most // heads)
 
     def write(
         e: Emitter, rows: Value, stride: Value, count: Value, shares: Value, lanes: Value, out: Value,
@@ -177,7 +203,7 @@ def _weigh(heads: int) -> Callable[..., None]:
     ) -> None:  # fmt: skip
         weights = [e.b.add(shares, e.b.mul(apart, e.number(h))) for h in range(heads)]
         outs = [e.b.add(out, e.b.mul(out_apart, e.number(h))) for h in range(heads)]
-        for size, done, chunks in _chunks(e, lanes, 64 if heads == 4 else 128):
+        for size, done, chunks in _chunks(e, lanes, lanes_at_once):
             with e.loop(chunks) as index:
                 first = e.b.add(done, e.b.mul(index, e.number(size)))
                 start, base = e.b.shl(first, e.number(2)), e.b.add(rows, e.b.shl(first, e.number(1)))
@@ -207,7 +233,7 @@ def _weigh(heads: int) -> Callable[..., None]:
 def _chunks(e: Emitter, lanes: Value, most: int) -> list[tuple[int, Value, Value]]:
     """Cut a row into chunks of `most`, a power of two, 16 and 1: (size, where they begin, how many)."""
     found, done = [], e.number(0)
-    for size, shift in ((most, most.bit_length() - 1), (16, 4), (1, 0)):
+    for size, shift in {most: most.bit_length() - 1, 16: 4, 1: 0}.items():
         chunks = e.b.lshr(e.b.sub(lanes, done), e.number(shift))
         found.append((size, done, chunks))
         done = e.b.add(done, e.b.shl(chunks, e.number(shift)))
@@ -217,7 +243,7 @@ def _chunks(e: Emitter, lanes: Value, most: int) -> list[tuple[int, Value, Value
 # (rows, stride, count, shares, lanes, out, apart, out_apart): sum of share * row over `count` rows in
 # float16, `stride` bytes apart, row by row: `lanes` floats to out. apart, out_apart: bytes from the shares
 # and the sum of the first head to those of the second.
-weigh, weigh_of_two, weigh_of_four = (kernel(8, _weigh(heads)) for heads in (1, 2, 4))
+weigh, weigh_of_two, weigh_of_four = (kernel(8, _weigh(heads, _TOTALS)) for heads in (1, 2, 4))
 
 
 def _round_block(

@@ -1,7 +1,7 @@
 """Integers of a block of Q4_K, Q5_K or Q6_K by vectors of 32 bytes, see `rows`.
 
-Products of bytes are added by pairs, which fit an int16 (63 * 127 * 2), and those are multiplied with the scale
-of their sub-block. AVX2 has an instruction for either step; elsewhere LLVM finds what the processor has.
+Products of bytes are added by pairs, which fit an int16 (63 * 127 * 2), and those are multiplied with the
+scale of their sub-block. AVX2 has an instruction for either step; elsewhere LLVM finds what there is.
 
 Sub-blocks come one after the other, and the panel's tokens within: eight totals, the elements and their scale
 are all that a processor's sixteen registers have to hold.
@@ -72,7 +72,7 @@ def _q6_elements(e: Emitter, block: Value) -> list[Value]:
     return found
 
 
-def _row(instructions: type[Emitter]) -> Callable[..., None]:
+def _row(instructions: type[Emitter]) -> rows.Row:
     eight, even, odd = range(8), range(0, 16, 2), range(1, 16, 2)
     return rows.row(
         instructions,

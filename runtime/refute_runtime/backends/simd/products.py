@@ -15,16 +15,13 @@ and its result is not read. The arrays of `pack` hold all panels one after the o
 import numpy as np
 from numba import njit, prange
 
-from refute_runtime.backends.simd import portable
+from refute_runtime.backends.simd import narrow, vnni
 from refute_runtime.backends.simd.build import kernel, processor
 from refute_runtime.backends.simd.lanes import dot_bf16, dot_f16, dot_f32, round_block, swiglu
 from refute_runtime.backends.simd.scalars import address, store_float
 
-_portable_row = portable.row
-if processor().path == "vnni":
-    from refute_runtime.backends.simd.vnni import row as _fast_row
-else:  # its instructions would end the process when they are compiled
-    _fast_row = portable.row
+# the other ones are not compiled: an instruction that is not there would end the process
+_row = {"vnni": vnni.row, "avx2": narrow.avx2, "portable": narrow.portable}[processor().path]
 
 F32, F16, BF16 = 0, 1, 30  # as GGUF numbers its types
 Q8_0, Q4_0 = 8, 2
@@ -130,7 +127,7 @@ def _float_row(kind: int, width: int, weights: int, columns: int, x: int, out: i
 
 
 @kernel(
-    f"void(int64[:,::1], int64, int64[:,::1], int64[::1], {ARRAYS}, float32[:,::1], int64, boolean)",
+    f"void(int64[:,::1], int64, int64[:,::1], int64[::1], {ARRAYS}, float32[:,::1], int64)",
     parallel=True, nogil=True, error_model="numpy",
 )  # fmt: skip
 def multiply(
@@ -141,13 +138,12 @@ def multiply(
     packed: Packed,
     out: np.ndarray,
     chunk: int,
-    plain_code: bool,
 ) -> None:
     """Multiply matrices of `columns` with packed panels into out (S, all their rows).
 
     matrices: (M, 6), see the constants above. panels: (P, 4): expert, slot of its data, slot of its results,
     width. groups: (G + 1,) panels of one expert are neighbours; where each group begins. chunk: rows that a
-    thread computes at a time. plain_code: whether to compute without vector instructions of ours.
+    thread computes at a time.
 
     All groups' first chunks come before all groups' second ones: threads take equal shares however unevenly
     the experts are chosen.
@@ -183,13 +179,8 @@ def multiply(
                 to = a_out + 4 * (slot * stride + matrices[m, COLUMN] + r)
                 if not whole:
                     _float_row(kind, width, weights, columns, a_copy + 4 * at * columns, to, stride)
-                elif plain_code:
-                    _portable_row(
-                        kind, width, weights, units, a_plain + data * BLOCK, a_shuffled + data * BLOCK,
-                        a_halves + data * 32, a_wholes + data * 16, a_steps + data * 4, to, stride,
-                    )  # fmt: skip
                 else:
-                    _fast_row(
+                    _row(
                         kind, width, weights, units, a_plain + data * BLOCK, a_shuffled + data * BLOCK,
                         a_halves + data * 32, a_wholes + data * 16, a_steps + data * 4, to, stride,
                     )  # fmt: skip

@@ -3,8 +3,7 @@
 The integers of a block are summed exactly, so it does not matter in which lanes; the floats that follow come
 in the one order of `q8` (see `products`). A row is multiplied with a panel of 1, 4 or 8 tokens.
 
-`vnni` and `narrow` say how the integers of a block are computed, by vectors of 64 and of 32 bytes; blocks of 32
-elements are the same for both.
+`vnni` and `narrow` say how the integers of a block of 256 are computed, by vectors of 64 and of 32 bytes.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,6 +19,8 @@ AHEAD = 2048  # bytes: how far ahead of the block under way memory is asked for
 Products = Callable[[Any, Value, Value, Value, int], list[Value]]
 """(emitter, block, scales (16 x i16), values, width): of each token, integers (16 or 8 x i32) whose total is
 that of the block's elements times the scales of their sub-blocks."""
+Row = Any
+"""A function of Numba: (kind, width, weights, blocks, plain, shuffled, halves, wholes, d, out, stride)."""
 
 
 def _block(e: Emitter, weights: Value, index: Value, size: int) -> Value:
@@ -211,7 +212,7 @@ def _q4_0_elements(e: Emitter, block: Value) -> Value:
     return e.b.sub(e.shuffle(low, high, list(range(32))), e.every(I8, 32, 8))
 
 
-def row(instructions: type[Emitter], k4: Products, k5: Products, k6: Products, *, in_order: bool) -> Any:
+def row(instructions: type[Emitter], k4: Products, k5: Products, k6: Products, *, in_order: bool) -> Row:
     """What multiplies one row with a panel, see `products.multiply`, with these instructions.
 
     k4, k5, k6: integers of Q4_K, Q5_K and Q6_K; in_order: whether the first two take a panel's values as they

@@ -35,7 +35,7 @@ def _add_weighted(results: np.ndarray, shares: np.ndarray, x: np.ndarray) -> Non
 @kernel(
     f"void({_ROWS}, int64[:,:,::1], {_TABLE}, boolean[:,:,::1], {_TABLE}, {_ROWS}, {_ROWS}, {_ROWS}, {_ROWS},"
     f" float32[::1], {_ROWS}, {_ROWS}, float32, {_CACHE}, {_CACHE}, int64, float32, {ARRAYS}, {ARRAYS},"
-    f" {_TABLE}, {_ROWS}, float32[::1], {_ROWS}, boolean)",
+    f" {_TABLE}, {_ROWS}, float32[::1], {_ROWS})",
     nogil=True, error_model="numpy",
 )  # fmt: skip
 def token(
@@ -62,7 +62,6 @@ def token(
     shares: np.ndarray,
     gaps: np.ndarray,
     logits: np.ndarray,
-    plain_code: bool,
 ) -> None:
     """From the embedded token x (1, H), which is overwritten, to its logits (1, V).
 
@@ -94,25 +93,25 @@ def token(
         table, form, chunk = tables[layer], forms[layer], chunks[layer]
         norm_row(row, attention_norms[layer], eps, h[:H])
         pack_row(h[:H], 0, 0, 1, packed, form[QKV, 0], form[QKV, 1])
-        multiply(table[0:3], H, one, alone, packed, both, chunk[QKV], plain_code)
+        multiply(table[0:3], H, one, alone, packed, both, chunk[QKV])
         prepare(both[0], q[0], k, v, query_norms[layer], key_norms[layer], cos[0], sin[0], eps)
         k_of, v_of = keys[layer].transpose(1, 0, 2), values[layer].transpose(1, 0, 2)  # (capacity, G, D)
         store_rows(k, k_of[past])
         store_rows(v, v_of[past])
         attend(q, k_of[: past + 1], v_of[: past + 1], scale, sums, parts, heads)
         pack_row(heads.reshape(attended), 0, 0, 1, packed, form[OUT, 0], form[OUT, 1])
-        multiply(table[3:4], attended, one, alone, packed, added, chunk[OUT], plain_code)
+        multiply(table[3:4], attended, one, alone, packed, added, chunk[OUT])
         for i in range(H):
             row[i] += added[0, i]
         norm_row(row, forward_norms[layer], eps, h[:H])
         pack_row(h[:H], 0, 0, 1, packed, form[ROUTER, 0], form[ROUTER, 1])  # for gate and up too
-        multiply(table[4:5], H, one, alone, packed, router, chunk[ROUTER], plain_code)
+        multiply(table[4:5], H, one, alone, packed, router, chunk[ROUTER])
         gaps[layer] = choose(router[0], chosen[layer], shares[layer])
         read[:, 0], panels[:, 0] = chosen[layer], chosen[layer]
-        multiply(table[5:7], H, read, groups, packed, between, chunk[GATE_UP], plain_code)
+        multiply(table[5:7], H, read, groups, packed, between, chunk[GATE_UP])
         pack_swiglu(between, slots, packed_experts, form[DOWN, 0], form[DOWN, 1])
-        multiply(table[7:8], F, panels, groups, packed_experts, results, chunk[DOWN], plain_code)
+        multiply(table[7:8], F, panels, groups, packed_experts, results, chunk[DOWN])
         _add_weighted(results, shares[layer], row)
     norm_row(row, output_norm, eps, h[:H])
     pack_row(h[:H], 0, 0, 1, packed, forms[L, 0, 0], forms[L, 0, 1])
-    multiply(output, H, one, alone, packed, logits, chunks[L, 0], plain_code)
+    multiply(output, H, one, alone, packed, logits, chunks[L, 0])
