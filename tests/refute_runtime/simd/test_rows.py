@@ -6,12 +6,13 @@ Instructions that are not here are done by others, so the order of elements and 
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as TensorType
+from llvmlite import binding, ir
 from numba import njit
 from q8_reference import HALVES, packed_rows, product, random_rows
 
-from refute_runtime.backends.simd import build, lanes, narrow, vnni
+from refute_runtime.backends.simd import build, lanes, narrow, rows, vnni
 from refute_runtime.backends.simd.emit import I16, I32, Emitter, kernel, vector
-from refute_runtime.backends.simd.instructions import Vnni
+from refute_runtime.backends.simd.instructions import Avx2, Vnni
 from refute_runtime.backends.simd.scalars import address
 from refute_runtime.quant import BLOCKS, dequantize
 
@@ -37,7 +38,7 @@ class Slow(Vnni):
         return self.b.trunc(self.shuffle(a, b, order), vector(I16, 32))
 
 
-ROWS = {"portable": narrow.portable, "wide": vnni.row_by(Slow)}
+ROWS = {"portable": narrow.portable, "wide": rows.row(Slow, vnni.PRODUCTS, in_order=False)}
 if "avx2" in build.processor().features:
     ROWS["avx2"] = narrow.avx2
 if build.processor().path == "vnni":
@@ -134,3 +135,38 @@ def test_totals_at_a_time_do_not_show_in_the_bits(heads):
     exact = query.astype(np.float64) @ rows.astype(np.float64).T * 0.3
     np.testing.assert_allclose(found[0][0], exact, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(found[0][1], shares[:, :13] @ rows.astype(np.float64), rtol=1e-5, atol=1e-5)
+
+
+def assembly(write, instructions, triple, processor):
+    """What LLVM makes of a row's kernel for another machine."""
+    module = ir.Module("rows")
+    module.triple = triple
+    kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 7)
+    function = ir.Function(module, kind, "row")
+    builder = ir.IRBuilder(function.append_basic_block())
+    write(instructions(builder), *function.args)
+    builder.ret_void()
+    target = binding.Target.from_triple(triple)
+    return target.create_target_machine(cpu=processor, opt=3).emit_assembly(
+        binding.parse_assembly(str(module))
+    )
+
+
+@pytest.mark.parametrize("width", [1, 4, 8])
+@pytest.mark.parametrize(
+    ("instructions", "products", "triple", "processor", "one"),
+    [
+        (Vnni, vnni.PRODUCTS, "x86_64-unknown-linux-gnu", "icelake-server", "vpdpwssd"),
+        (Vnni, vnni.PRODUCTS, "x86_64-unknown-linux-gnu", "znver4", "vpdpbusd"),
+        (Avx2, narrow.PRODUCTS, "x86_64-unknown-linux-gnu", "haswell", "vpmaddubsw"),
+        (Emitter, narrow.PRODUCTS, "aarch64-unknown-linux-gnu", "neoverse-n1", "smull"),
+        (Emitter, narrow.PRODUCTS, "x86_64-unknown-linux-gnu", "ivybridge", "vpmullw"),
+    ],
+)
+def test_rows_compile_for_processors_that_are_not_here(instructions, products, triple, processor, one, width):
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    for write in rows.writers(products, width):
+        text = assembly(write, instructions, triple, processor)
+        assert "row:" in text
+    assert one in assembly(rows.writers(products, width)[0], instructions, triple, processor)

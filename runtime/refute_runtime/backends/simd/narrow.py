@@ -72,16 +72,13 @@ def _q6_elements(e: Emitter, block: Value) -> list[Value]:
     return found
 
 
-def _row(instructions: type[Emitter]) -> rows.Row:
-    eight, even, odd = range(8), range(0, 16, 2), range(1, 16, 2)
-    return rows.row(
-        instructions,
-        _products(_q4_elements, eight, eight),
-        _products(_q5_elements, eight, eight),
-        _products(_q6_elements, even, odd),
-        in_order=True,
-    )
+_IN_ORDER = range(8), range(8)  # the lower and the upper half have one scale
 
+PRODUCTS = (
+    _products(_q4_elements, *_IN_ORDER),
+    _products(_q5_elements, *_IN_ORDER),
+    _products(_q6_elements, range(0, 16, 2), range(1, 16, 2)),
+)
 
-portable = _row(Emitter)
-avx2 = _row(Avx2)
+portable = rows.row(Emitter, PRODUCTS, in_order=True)
+avx2 = rows.row(Avx2, PRODUCTS, in_order=True)

@@ -180,21 +180,19 @@ def _small_row(size: int, elements: Callable[[Emitter, Value], Value], width: in
         with e.loop(e.b.lshr(e.b.add(blocks, e.number(7)), e.number(3))) as index:
             first = e.b.shl(index, e.number(3))
             values = _panel(e, width, index, I8, x, 256)
-            integers = [[] for _ in range(width)]  # type: list[list[Value]]
-            scales = e.zero(eight)
+            scales, quantized = e.zero(eight), []
             for i in range(8):
                 there = e.b.icmp_signed("<", e.b.add(first, e.number(i)), blocks)
                 at = e.b.select(there, e.b.add(first, e.number(i)), first)  # read again, and worth nothing
                 block = _block(e, weights, at, size)
                 scale = e.b.select(there, _float_of_half(e, block, 0), FLOAT(0.0))
                 scales = e.b.insert_element(scales, scale, I32(i))
-                q = elements(e, block)
-                for token in range(width):
-                    read = e.load(values, vector(I8, 32), 256 * token + 32 * i)
-                    integers[token].append(e.signed_dots(q, read))
+                quantized.append(elements(e, block))
             for token in range(width):
+                read = [e.load(values, vector(I8, 32), 256 * token + 32 * i) for i in range(8)]
+                integers = [e.signed_dots(*both) for both in zip(quantized, read, strict=True)]
                 step = e.load(_panel(e, width, index, FLOAT, d, 1), FLOAT, 4 * token)
-                _add(e, totals[token], _totals(e, integers[token]), e.b.fmul(scales, e.splat(step, 8)))
+                _add(e, totals[token], _totals(e, integers), e.b.fmul(scales, e.splat(step, 8)))
         for token in range(width):
             result = e.float_total(e.b.load(totals[token]))
             e.store(result, out, e.b.mul(e.number(4 * token), stride))
@@ -212,15 +210,27 @@ def _q4_0_elements(e: Emitter, block: Value) -> Value:
     return e.b.sub(e.shuffle(low, high, list(range(32))), e.every(I8, 32, 8))
 
 
-def row(instructions: type[Emitter], k4: Products, k5: Products, k6: Products, *, in_order: bool) -> Row:
+def writers(products: Sequence[Products], width: int) -> list[Callable[..., None]]:
+    """What writes the kernels of Q4_K, Q5_K, Q6_K, Q8_0 and Q4_0; products: of the first three."""
+    k4, k5, k6 = products
+    return [
+        _k_row(144, k4, width),
+        _k_row(176, k5, width),
+        _q6_row(k6, width),
+        _small_row(34, _q8_elements, width),
+        _small_row(18, _q4_0_elements, width),
+    ]
+
+
+def row(instructions: type[Emitter], products: Sequence[Products], *, in_order: bool) -> Row:
     """What multiplies one row with a panel, see `products.multiply`, with these instructions.
 
-    k4, k5, k6: integers of Q4_K, Q5_K and Q6_K; in_order: whether the first two take a panel's values as they
-    come, or else in the order of `lanes.SHUFFLED`.
+    products: of Q4_K, Q5_K and Q6_K; in_order: whether the first two take a panel's values as they come, or
+    else in the order of `lanes.SHUFFLED`.
     """
 
-    def by_width(make: Callable[[int], Callable[..., None]]) -> Any:
-        one, four, eight = (kernel(7, make(width), instructions=instructions) for width in (1, 4, 8))
+    def by_width(widths: tuple[Callable[..., None], ...]) -> Any:
+        one, four, eight = (kernel(7, write, instructions=instructions) for write in widths)
 
         @njit(nogil=True)
         def choose(
@@ -235,11 +245,8 @@ def row(instructions: type[Emitter], k4: Products, k5: Products, k6: Products, *
 
         return choose
 
-    q4_k = by_width(lambda width: _k_row(144, k4, width))
-    q5_k = by_width(lambda width: _k_row(176, k5, width))
-    q6_k = by_width(lambda width: _q6_row(k6, width))
-    q8_0 = by_width(lambda width: _small_row(34, _q8_elements, width))
-    q4_0 = by_width(lambda width: _small_row(18, _q4_0_elements, width))
+    by_kind = zip(*(writers(products, width) for width in (1, 4, 8)), strict=True)
+    q4_k, q5_k, q6_k, q8_0, q4_0 = map(by_width, by_kind)
 
     @njit(nogil=True)
     def multiply(

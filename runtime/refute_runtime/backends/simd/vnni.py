@@ -99,17 +99,10 @@ def _q6_elements(e: Vnni, block: Value) -> list[Value]:
 
 _IN_32 = [([a, a, a + 2, a + 2], [a + 1, a + 1, a + 3, a + 3]) for a in (0, 4)]
 _IN_16 = [(range(a, a + 4), range(a + 4, a + 8)) for a in (0, 8)]
+PRODUCTS = (
+    _products(_q4_elements, _IN_32),
+    _products(_q5_elements, _IN_32),
+    _products(_q6_elements, _IN_16),
+)
 
-
-def row_by(instructions: type[Vnni]) -> rows.Row:
-    """What multiplies one row with a panel."""
-    return rows.row(
-        instructions,
-        _products(_q4_elements, _IN_32),
-        _products(_q5_elements, _IN_32),
-        _products(_q6_elements, _IN_16),
-        in_order=False,
-    )
-
-
-row = row_by(Vnni)
+row = rows.row(Vnni, PRODUCTS, in_order=False)
