@@ -46,7 +46,8 @@ static long long slots[MOST];
 static int threads, current, alive, waiting, phase;
 static int warp_alive[32], warp_waiting[32], warp_phase[32];
 static Meeting warp_at[32];
-static long long order;  // 0: ascending, -1: descending, else a seed
+static long long order;  // 0: the first warp goes on as far as it can, -1: the last one does, else a seed
+static bool anew;  // a barrier has let the whole block go on
 static unsigned long long random_state;
 static void* way_out[5];
 static char fault[512];
@@ -80,14 +81,34 @@ static bool can_run(const Fiber& one) { return one.at == RUNNING || (one.at != E
     fail(said);
 }
 
-// Let another thread go on, in the order that is asked for; the same one where it alone can.
-static void give_way() {
-    const int from = current, step = order == -1 ? threads - 1 : 1;
-    int to = order > 0 ? (int)drawn(threads) : (from + step) % threads, tried = 0;
-    while (!can_run(fibers[to])) {
-        if (++tried > threads) fail_stuck();
-        to = (to + step) % threads;
+// The thread that goes on in the order that is asked for: one drawn by lot, or one of the own warp as long as any
+// can, and then the first or the last of all. A warp is ahead of the others by as much as barriers allow.
+static int next_thread() {
+    if (order > 0) {
+        const int first = (int)drawn(threads);
+        for (int i = 0; i < threads; i++) {
+            const int to = (first + i) % threads;
+            if (can_run(fibers[to])) return to;
+        }
+        fail_stuck();
     }
+    const bool last = order == -1, whole = anew;
+    const int warp = current / 32 * 32, lanes = threads - warp < 32 ? threads - warp : 32;
+    anew = false;
+    for (int i = 1; !whole && i <= lanes; i++) {
+        const int to = warp + (current - warp + (last ? lanes - i : i)) % lanes;
+        if (can_run(fibers[to])) return to;
+    }
+    for (int i = 0; i < threads; i++) {
+        const int to = last ? threads - 1 - i : i;
+        if (can_run(fibers[to])) return to;
+    }
+    fail_stuck();
+}
+
+// Let another thread go on; the same one where it alone can.
+static void give_way() {
+    const int from = current, to = next_thread();
     fibers[to].at = RUNNING;
     if (to == from) return;
     become(to);
@@ -100,7 +121,7 @@ static void release_warp(int warp) {
 }
 
 static void release_block() {
-    if (alive && waiting >= alive) waiting = 0, phase++;
+    if (alive && waiting >= alive) waiting = 0, phase++, anew = true;
 }
 
 static void wait_for(Meeting at, const int& counter, int before) {
@@ -224,7 +245,7 @@ static void fiber() {
 static void run_block() {
     memset(warp_alive, 0, sizeof warp_alive), memset(warp_waiting, 0, sizeof warp_waiting);
     memset(__start_shared_memory, 0xff, __stop_shared_memory - __start_shared_memory);
-    waiting = 0, alive = threads;
+    waiting = 0, alive = threads, anew = false;
     for (int i = 0; i < threads; i++) {
         warp_alive[i / 32]++;
         void** top = (void**)(stacks + (size_t)STACK * (i + 1));

@@ -87,7 +87,7 @@ class EmulatedDevice:
     def __init__(self, sources=None):
         """sources: CUDA C by name, instead of the bundled kernels."""
         self.details = {"emulator": "g++"}
-        self.order = 0  # of threads and blocks: 0 ascending, -1 descending, else the seed of one drawn by lot
+        self.order = 0  # of threads and blocks: 0 first ones first, -1 last ones, else the seed of a draw
         self._kernels, self._recorded, self._buffers = {}, None, weakref.WeakSet()
         with tempfile.TemporaryDirectory() as folder:  # what is loaded stays when its file is gone
             self._build(Path(folder), sources or {name: nvrtc.text(name) for name in nvrtc.names()})

@@ -64,6 +64,12 @@ WRONG = f"""
     room[threadIdx.x] = (int)threadIdx.x;
     x[threadIdx.x] = room[127 - threadIdx.x];
 }}
+{HEAD} ahead(int* x) {{
+    __shared__ int room[128];
+    room[threadIdx.x] = (int)threadIdx.x;
+    for (int i = 0; i < 20; i++) __syncwarp();
+    x[threadIdx.x] = room[127 - threadIdx.x];
+}}
 {HEAD} behind(int* x, long long at) {{ if (threadIdx.x == 5) x[at] = 1; }}
 {HEAD} misaligned(const char* x, int* out) {{ out[threadIdx.x] = *(const int*)(x + 2); }}
 {HEAD} outside(int* x, long long at) {{
@@ -187,6 +193,16 @@ def test_a_missing_barrier_shows_in_another_order(written, monkeypatch):
         launch(room, "racing", out)
         found.append(room.take(out, 128, dtype=np.int32) == expected)
     assert (found[0] != found[1]).any()
+
+
+@pytest.mark.parametrize(("order", "early"), [(0, slice(0, 64)), (-1, slice(64, 128))])
+def test_a_warp_is_ahead_by_as_much_as_barriers_allow(written, monkeypatch, order, early):
+    monkeypatch.setattr(written, "order", order)
+    room = Room(written)
+    out = room.make(128, dtype=np.int32)
+    launch(room, "ahead", out)
+    wrong = room.take(out, 128, dtype=np.int32) != np.arange(128)[::-1]
+    np.testing.assert_array_equal(np.flatnonzero(wrong), np.arange(128)[early])
 
 
 @pytest.mark.parametrize("at", [4, 1023, -1021, -2044])
